@@ -1,0 +1,143 @@
+"""What an attribution method is: a value with a taxonomy that turns a call into one number an input element."""
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from pellucid.models import Inputs, Passes, ReadOut
+from pellucid.recipes import Recipe, Registry
+
+__all__ = ["METHODS", "Attribution", "Call", "Method", "Taxonomy", "row_seeds"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taxonomy:
+    """Where a method stands among explanation methods; every field is filterable in ``pellucid.methods()``.
+
+    Attributes
+    ----------
+    family
+        ``"gradient"``, ``"backpropagation"``, ``"path"``, ``"cam"``, ``"perturbation"``, ``"attention"``.
+    question
+        The question it can answer, in a biologist's words.
+    needs
+        What it asks of the model: ``"gradients"``, ``"layers"``, ``"attention"``.
+    sign
+        Whether values are ``"signed"``, ``"unsigned"`` magnitudes or ``"positive"`` evidence only.
+    complete
+        Whether Σ values = f(x) − f(reference): ``"exact"``, ``"tolerance"`` or ``"none"``.
+    cost
+        Passes a row, as a formula in the settings.
+    reference
+        The source, as it is to be cited.
+    warning
+        Known failure that a reader must be told, or "".
+    scope, stage, kind, mechanism, data
+        The remaining axes of the taxonomy.
+    """
+
+    family: str
+    question: str
+    needs: tuple[str, ...] = ()
+    sign: Literal["signed", "unsigned", "positive"] = "signed"
+    complete: Literal["exact", "tolerance", "none"] = "none"
+    cost: str
+    reference: str
+    warning: str = ""
+    scope: str = "local"
+    stage: str = "post-model"
+    kind: str = "attribution"
+    mechanism: str = "gradient"
+    data: str = "1-D, 2-D, 3-D, several channels"
+
+
+def row_seeds(seed: int, ids: Sequence[str] | None, rows: int) -> tuple[int, ...]:
+    """Return one seed a row, hash(seed, id): a row's random stream never depends on its place or its neighbours.
+
+    Without `ids` every row has the same stream.
+    """
+    names = ids if ids is not None else ("",) * rows
+    return tuple(int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:7]) for name in names)
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a method is given.
+
+    Attributes
+    ----------
+    passes
+        The open way through the frozen model; counts passes and chooses the batch size.
+    inputs
+        One tensor ``(N, C, *S)`` an input, in model space, on the model's device.
+    read
+        The frozen target.
+    output
+        ``(N,)`` the target's value f(x).
+    seeds
+        One a row.
+    """
+
+    passes: Passes
+    inputs: Inputs
+    read: ReadOut
+    output: Tensor
+    seeds: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def generators(self) -> list[torch.Generator]:
+        """Return one fresh CPU generator a row: sample there, then move to the device."""
+        return [torch.Generator().manual_seed(seed) for seed in self.seeds]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """What a method returns.
+
+    Attributes
+    ----------
+    values
+        One tensor an input, of its shape, or one tensor of a layer's shape: signed, raw.
+    reference_output
+        ``(N,)`` f(reference) for methods that distribute a difference; None elsewhere.
+    absorbed
+        ``(N,)`` the part of f(x) that biases and normalisation shifts took (LRP); None elsewhere.
+    error
+        Standard errors of the values, of their shapes, where the method samples.
+    warnings
+        Sentences for the reader.
+    details
+        Further per-row results by name, such as ``"r2"`` of a surrogate.
+    """
+
+    values: Inputs
+    reference_output: Tensor | None = None
+    absorbed: Tensor | None = None
+    error: Inputs | None = None
+    warnings: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Method(Recipe):
+    """An attribution method with its settings, as a value: ``integrated_gradients(steps=64)``.
+
+    To add one, subclass as a frozen keyword-only dataclass, give it a `taxonomy` and `attribute`, and register it with
+    ``METHODS.register`` or an entry point of the group ``pellucid.methods``; prove it with `pellucid.testing`.
+    """
+
+    taxonomy: ClassVar[Taxonomy]
+
+    @abstractmethod
+    def attribute(self, call: Call) -> Attribution:
+        """Explain every row of the call; row i must not depend on row j."""
+
+
+METHODS: Registry[Method] = Registry("method", Method, "pellucid.methods")

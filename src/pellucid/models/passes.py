@@ -1,0 +1,296 @@
+"""The one way through a model: every forward and backward of every engine and metric goes through `Passes`.
+
+While a `Passes` is open the network is in eval mode with frozen parameters; afterwards modes, buffers, hooks,
+``requires_grad`` and ``.grad`` are what they were, also after an exception.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from pellucid.errors import CannotExplain, PellucidError, ShapeError
+from pellucid.models.model import Inputs, Model
+from pellucid.models.targets import ReadOut
+
+__all__ = ["Passes", "frozen", "repeat_rows", "take_rows"]
+
+_ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
+_LARGEST = {"cpu": 64, "cuda": 1024}
+
+
+def take_rows(inputs: Inputs, rows: Tensor | slice) -> Inputs:
+    """Return those rows of every input."""
+    return tuple(tensor[rows] for tensor in inputs)
+
+
+def repeat_rows(inputs: Inputs, times: int) -> Inputs:
+    """Return every row `times` times in a run: rows 0, 0, ..., 1, 1, ..."""
+    return tuple(tensor.repeat_interleave(times, 0) for tensor in inputs)
+
+
+@contextmanager
+def frozen(module: nn.Module | None) -> Iterator[None]:
+    """Hold a module in eval mode with frozen parameters, and give it back exactly as it was."""
+    if module is None:
+        yield
+        return
+    modes = [(part, part.training) for part in module.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
+    buffers = [(part, name, kept, kept.detach().clone())
+               for part in module.modules() for name, kept in part._buffers.items() if kept is not None]  # fmt: skip  # noqa: SLF001
+    try:
+        module.eval()
+        for parameter, _, _ in parameters:
+            parameter.requires_grad_(False)  # noqa: FBT003
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+        for parameter, needed, gradient in parameters:
+            parameter.requires_grad_(needed)
+            parameter.grad = gradient
+        for part, name, kept, values in buffers:
+            part._buffers[name] = kept  # noqa: SLF001
+            if not torch.equal(kept, values):
+                kept.copy_(values)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+class Passes:
+    """A frozen, counted, batched way through one model, open inside a ``with`` block.
+
+    Parameters
+    ----------
+    model
+        The model; taken as it is, inputs are in model space.
+    batch_size
+        Rows a pass; default: chosen from the size of a row and the device.
+    progress
+        Whether to show a bar; engines announce their cost with `expect`.
+
+    Attributes
+    ----------
+    forwards, backwards
+        Rows that went forward and backward so far.
+    warnings
+        What happened on the way that the reader of a result should know (a batch halved for lack of memory).
+    """
+
+    def __init__(self, model: Model, *, batch_size: int | None = None, progress: bool = False) -> None:
+        if batch_size is not None and batch_size < 1:
+            raise ShapeError(f"batch_size={batch_size} must be at least 1")
+        self.model = model
+        self.forwards = 0
+        self.backwards = 0
+        self.warnings: list[str] = []
+        self._batch_size = batch_size
+        self._frozen = frozen(model.module)
+        self._bar: Progress | None = Progress(transient=True) if progress else None
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._frozen.__enter__()
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        self._frozen.__exit__(kind, error, trace)
+
+    def expect(self, rows: int, description: str = "explaining") -> None:
+        """Announce that about `rows` more rows will pass, for the progress bar."""
+        if self._bar is not None:
+            self._task = self._bar.add_task(description, total=rows)
+
+    def _advance(self, rows: int) -> None:
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, rows)
+
+    def batch_size(self, inputs: Inputs) -> int:
+        """Return the number of rows to send at once for inputs like these."""
+        if self._batch_size is None:
+            kind = self.model.device.type
+            elements = sum(tensor[0].numel() for tensor in inputs) if len(inputs[0]) else 1
+            self._batch_size = max(1, min(_ELEMENTS.get(kind, 2**21) // max(1, elements), _LARGEST.get(kind, 64)))
+        return self._batch_size
+
+    def _call(self, inputs: Inputs, taps: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        tapped: dict[str, Tensor] = {}
+        hooks = [self.model.layer(name).register_forward_hook(_keep(tapped, name)) for name in taps]
+        try:
+            output = self.model.network(*inputs)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        for name in taps:
+            if name not in tapped:
+                raise CannotExplain(f"layer {name!r} was never called in the model's forward")
+        self.forwards += len(inputs[0])
+        return _checked(output, len(inputs[0])), tapped
+
+    def outputs(self, inputs: Inputs, layer: str | None = None) -> Tensor:
+        """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
+
+        Raises
+        ------
+        ShapeError
+            When the model refuses the rows' shape, or returns no tensor with one row a row.
+        """
+        size = self.batch_size(inputs)
+        parts = [self._forward(take_rows(inputs, slice(start, start + size)), layer)
+                 for start in range(0, len(inputs[0]), size)]  # fmt: skip
+        if not parts:
+            raise ShapeError("there are no rows to send through the model: the batch is empty")
+        return torch.cat(parts)
+
+    def _forward(self, batch: Inputs, layer: str | None) -> Tensor:
+        taps = (layer,) if layer is not None else ()
+        try:
+            with torch.inference_mode():
+                output, tapped = self._call(batch, taps)
+        except PellucidError:
+            raise
+        except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
+            if isinstance(error, RuntimeError) and _out_of_memory(error) and len(batch[0]) > 1:
+                half = self._halve(len(batch[0]))
+                return torch.cat([self._forward(take_rows(batch, part), layer) for part in half])
+            raise _refused(batch, error) from error
+        self._advance(len(batch[0]))
+        return tapped[layer] if layer is not None else output
+
+    def _halve(self, rows: int) -> tuple[slice, slice]:
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        half = rows // 2
+        self._batch_size = min(self._batch_size or half, half)
+        self.warnings.append(f"the batch was halved to {half} rows for lack of memory")
+        return slice(0, half), slice(half, rows)
+
+    def scores(self, inputs: Inputs, read: ReadOut, rows: Tensor | None = None) -> Tensor:
+        """Return the target's value for each row, without gradients; `rows` says which explained row each one is."""
+        rows = torch.arange(len(inputs[0])) if rows is None else rows
+        return read(self.outputs(inputs, read.layer), rows.to(self.model.device))
+
+    def gradient(
+        self,
+        inputs: Inputs,
+        read: ReadOut,
+        rows: Tensor | None = None,
+        *,
+        rules: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        at: str | None = None,
+    ) -> tuple[Tensor, Inputs, Inputs]:
+        """Differentiate the target at each row, batch by batch.
+
+        Parameters
+        ----------
+        inputs
+            Rows in model space.
+        read
+            The target; `rows` says which explained row each input row belongs to (default: the same).
+        rules
+            Opens a block in which calls of the network are intercepted; the backward runs inside it too.
+        at
+            Name of a layer: differentiate with respect to its output instead of the inputs.
+
+        Returns
+        -------
+        scores
+            ``(N,)`` the target's values.
+        points
+            What was differentiated by: the inputs, or one tensor, the layer's output.
+        gradients
+            Of the same shapes.
+
+        Raises
+        ------
+        CannotExplain
+            When the target does not depend on the inputs through differentiable steps.
+        """
+        size = self.batch_size(inputs)
+        rows = torch.arange(len(inputs[0])) if rows is None else rows
+        parts = []
+        for start in range(0, len(inputs[0]), size):
+            part = slice(start, start + size)
+            parts += self._backward(take_rows(inputs, part), read, rows[part].to(self.model.device), rules, at)
+        scores, points, gradients = zip(*parts, strict=True)
+        return torch.cat(scores), _joined(points), _joined(gradients)
+
+    def _backward(
+        self, batch: Inputs, read: ReadOut, rows: Tensor, rules: Callable[[], AbstractContextManager[Any]], at: str | None
+    ) -> list[tuple[Tensor, Inputs, Inputs]]:
+        try:
+            return [self._differentiate(batch, read, rows, rules, at)]
+        except RuntimeError as error:
+            if not _out_of_memory(error) or len(batch[0]) < 2:
+                raise
+        return [
+            result
+            for part in self._halve(len(batch[0]))
+            for result in self._backward(take_rows(batch, part), read, rows[part], rules, at)
+        ]
+
+    def _differentiate(
+        self, batch: Inputs, read: ReadOut, rows: Tensor, rules: Callable[[], AbstractContextManager[Any]], at: str | None
+    ) -> tuple[Tensor, Inputs, Inputs]:
+        taps = tuple({name for name in (read.layer, at) if name is not None})
+        with torch.enable_grad(), torch.autocast(self.model.device.type, enabled=False):
+            leaves = tuple(tensor.detach().clone().requires_grad_() for tensor in batch)
+            with rules():
+                output, tapped = self._call(leaves, taps)
+                score = read(tapped[read.layer] if read.layer is not None else output, rows)
+                points = (tapped[at],) if at is not None else leaves
+                if not score.requires_grad:
+                    raise CannotExplain(
+                        "the model's output does not depend on its input through differentiable steps; use a method "
+                        "that only needs forwards: occlusion, ablation, rise, lime or kernel_shap"
+                    )
+                gradients = torch.autograd.grad(score.sum(), points, allow_unused=True)
+        self.backwards += len(batch[0])
+        self._advance(len(batch[0]))
+        filled = tuple(torch.zeros_like(point) if gradient is None else gradient.detach()
+                       for point, gradient in zip(points, gradients, strict=True))  # fmt: skip
+        return score.detach(), tuple(point.detach() for point in points), filled
+
+
+def _keep(tapped: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if not isinstance(output, Tensor):
+            raise CannotExplain(f"layer {name!r} returns {type(output).__name__}, not one tensor; choose another layer")
+        if name in tapped:
+            raise CannotExplain(f"layer {name!r} is called more than once in a forward; choose a layer called once")
+        tapped[name] = output
+
+    return hook
+
+
+def _joined(parts: tuple[Inputs, ...]) -> Inputs:
+    return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+
+
+def _checked(output: object, rows: int) -> Tensor:
+    if not isinstance(output, Tensor):
+        raise ShapeError(
+            f"the model returned {type(output).__name__}; wrap it in a function that returns one tensor (N, K) or (N, K, *S)"
+        )
+    if output.ndim == 1:
+        output = output[:, None]
+    if len(output) != rows:
+        raise ShapeError(f"the model returned shape {tuple(output.shape)} for {rows} rows; it must keep the row axis first")
+    return output
+
+
+def _refused(batch: Inputs, error: Exception) -> ShapeError:
+    shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in batch)
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    return ShapeError(f"the model cannot take images of shape {shapes} (C, *S): {said[0]}")
