@@ -26,10 +26,7 @@ __all__ = ["Recipe", "Registry"]
 def _validators(recipe: type["Recipe"]) -> dict[str, TypeAdapter[Any]]:
     hints = typing.get_type_hints(recipe, include_extras=True)
     config = ConfigDict(arbitrary_types_allowed=True)
-    return {
-        field.name: TypeAdapter(hints[field.name], config=config)
-        for field in dataclasses.fields(recipe)
-    }
+    return {field.name: TypeAdapter(hints[field.name], config=config) for field in dataclasses.fields(recipe)}
 
 
 def _spelt(value: object) -> str:

@@ -109,7 +109,9 @@ def _capable(method: Method, model: Model) -> None:
         if getattr(has, need) is False:
             would = [name for name, known in METHODS.items()
                      if all(getattr(has, other) is not False for other in known.taxonomy.needs)]  # fmt: skip
-            raise CannotExplain(f"{method} needs {need}, which {model!r} does not offer; these methods do not: {', '.join(would)}")
+            raise CannotExplain(
+                f"{method} needs {need}, which {model!r} does not offer; these methods do not: {', '.join(would)}"
+            )
 
 
 def _sound(result: Attribution, method: Method, inputs: Inputs) -> None:
@@ -117,7 +119,9 @@ def _sound(result: Attribution, method: Method, inputs: Inputs) -> None:
         if len(values) != len(inputs[0]):
             raise CannotExplain(f"{method} returned {len(values)} maps for {len(inputs[0])} images")
         if not bool(values.isfinite().all()):
-            raise CannotExplain(f"{method} gave NaN or infinity for input {place} of shape {tuple(values.shape)}; no map is returned")
+            raise CannotExplain(
+                f"{method} gave NaN or infinity for input {place} of shape {tuple(values.shape)}; no map is returned"
+            )
 
 
 def _gap(result: Attribution, method: Method, output: Tensor) -> Tensor | None:

@@ -99,7 +99,9 @@ class Explanation:
         model, inputs = Model.of(model), as_inputs(x)
         maps = as_inputs(values)
         if len(maps[0]) != len(inputs[0]):
-            raise ShapeError(f"{name!r} has {len(maps[0])} maps (shape {tuple(maps[0].shape)}) for {len(inputs[0])} images")
+            raise ShapeError(
+                f"{name!r} has {len(maps[0])} maps (shape {tuple(maps[0].shape)}) for {len(inputs[0])} images"
+            )
         with Passes(model) as passes:
             prepared = model.prepare(inputs)
             outputs = passes.outputs(prepared)

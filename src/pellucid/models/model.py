@@ -1,7 +1,7 @@
 """A model and what it can do: any ``nn.Module`` or callable, its classes and its preprocessing."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pellucid.errors import CannotExplain, ShapeError
 
-__all__ = ["Capabilities", "Inputs", "Model", "Normalise", "Task", "as_inputs"]
+__all__ = ["Capabilities", "Inputs", "Model", "Normalise", "Source", "Task", "as_inputs"]
 
 Inputs = tuple[Tensor, ...]
 """What one batch is inside the engines: one tensor ``(N, C, *S)`` an input of the model."""
@@ -28,11 +28,15 @@ def as_inputs(x: Tensor | Sequence[Tensor]) -> Inputs:
     inputs = (x,) if isinstance(x, Tensor) else tuple(x)
     for place, tensor in enumerate(inputs):
         if not isinstance(tensor, Tensor):
-            raise ShapeError(f"input {place} is {type(tensor).__name__}; give a torch.Tensor (N, C, *S) or a tuple of them")
+            raise ShapeError(
+                f"input {place} is {type(tensor).__name__}; give a torch.Tensor (N, C, *S) or a tuple of them"
+            )
         if tensor.ndim < 2:
             raise ShapeError(f"input {place} has shape {tuple(tensor.shape)}; images come as (N, C, *S)")
     if len({len(tensor) for tensor in inputs}) != 1:
-        raise ShapeError(f"the inputs have {[len(tensor) for tensor in inputs]} rows; every input needs the same number")
+        raise ShapeError(
+            f"the inputs have {[len(tensor) for tensor in inputs]} rows; every input needs the same number"
+        )
     floats = tuple(tensor if tensor.is_floating_point() else tensor.float() for tensor in inputs)
     for place, tensor in enumerate(floats):
         if not torch.isfinite(tensor).all():
@@ -49,15 +53,40 @@ class Normalise:
 
     def _column(self, values: tuple[float, ...], x: Tensor) -> Tensor:
         if len(values) != x.shape[1]:
-            raise ShapeError(f"Normalise has {len(values)} channels and the images {x.shape[1]} (shape {tuple(x.shape)})")
+            raise ShapeError(
+                f"Normalise has {len(values)} channels and the images {x.shape[1]} (shape {tuple(x.shape)})"
+            )
         return x.new_tensor(values).view(1, -1, *[1] * (x.ndim - 2))
 
     def __call__(self, x: Tensor) -> Tensor:
+        """Return images ``(N, C, *S)`` in model space."""
         return (x - self._column(self.mean, x)) / self._column(self.std, x)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return model-space values in the image's own units."""
         return z * self._column(self.std, z) + self._column(self.mean, z)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from, so that it can be built again.
+
+    Attributes
+    ----------
+    factory
+        ``"package.module:function"`` that builds the network, or None where it is not known.
+    settings
+        The factory's keyword arguments: plain values.
+    shape
+        ``(C, *S)`` of the images it was trained on, or None.
+    sha256
+        Content hash of the weights file it was read from, or None.
+    """
+
+    factory: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +141,10 @@ class Model:
         Name of the layer whose output is the embedding, for `Similarity` and `Latent` targets.
     device
         Where to run; default: where the network's parameters are.
+    temperature
+        Calibrated probabilities are ``softmax(logits / temperature)``; the logits themselves stay raw.
+    source
+        Where the model comes from.
     """
 
     def __init__(
@@ -123,6 +156,8 @@ class Model:
         task: Task | None = None,
         embedding: str | None = None,
         device: torch.device | str | None = None,
+        temperature: float = 1.0,
+        source: Source | None = None,
     ) -> None:
         if not callable(network):
             raise ShapeError(f"Model() takes an nn.Module or a callable, not {type(network).__name__}")
@@ -131,6 +166,8 @@ class Model:
         self.preprocess = preprocess
         self.task: Task | None = task
         self.embedding = embedding
+        self.temperature = temperature
+        self.source = source
         self.device = torch.device(device) if device is not None else self._found_device()
         if self.module is not None and device is not None:
             self.module.to(self.device)
@@ -161,7 +198,9 @@ class Model:
         return Capabilities(
             gradients=True if module is not None else None,
             layers=module is not None and not scripted,
-            attention=any(isinstance(part, nn.MultiheadAttention) or "attention" in type(part).__name__.lower() for part in parts),
+            attention=any(
+                isinstance(part, nn.MultiheadAttention) or "attention" in type(part).__name__.lower() for part in parts
+            ),
             embedding=self.embedding,
             spatial_rank=ranks.pop() if len(ranks) == 1 else None,
             task=self.task,

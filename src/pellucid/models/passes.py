@@ -102,7 +102,9 @@ class Passes:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()
         self._frozen.__exit__(kind, error, trace)
@@ -227,7 +229,12 @@ class Passes:
         return torch.cat(scores), _joined(points), _joined(gradients)
 
     def _backward(
-        self, batch: Inputs, read: ReadOut, rows: Tensor, rules: Callable[[], AbstractContextManager[Any]], at: str | None
+        self,
+        batch: Inputs,
+        read: ReadOut,
+        rows: Tensor,
+        rules: Callable[[], AbstractContextManager[Any]],
+        at: str | None,
     ) -> list[tuple[Tensor, Inputs, Inputs]]:
         try:
             return [self._differentiate(batch, read, rows, rules, at)]
@@ -241,7 +248,12 @@ class Passes:
         ]
 
     def _differentiate(
-        self, batch: Inputs, read: ReadOut, rows: Tensor, rules: Callable[[], AbstractContextManager[Any]], at: str | None
+        self,
+        batch: Inputs,
+        read: ReadOut,
+        rows: Tensor,
+        rules: Callable[[], AbstractContextManager[Any]],
+        at: str | None,
     ) -> tuple[Tensor, Inputs, Inputs]:
         taps = tuple({name for name in (read.layer, at) if name is not None})
         with torch.enable_grad(), torch.autocast(self.model.device.type, enabled=False):
@@ -286,7 +298,9 @@ def _checked(output: object, rows: int) -> Tensor:
     if output.ndim == 1:
         output = output[:, None]
     if len(output) != rows:
-        raise ShapeError(f"the model returned shape {tuple(output.shape)} for {rows} rows; it must keep the row axis first")
+        raise ShapeError(
+            f"the model returned shape {tuple(output.shape)} for {rows} rows; it must keep the row axis first"
+        )
     return output
 
 

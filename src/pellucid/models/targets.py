@@ -32,6 +32,7 @@ class ReadOut:
     layer: str | None = None
 
     def __call__(self, outputs: Tensor, rows: Tensor) -> Tensor:
+        """Return the target's value ``(B,)`` for outputs of the explained `rows`."""
         return self.read(outputs, rows)
 
 
@@ -62,17 +63,23 @@ def _columns(index: Index, model: Model, outputs: Tensor, spelt: str) -> Tensor:
     numbers = []
     for name in chosen:
         if isinstance(name, str) and name not in model.classes:
-            raise BadTarget(f"{spelt}: there is no class {name!r}; the model has {', '.join(model.classes) or 'no class names'}")
+            raise BadTarget(
+                f"{spelt}: there is no class {name!r}; the model has {', '.join(model.classes) or 'no class names'}"
+            )
         number = model.classes.index(name) if isinstance(name, str) else name
         if not -width <= number < width:
-            raise BadTarget(f"{spelt}: output {number} does not exist; the model returns {width} (shape {tuple(outputs.shape)})")
+            raise BadTarget(
+                f"{spelt}: output {number} does not exist; the model returns {width} (shape {tuple(outputs.shape)})"
+            )
         numbers.append(number % width)
     return torch.tensor(numbers, device=outputs.device)
 
 
 def _flat(outputs: Tensor, spelt: str) -> None:
     if outputs.ndim != 2:
-        raise BadTarget(f"{spelt} reads outputs (N, K); this model returns {tuple(outputs.shape)}: use Region(index, box=...)")
+        raise BadTarget(
+            f"{spelt} reads outputs (N, K); this model returns {tuple(outputs.shape)}: use Region(index, box=...)"
+        )
 
 
 def _pick(outputs: Tensor, columns: Tensor) -> Tensor:
@@ -164,12 +171,16 @@ class Region(Target):
     def freeze(self, model: Model, outputs: Tensor) -> ReadOut:
         """Fix the region and the class of every row."""
         if outputs.ndim < 3:
-            raise BadTarget(f"{self.name} reads outputs (N, K, *S); this model returns {tuple(outputs.shape)}: use Class")
+            raise BadTarget(
+                f"{self.name} reads outputs (N, K, *S); this model returns {tuple(outputs.shape)}: use Class"
+            )
         columns = _columns(self.index, model, outputs, self.name)
         region = self._region(outputs, columns)
         empty = (region.flatten(1).sum(1) == 0).nonzero()
         if len(empty):
-            raise BadTarget(f"{self.name}: the region of row {int(empty[0])} is empty: no pixel is predicted as this class")
+            raise BadTarget(
+                f"{self.name}: the region of row {int(empty[0])} is empty: no pixel is predicted as this class"
+            )
 
         def read(out: Tensor, rows: Tensor) -> Tensor:
             maps = out[torch.arange(len(out), device=out.device), columns[rows]].flatten(1)
@@ -189,12 +200,16 @@ class Region(Target):
         region = torch.zeros(shape, dtype=torch.bool, device=outputs.device)
         if self.mask is not None:
             if tuple(self.mask.shape) not in {tuple(shape), (rows, *shape)}:
-                raise BadTarget(f"Region(mask=...) has shape {tuple(self.mask.shape)}; the output's axes are {tuple(shape)}")
+                raise BadTarget(
+                    f"Region(mask=...) has shape {tuple(self.mask.shape)}; the output's axes are {tuple(shape)}"
+                )
             return self.mask.bool().to(outputs.device).expand(rows, *shape)
         corners = self.box if self.box is not None else (self.point, tuple(place + 1 for place in self.point or ()))
         low, high = corners
         if low is None or len(low) != len(shape) or len(high) != len(shape):
-            raise BadTarget(f"Region({given[0]}={getattr(self, given[0])}) has not one number for each axis of {tuple(shape)}")
+            raise BadTarget(
+                f"Region({given[0]}={getattr(self, given[0])}) has not one number for each axis of {tuple(shape)}"
+            )
         region[tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))] = True
         return region.expand(rows, *shape)
 
@@ -279,5 +294,7 @@ def resolve(target: Any, model: Model, outputs: Tensor) -> Target:
     if shape[1] == 1:
         return Output(0)
     if model.task == "regression":
-        raise BadTarget(f"target=None has no meaning for {shape[1]} regression outputs: give pellucid.targets.Output(index)")
+        raise BadTarget(
+            f"target=None has no meaning for {shape[1]} regression outputs: give pellucid.targets.Output(index)"
+        )
     return Class(tuple(outputs.argmax(1).tolist()))

@@ -1,0 +1,20 @@
+"""From explanation to interpretation: claims about the model that were tested, in words and with intervals."""
+
+from pellucid.interpretation.background import find_background_use
+from pellucid.interpretation.confounding import find_confounders
+from pellucid.interpretation.evidence import Evidence
+from pellucid.interpretation.finding import Finding
+from pellucid.interpretation.interpret import Interpretations, interpret
+from pellucid.interpretation.locality import find_locality
+from pellucid.interpretation.trust import find_trust
+
+__all__ = [
+    "Evidence",
+    "Finding",
+    "Interpretations",
+    "find_background_use",
+    "find_confounders",
+    "find_locality",
+    "find_trust",
+    "interpret",
+]

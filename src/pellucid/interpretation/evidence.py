@@ -1,0 +1,114 @@
+"""What interpretations are drawn from: the model, the images, the maps and their scores; never a phantom's records."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pellucid.images import ImageSet
+from pellucid.models import Model, Passes
+
+__all__ = ["Case", "Evidence"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One labelled image with the outline of its object, for the tests that edit images."""
+
+    id: str
+    image: Tensor
+    outline: Tensor
+    label: int
+    group: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that an interpretation may look at.
+
+    Attributes
+    ----------
+    model, images
+        The explained model and the whole image set.
+    ids
+        The explained images.
+    predictions
+        One row a predicted image: at least the columns image, label, predicted.
+    methods
+        The methods' texts.
+    maps
+        Reads the raw maps of a method for some explained ids: ``(N, C, *S)`` or of a layer's shape.
+    scores, ranking
+        The tables of `Scores` and `Ranking`.
+    object_mask
+        Name of the mask that outlines the object, or None.
+    group
+        Metadata column of the independent unit (patient, plate, smear), or None.
+    seed, batch_size, progress
+        As everywhere.
+    """
+
+    model: Model
+    images: ImageSet
+    ids: tuple[str, ...]
+    predictions: pa.Table
+    methods: tuple[str, ...]
+    maps: Callable[[str, Sequence[str]], Tensor]
+    scores: pa.Table
+    ranking: pa.Table
+    object_mask: str | None = None
+    group: str | None = None
+    seed: int = 0
+    batch_size: int | None = None
+    progress: bool = False
+
+    def groups(self, ids: Sequence[str]) -> list[str]:
+        """Return the independent unit of each image; the image itself where there are no groups."""
+        return [str(value) for value in self.images.column(self.group, ids)] if self.group else list(ids)
+
+    def cases(self, most: int, ids: Sequence[str] | None = None) -> list[Case]:
+        """Return up to `most` labelled images with a usable outline, classes in turn, chosen by hash of the id."""
+        if self.object_mask is None or self.images.labels is None:
+            return []
+        known = list(self.predictions["image"].to_pylist()) if ids is None else list(ids)
+        found: list[Case] = []
+        for name in _in_turn(known, self.images.label(known), self.seed):
+            outline = self.images.mask(self.object_mask, [name])[0]
+            if outline is not None and 0.005 < float((outline > 0).float().mean()) < 0.95:
+                found.append(Case(name, self.images.tensor([name])[0], outline > 0, self.images.label([name])[0],
+                                  self.groups([name])[0]))  # fmt: skip
+            if len(found) == most:
+                break
+        return found
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the model's outputs ``(N, K)`` for images in their own units."""
+        with Passes(self.model, batch_size=self.batch_size) as passes:
+            return passes.outputs(self.model.prepare(images)).cpu()
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Return class probabilities ``(N, K)``; a one-logit net gives two columns."""
+        logits = self.logits(images)
+        return torch.cat([-logits, logits], 1).mul(0.5).softmax(1) if logits.shape[1] == 1 else logits.softmax(1)
+
+    def random(self, purpose: str) -> np.random.Generator:
+        """Return the random stream of one test, apart from every other's."""
+        return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{self.seed}:{purpose}".encode()).digest()[:8]))
+
+
+def _in_turn(ids: Sequence[str], labels: Sequence[int], seed: int) -> list[str]:
+    """Order images so that classes alternate, within a class by hash: no order of files can steer the choice."""
+    by_class: dict[int, list[str]] = {}
+    pairs = sorted(
+        zip(ids, labels, strict=True), key=lambda pair: hashlib.sha256(f"{seed}:{pair[0]}".encode()).digest()
+    )
+    for name, label in pairs:
+        by_class.setdefault(label, []).append(name)
+    longest = max((len(names) for names in by_class.values()), default=0)
+    return [
+        by_class[label][place] for place in range(longest) for label in sorted(by_class) if place < len(by_class[label])
+    ]
