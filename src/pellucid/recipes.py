@@ -56,10 +56,10 @@ class Recipe:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.__repr__ = Recipe.__str__  # type: ignore[method-assign]  # dataclass(repr=...) would otherwise replace it
+        cls.__repr__ = Recipe.__str__  # type: ignore[assignment]  # dataclass(repr=...) would otherwise replace it
 
     def __post_init__(self) -> None:
-        for name, validator in _validators(type(self)).items():
+        for name, validator in _validators(type(self)).items():  # type: ignore[arg-type]  # a class is hashable
             value = getattr(self, name)
             try:
                 object.__setattr__(self, name, validator.validate_python(value))

@@ -175,7 +175,7 @@ class Model:
     @classmethod
     def of(cls, model: "Model | Callable[..., Any]") -> "Model":
         """Return `model` as a `Model`; a bare module or callable is wrapped."""
-        return model if isinstance(model, cls) else cls(model)
+        return model if isinstance(model, Model) else cls(model)
 
     @property
     def module(self) -> nn.Module | None:
@@ -221,7 +221,8 @@ class Model:
             names = [known for known in layers if known]
             shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
             raise CannotExplain(f"the model has no layer {name!r}; it has {shown}")
-        return layers[name]
+        found: nn.Module = layers[name]
+        return found
 
     def prepare(self, x: Tensor | Sequence[Tensor]) -> Inputs:
         """Return `x` on the model's device and through its preprocessing: what the engines call model space."""
