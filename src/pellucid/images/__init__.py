@@ -1,5 +1,7 @@
 """Files and phantoms become an :class:`ImageSet`: tensors with named axes, labels, groups and masks."""
 
+from pellucid.images import phantoms
 from pellucid.images.imageset import ImageRecord, ImageSet
+from pellucid.images.read import read_images
 
-__all__ = ["ImageRecord", "ImageSet"]
+__all__ = ["ImageRecord", "ImageSet", "phantoms", "read_images"]

@@ -1,10 +1,12 @@
 """A set of images with named axes: what every reader and phantom returns and every later room takes."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from pellucid.errors import BadImage
 __all__ = ["ImageRecord", "ImageSet"]
 
 SPATIAL_AXES = ("X", "YX", "ZYX", "TYX", "TZYX")
+READERS = 4
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class ImageRecord:
     channels
         One name a channel.
     spacing
-        Physical pixel size in micrometres, one number a spatial axis in the order of `axes`, or None if unknown.
+        Physical pixel size in micrometres, one number a spatial axis in the order of `axes`, or None if unknown; for T
+        the seconds between frames. NaN stands for an axis whose size alone is unknown.
     display_range
         The lowest and highest value that a figure shows.
     source
@@ -55,7 +59,7 @@ class ImageRecord:
         return self.axes[1:]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageSet:
     """Images by id, with labels, metadata columns and masks; pixels and masks are read when asked for.
 
@@ -78,25 +82,48 @@ class ImageSet:
     masks
         Mask name to reader by id: integer ``(*S)``, 0 is background; None from a reader means "this image has none".
         Several names are several annotators or several kinds.
+    split_column
+        The metadata column that names train, val and test, or None.
+    group_column
+        The metadata column that names the unit (patient, plate, smear) that must stay in one split, or None.
     """
 
     ids: tuple[str, ...]
     record: ImageRecord
     shape: tuple[int, ...]
-    load: Callable[[str], Tensor] = field(repr=False)
+    load: Callable[[str], Tensor]
     classes: tuple[str, ...] = ()
     labels: tuple[int, ...] | None = None
-    metadata: pa.Table = field(default_factory=lambda: pa.table({}), repr=False)
-    masks: Mapping[str, Callable[[str], Tensor | None]] = field(default_factory=dict, repr=False)
+    metadata: pa.Table = field(default_factory=lambda: pa.table({}))
+    masks: Mapping[str, Callable[[str], Tensor | None]] = field(default_factory=dict)
+    split_column: str | None = None
+    group_column: str | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
-            twice = next(name for name in self.ids if self.ids.count(name) > 1)
+            twice = Counter(self.ids).most_common(1)[0][0]
             raise BadImage(f"the image id {twice!r} occurs more than once; ids must be unique")
         if self.labels is not None and len(self.labels) != len(self.ids):
             raise BadImage(f"{len(self.labels)} labels were given for {len(self.ids)} images")
         if self.metadata.num_columns and self.metadata.num_rows != len(self.ids):
             raise BadImage(f"metadata has {self.metadata.num_rows} rows for {len(self.ids)} images")
+        for name in (self.split_column, self.group_column):
+            if name is not None and name not in self.metadata.column_names:
+                raise BadImage(f"there is no metadata column {name!r}; this set has {self._columns}")
+
+    @property
+    def _columns(self) -> str:
+        return ", ".join(self.metadata.column_names) or "none"
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {name: place for place, name in enumerate(self.ids)}
+
+    def __repr__(self) -> str:
+        told = [f"{len(self)} images", f"axes={self.record.axes!r}", f"shape={self.shape}"]
+        told += [f"classes={self.classes}"] if self.classes else []
+        told += [f"masks={tuple(self.masks)}"] if self.masks else []
+        return f"ImageSet({', '.join(told)})"
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -104,14 +131,16 @@ class ImageSet:
     def _chosen(self, ids: Sequence[str] | None) -> tuple[str, ...]:
         if ids is None:
             return self.ids
-        known = set(self.ids)
         for name in ids:
-            if name not in known:
+            if name not in self._place:
                 raise BadImage(f"there is no image {name!r} among the {len(self)} of this set")
         return tuple(ids)
 
+    def _rows(self, ids: Sequence[str] | None) -> list[int]:
+        return [self._place[name] for name in self._chosen(ids)]
+
     def tensor(self, ids: Sequence[str] | None = None) -> Tensor:
-        """Return the images of `ids` (all when None) as float32 ``(N, C, *S)``.
+        """Return the images of `ids` (all when None) as float32 ``(N, C, *S)``, several files read at a time.
 
         Raises
         ------
@@ -119,7 +148,11 @@ class ImageSet:
             When an id is unknown or a file cannot be read.
         """
         chosen = self._chosen(ids)
-        return torch.stack([self.load(name) for name in chosen]) if chosen else torch.empty(0, *self.shape)
+        images = torch.empty(len(chosen), *self.shape)
+        with ThreadPoolExecutor(READERS) as pool:
+            for row, image in enumerate(pool.map(self.load, chosen)):
+                images[row] = image
+        return images
 
     def mask(self, name: str, ids: Sequence[str] | None = None) -> list[Tensor | None]:
         """Return one integer mask ``(*S)`` an image, None for an image that has none of that name."""
@@ -132,25 +165,22 @@ class ImageSet:
         """Return the class number of each of `ids`."""
         if self.labels is None:
             raise BadImage("these images have no labels; give labels= or class folders")
-        number = dict(zip(self.ids, self.labels, strict=True))
-        return tuple(number[name] for name in self._chosen(ids))
+        return tuple(self.labels[row] for row in self._rows(ids))
 
     def column(self, name: str, ids: Sequence[str] | None = None) -> list[Any]:
         """Return one value of a metadata column for each of `ids`."""
         if name not in self.metadata.column_names:
-            have = ", ".join(self.metadata.column_names) or "none"
-            raise BadImage(f"there is no metadata column {name!r}; this set has {have}")
-        value = dict(zip(self.ids, self.metadata[name].to_pylist(), strict=True))
-        return [value[image] for image in self._chosen(ids)]
+            raise BadImage(f"there is no metadata column {name!r}; this set has {self._columns}")
+        values = self.metadata[name]
+        taken: list[Any] = (values if ids is None else values.take(pa.array(self._rows(ids), pa.int64()))).to_pylist()
+        return taken
 
     def select(self, ids: Sequence[str]) -> "ImageSet":
         """Return the set of these images only, in this order."""
-        chosen = self._chosen(ids)
-        place = {name: index for index, name in enumerate(self.ids)}
-        rows = np.array([place[name] for name in chosen], dtype=np.int64)
+        rows = self._rows(ids)
         return replace(
             self,
-            ids=chosen,
+            ids=tuple(ids),
             labels=None if self.labels is None else tuple(self.labels[row] for row in rows),
-            metadata=self.metadata.take(pa.array(rows)) if self.metadata.num_columns else self.metadata,
+            metadata=self.metadata.take(pa.array(rows, pa.int64())) if self.metadata.num_columns else self.metadata,
         )

@@ -1,0 +1,112 @@
+"""Archives in the layout of MedMNIST: ``train_images``, ``train_labels``, and the same for val and test."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pellucid.errors import BadImage
+from pellucid.images.axes import Array, RawImage
+from pellucid.images.listing import Listing
+
+__all__ = ["ArchiveSource", "list_archive"]
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class ArchiveSource:
+    """Takes image ``train/12`` from the array ``train_images``; an array is decompressed when first asked for."""
+
+    path: str
+
+    def __call__(self, image: str) -> RawImage:
+        """Return the image as stored."""
+        split, _, row = image.partition("/")
+        stack = _member(self.path, f"{split}_images")
+        array = stack[int(row)]
+        colour = array.ndim > 2 and array.shape[-1] in (1, 3)
+        letters = {1: "X", 2: "YX", 3: "ZYX"}.get(array.ndim - colour)
+        if letters is None:
+            raise BadImage(f"{self.path}: {split}_images of shape {stack.shape} is no stack of 2-D or 3-D images")
+        names = ("red", "green", "blue") if colour and array.shape[-1] == 3 else None
+        return RawImage(array, letters + "C" * colour, channels=names)
+
+
+def list_archive(path: Path) -> Listing:
+    """Return the images of an archive; ids are ``split/row``, labels the class numbers as text.
+
+    Raises
+    ------
+    BadImage
+        When the file is no such archive, labels do not fit the images, or an image has several labels at once.
+    """
+    members = _names(path)
+    splits = [split for split in SPLITS if f"{split}_images" in members]
+    if not splits:
+        raise BadImage(
+            f"{path}: the archive holds {', '.join(sorted(members)) or 'nothing'}, not train_images and its like"
+        )
+    labelled = [split for split in splits if f"{split}_labels" in members]
+    if labelled and labelled != splits:
+        raise BadImage(f"{path}: the archive has labels for {', '.join(labelled)} but images for {', '.join(splits)}")
+    counts = {split: _rows(path, f"{split}_images") for split in splits}
+    labels = [label for split in labelled for label in _labels(path, split, counts[split])]
+    return Listing(
+        files={f"{split}/{row}": str(path) for split in splits for row in range(counts[split])},
+        labels=tuple(labels) if labelled else None,
+        metadata=pa.table({"split": [split for split in splits for _ in range(counts[split])]}),
+        split="split",
+        numbered=True,
+    )
+
+
+def _labels(path: Path, split: str, count: int) -> list[str]:
+    labels = _member(str(path), f"{split}_labels")
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        raise BadImage(
+            f"{path}: {split}_labels of shape {labels.shape} give an image several labels at once; "
+            "one label an image is needed"
+        )
+    if labels.size != count or labels.dtype.kind not in "iu":
+        raise BadImage(
+            f"{path}: {split}_labels of shape {labels.shape} and type {labels.dtype} are not one class number for "
+            f"each of the {count} images"
+        )
+    return [str(label) for label in labels.ravel().tolist()]
+
+
+def _names(path: Path) -> set[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise BadImage(f"{path}: the archive is corrupt or missing ({error})") from None
+
+
+def _rows(path: Path, member: str) -> int:
+    """Read the length from the array's header, without its pixels."""
+    with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
+        try:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, _ = read(file)
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise BadImage(f"{path}: {member} cannot be read ({error})") from None
+    if len(shape) < 2:
+        raise BadImage(f"{path}: {member} of shape {shape} is no stack of images")
+    return int(shape[0])
+
+
+@lru_cache(maxsize=2 * len(SPLITS))
+def _member(path: str, name: str) -> Array:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            array: Array = archive[name]
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise BadImage(f"{path}: {name} cannot be read ({error})") from None
+    return array

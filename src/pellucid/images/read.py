@@ -1,0 +1,205 @@
+"""The one way in: files become an :class:`~pellucid.images.ImageSet`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from pellucid.errors import BadImage
+from pellucid.images.axes import check_axes
+from pellucid.images.imageset import ImageSet
+from pellucid.images.listing import Listing, find_folder, list_file, list_folder, match_masks
+from pellucid.images.loading import FileSource, ImageLoader, Picture, Reading, Source, take_picture
+from pellucid.images.manifest import find_manifest, list_manifest
+from pellucid.images.masks import MaskLoader
+from pellucid.images.medmnist import ArchiveSource, list_archive
+
+__all__ = ["read_images"]
+
+TABLES = (".csv", ".tsv")
+TRIES = 32
+"""So many unreadable files in a row are no accident: the set itself cannot be read."""
+
+
+def read_images(
+    path: str | Path,
+    *,
+    labels: str | Path | None = None,
+    masks: str | Path | Sequence[str] | Mapping[str, str | Path] | None = None,
+    split: str | None = None,
+    group: str | None = None,
+    size: Sequence[int] | None = None,
+    axes: str | None = None,
+    spacing: Sequence[float] | None = None,
+    channels: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> ImageSet:
+    """Open a collection of images with their labels and outlines; pixels are read later, when asked for.
+
+    PNG and JPEG (8 bit, grey 16 bit), TIFF (integers, floats, channels, stacks), ``.npy``, and ``.npz`` in the
+    layout of MedMNIST are read. Values become float32: whole numbers are divided by the largest of their type
+    (8 bit by 255, 16 bit by 65535, also where the camera used 12 of the 16 bits), signed ones land in [-1, 1], floats
+    stay as they are. Pixels are taken as stored: an EXIF orientation is not applied.
+
+    Parameters
+    ----------
+    path
+        A folder of images; a folder with one folder a class (also below ``train``, ``val`` and ``test``); one file; or a
+        CSV manifest.
+    labels
+        A CSV, in the images' folder or the working directory, with the columns ``image`` (a path below the images'
+        folder or beside the CSV) and ``label``. Without ``label`` the images are unlabelled; all other columns become
+        metadata.
+    masks
+        A folder of files named as the images are; a mapping of mask name to such a folder (several annotators); or a
+        list of CSV columns that name mask files, where an empty cell means that the image has none.
+    split, group
+        The metadata columns that name train, val and test, and the unit (patient, plate) that must stay in one split.
+    size
+        Resize to these lengths of the last axes, ``(Y, X)`` or ``(Z, Y, X)``: images linearly and smoothed against
+        aliasing, masks to the nearest label.
+    axes
+        One letter a dimension in file order, such as ``"ZCYX"``, where the file states none or states them wrongly.
+    spacing
+        Pixel size as stored in micrometres, in the order T (seconds), Z, Y, X as far as the images have them; overrides
+        what the files state. NaN stands for an axis of unknown size.
+    channels
+        Names of the channels; override what the files state.
+    classes
+        Class names in the order of the model's outputs; by default the sorted labels (whole numbers by value).
+
+    Returns
+    -------
+    ImageSet
+        Ids are the paths below the folder, or the CSV's ``image`` cells.
+
+    Raises
+    ------
+    BadImage
+        When files, columns, labels or axes are missing or ambiguous. A file that is corrupt or differs from the rest is
+        refused when it is loaded.
+
+    Examples
+    --------
+    >>> images = read_images("cells/", labels="labels.csv", masks=["mask"], group="smear")  # doctest: +SKIP
+    >>> images.tensor(images.ids[:8]).shape  # doctest: +SKIP
+    torch.Size([8, 3, 80, 80])
+    """
+    path = Path(path)
+    reading = Reading(
+        axes=None if axes is None else check_axes(axes),
+        size=_sizes(size),
+        spacing=None if spacing is None else tuple(map(float, spacing)),
+        channels=None if channels is None else tuple(channels),
+    )
+    listing = _listing(path, labels, masks, [name for name in (split, group) if name is not None])
+    split = split or listing.split
+    for name in (split, group):
+        if name is not None and name not in listing.metadata.column_names:
+            have = ", ".join(listing.metadata.column_names) or "none"
+            raise BadImage(f"{path}: there is no metadata column {name!r}; the images have {have}")
+    names, numbers = _numbered(listing, classes)
+    source: Source = ArchiveSource(str(path)) if path.suffix.lower() == ".npz" else FileSource(listing.files)
+    first = _first_readable(source, reading, listing)
+    record = replace(first.record, source=str(path))
+    shape = first.values.shape
+    return ImageSet(
+        ids=tuple(listing.files),
+        record=record,
+        shape=shape,
+        load=ImageLoader(source, reading, record, shape, first.kind),
+        classes=names,
+        labels=numbers,
+        metadata=listing.metadata,
+        masks={
+            name: MaskLoader(files, source, reading, record.spatial, shape[1:]) for name, files in listing.masks.items()
+        },
+        split_column=split,
+        group_column=group,
+    )
+
+
+def _sizes(size: Sequence[int] | None) -> tuple[int, ...] | None:
+    if size is None:
+        return None
+    if any(not isinstance(length, int) or length < 1 for length in size):
+        raise BadImage(f"size={tuple(size)} must be whole numbers of pixels, (Y, X) or (Z, Y, X)")
+    return tuple(size)
+
+
+def _listing(
+    path: Path,
+    labels: str | Path | None,
+    masks: str | Path | Sequence[str] | Mapping[str, str | Path] | None,
+    text: Sequence[str],
+) -> Listing:
+    if not path.exists():
+        raise BadImage(f"there is no file or folder {path}")
+    if path.suffix.lower() == ".npz":
+        if labels is not None or masks is not None:
+            raise BadImage(f"{path}: an archive brings its own labels and no masks; leave labels= and masks= out")
+        return list_archive(path)
+    if path.suffix.lower() in TABLES and labels is None:
+        path, labels = path.parent, path.name
+    root = path if path.is_dir() else path.parent
+    columns, folders = _mask_sources(masks, root)
+    if labels is not None:
+        listing = list_manifest(find_manifest(labels, root), root, masks=columns, text=text)
+    elif columns:
+        raise BadImage(f"masks={columns} names columns of a CSV; give labels= as well, or a folder")
+    else:
+        listing = list_folder(path, apart=list(folders.values())) if path.is_dir() else list_file(path)
+    found = {name: match_masks(listing.files, folder) for name, folder in folders.items()}
+    return replace(listing, masks={**listing.masks, **found})
+
+
+def _mask_sources(
+    masks: str | Path | Sequence[str] | Mapping[str, str | Path] | None, root: Path
+) -> tuple[list[str], dict[str, Path]]:
+    """Sort what the user gave into columns of the CSV and folders by mask name."""
+    if masks is None:
+        return [], {}
+    if isinstance(masks, str | Path):
+        folder = find_folder(masks, root)
+        return [], {folder.resolve().name: folder}
+    if isinstance(masks, Mapping):
+        return [], {name: find_folder(folder, root) for name, folder in masks.items()}
+    return list(masks), {}
+
+
+def _numbered(listing: Listing, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
+    """Return class names and one number an image."""
+    if listing.labels is None:
+        return tuple(classes or ()), None
+    labels = listing.labels
+    if listing.numbered:
+        names = tuple(classes or map(str, range(max(map(int, labels)) + 1)))
+        labels = tuple(dict(enumerate(names)).get(int(label), label) for label in labels)
+    else:
+        names = tuple(classes) if classes else _sorted_names(set(labels))
+    number = {name: place for place, name in enumerate(names)}
+    if len(number) != len(names):
+        raise BadImage(f"classes={names} names a class twice")
+    for row, (image, label) in enumerate(zip(listing.files, labels, strict=True), start=1):
+        if label not in number:
+            raise BadImage(
+                f"image {row}, {image!r}: its label {label!r} is no class; the classes are {', '.join(names)}"
+            )
+    return names, tuple(number[label] for label in labels)
+
+
+def _sorted_names(names: set[str]) -> tuple[str, ...]:
+    if all(name.isascii() and name.isdigit() for name in names):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _first_readable(source: Source, reading: Reading, listing: Listing) -> Picture:
+    """Tell what the set holds from its first image; a few corrupt ones before it must not cost the whole set."""
+    reasons = []
+    for image in islice(listing.files, TRIES):
+        try:
+            return take_picture(source(image), reading, image)
+        except BadImage as error:
+            reasons.append(error)
+    raise reasons[0]
