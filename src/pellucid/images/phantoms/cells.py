@@ -1,0 +1,197 @@
+"""Cells with spots: one cell a field, nine independent factors, an optional tag that betrays the label."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pellucid.errors import BadImage
+from pellucid.images.imageset import ImageRecord
+from pellucid.images.phantoms.phantom import Member, Phantom, assemble, group_of, split_of, stream
+from pellucid.images.phantoms.rule import Factor, Rule
+from pellucid.images.phantoms.scene import Array, Canvas, Outline, Scene, camera, scattered
+from pellucid.images.phantoms.shortcut import Shortcut
+
+__all__ = ["CELL_FACTORS", "cells"]
+
+CELL_FACTORS = (
+    Factor("cell_size", "µm²", 90.0, 190.0, "area of the cell"),
+    Factor("eccentricity", "1", 0.2, 0.75, "of the cell's outline: 0 is round"),
+    Factor("nucleus_size", "µm²", 15.0, 35.0, "area of the nucleus"),
+    Factor("spot_number", "1", 1, 10, "bright spots in the cell", whole=True),
+    Factor("spot_size", "µm", 1.2, 2.0, "diameter of a spot"),
+    Factor("spot_brightness", "1", 0.25, 0.55, "of a spot over the cytoplasm, display range 1"),
+    Factor("texture_grain", "µm", 0.6, 2.0, "grain diameter of the cytoplasm"),
+    Factor("membrane_ring", "1", 0.05, 0.35, "brightness of the rim, display range 1"),
+    Factor("background_shading", "1", 0.0, 0.2, "slope of the background over the field, display range 1"),
+)
+
+_TAG = Factor("shortcut", "1", 0, 1, "1 where the tag is present", whole=True)
+_FIELD = 32.0
+_RING = 0.9
+_NOISE = 0.02
+_BACKGROUND = np.array([0.14, 0.14, 0.16])
+_CYTOPLASM = np.array([0.36, 0.40, 0.30])
+_TEXTURE = np.array([0.04, 0.045, 0.035])
+_NUCLEUS = np.array([0.22, 0.28, 0.60])
+_RIM = np.array([1.0, 0.6, 0.5])
+_SPOT = np.array([1.0, 0.9, 0.3])
+_VALUES, _NUISANCE, _SLIDE, _TAGGED = range(4)
+
+
+@dataclass(frozen=True)
+class _Nuisance:
+    """What varies from image to image and tells nothing."""
+
+    centre: Array
+    angle: float
+    waves: Array
+    nucleus: Array
+    spots: Array
+    slope: Array
+    noise: Array
+    grain: Array
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, size: tuple[int, int]) -> "_Nuisance":
+        turn = rng.uniform(0, 2 * np.pi)
+        return cls(
+            centre=rng.uniform(-1.0, 1.0, 2),
+            angle=float(rng.uniform(0, np.pi)),
+            waves=np.stack([rng.uniform(0, 0.02, 3), rng.uniform(0, 2 * np.pi, 3)], axis=1),
+            nucleus=rng.uniform(-0.08, 0.08, 2),
+            spots=scattered(rng, 10) * 0.78,
+            slope=np.array([np.sin(turn), np.cos(turn)]),
+            noise=rng.standard_normal((3, *size)),
+            grain=rng.standard_normal(size),
+        )
+
+
+@dataclass(frozen=True)
+class _Painter:
+    """Renders cell `index` with given factors; the same index always has the same nuisances."""
+
+    seed: int
+    size: tuple[int, int]
+    shortcut: Shortcut | None
+
+    def __call__(self, index: int, values: Mapping[str, float]) -> Scene:
+        canvas = Canvas.of_field(self.size, _FIELD)
+        nuisance = _Nuisance.draw(stream(self.seed, index, _NUISANCE), self.size)
+        slide = stream(self.seed, group_of(index), _SLIDE)
+        gain, haze = slide.uniform(0.96, 1.04, (3, 1, 1)), slide.uniform(-0.02, 0.02)
+        cover = _coverages(canvas, values, nuisance)
+        ramp = 0.5 * values["background_shading"] * canvas.ramp(nuisance.slope)
+        image = _BACKGROUND[:, None, None] + haze + ramp
+        if self.shortcut is not None:
+            cover["shortcut"] = self.shortcut.coverage(canvas) * values["shortcut"]
+            image = image + self.shortcut.contrast * cover["shortcut"]
+        image = _add_cell(image, cover, canvas.grain(nuisance.grain, values["texture_grain"]), values)
+        masks = {name: covered > 0 for name, covered in cover.items()} | {"object": cover["cell_size"] >= 0.5}
+        return Scene(camera(gain * image + _NOISE * nuisance.noise), masks)
+
+
+def _coverages(canvas: Canvas, values: Mapping[str, float], nuisance: _Nuisance) -> dict[str, Array]:
+    """How much of each pixel carries each factor."""
+    ratio = np.sqrt(1 - values["eccentricity"] ** 2)
+    shape = (ratio, nuisance.centre, nuisance.angle, nuisance.waves)
+    cell = Outline.of_area(values["cell_size"], *shape)
+    middle = cell.to_scene(nuisance.nucleus[None])[0]
+    nucleus = Outline.of_area(values["nucleus_size"], 0.9, middle, nuisance.angle, nuisance.waves[::-1])
+    depth = cell.depth(canvas)
+    body = canvas.coverage(depth)
+    core = canvas.coverage(nucleus.depth(canvas))
+    centres = cell.to_scene(nuisance.spots[: int(values["spot_number"])])
+    spots = canvas.discs(centres, 0.5 * values["spot_size"])
+    return {
+        "cell_size": body,
+        "eccentricity": body,
+        "nucleus_size": core,
+        "spot_number": spots,
+        "spot_size": spots,
+        "spot_brightness": spots,
+        "texture_grain": body * (1 - core),
+        "membrane_ring": body - canvas.coverage(depth - _RING),
+        "background_shading": 1 - body,
+    }
+
+
+def _add_cell(background: Array, cover: Mapping[str, Array], grain: Array, values: Mapping[str, float]) -> Array:
+    def tint(colour: Array, field: Array) -> Array:
+        return np.asarray(colour[:, None, None] * field)
+
+    body, core = cover["cell_size"], cover["nucleus_size"]
+    image = background * (1 - body) + tint(_CYTOPLASM, body)
+    image = image + tint(_TEXTURE, cover["texture_grain"] * grain)
+    image = image + tint(_NUCLEUS - _CYTOPLASM, core)
+    image = image + tint(_RIM, values["membrane_ring"] * cover["membrane_ring"])
+    return image + tint(_SPOT, values["spot_brightness"] * cover["spot_number"])
+
+
+def cells(
+    count: int = 300,
+    size: tuple[int, int] = (64, 64),
+    seed: int = 0,
+    *,
+    rule: str = "spot_number",
+    shortcut: Shortcut | None = None,
+    margin: float = 0.1,
+) -> Phantom:
+    """Make images of one cell each, whose label follows from chosen factors and nothing else.
+
+    Nine factors are drawn evenly and independently of each other (a rule that adds factors ties those it
+    adds): cell size, eccentricity, nucleus size, number, size and brightness of spots, texture grain,
+    membrane ring, background shading. Place, orientation, outline, noise and the slide's illumination vary
+    and tell nothing.
+
+    Parameters
+    ----------
+    count
+        Images. Image i is the same whatever the count.
+    size
+        Pixels in Y and X; the field is always 32 µm on its shorter side.
+    seed
+        Of everything that is drawn.
+    rule
+        The factors that decide the label, cut so that the classes are balanced: ``"spot_number"`` (a local
+        truth), ``"cell_size"`` (a global one), or several joined by one of ``and``, ``or``, ``xor``, ``+``.
+    shortcut
+        A tag beside the cell that goes with the label, or None.
+    margin
+        Share of a deciding factor's range on each side of its threshold that is never drawn.
+
+    Returns
+    -------
+    Phantom
+        Its images are float32 ``(3, Y, X)`` with classes ``control`` and ``treated``.
+
+    Raises
+    ------
+    BadImage
+        When the size is under 24 pixels or the rule cannot be read.
+    """
+    if len(size) != 2 or min(size) < 24 or count < 0:
+        raise BadImage(f"cells need a count and a size (Y, X) of at least 24 pixels, not {count} and {size}")
+    tag = None if shortcut is None else shortcut.settled(seed)
+    law = Rule.parse(rule, CELL_FACTORS, margin)
+    pixel = _FIELD / min(size)
+    return assemble(
+        "cells",
+        ImageRecord("CYX", ("red", "green", "blue"), spacing=(pixel, pixel), source=f"cells(seed={seed})"),
+        (3, *size),
+        [_member(seed, index, law, tag) for index in range(count)],
+        dials=CELL_FACTORS if tag is None else (*CELL_FACTORS, _TAG),
+        classes=("control", "treated"),
+        rule=f"treated where {law}",
+        causes=tuple(factor.name for factor in law.factors),
+        paint=_Painter(seed, size, tag),
+        classify=law.label,
+    )
+
+
+def _member(seed: int, index: int, law: Rule, tag: Shortcut | None) -> Member:
+    values = law.draw(stream(seed, index, _VALUES), CELL_FACTORS)
+    label = law.label(values)
+    if tag is not None:
+        values["shortcut"] = float(tag.present(stream(seed, index, _TAGGED), label, split_of(index)))
+    return Member(label, values)
