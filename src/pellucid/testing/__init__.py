@@ -1,0 +1,7 @@
+"""The conformance suite: what every method and metric must hold to, built in or from another package."""
+
+from pellucid.testing.methods import check_method
+from pellucid.testing.metrics import check_metric
+from pellucid.testing.nets import small_images, small_net
+
+__all__ = ["check_method", "check_metric", "small_images", "small_net"]
