@@ -1,20 +1,40 @@
 """Models and targets: loading, capabilities, the one way through a model, reference nets and their training."""
 
 from pellucid.models import targets
-from pellucid.models.model import Capabilities, Inputs, Model, Normalise
+from pellucid.models.augment import Augment
+from pellucid.models.fit import Fitted, fit
+from pellucid.models.model import Capabilities, Inputs, Model, Normalise, Source
+from pellucid.models.networks import residual_net
 from pellucid.models.passes import Passes, frozen, repeat_rows, take_rows
+from pellucid.models.performance import Estimate, Performance, performance
+from pellucid.models.pixels import Failure
+from pellucid.models.predict import Predictions, predict
+from pellucid.models.split import Split, split_images
 from pellucid.models.targets import ReadOut, Target
 
 __all__ = [
+    "Augment",
     "Capabilities",
+    "Estimate",
+    "Failure",
+    "Fitted",
     "Inputs",
     "Model",
     "Normalise",
     "Passes",
+    "Performance",
+    "Predictions",
     "ReadOut",
+    "Source",
+    "Split",
     "Target",
+    "fit",
     "frozen",
+    "performance",
+    "predict",
     "repeat_rows",
+    "residual_net",
+    "split_images",
     "take_rows",
     "targets",
 ]

@@ -4,8 +4,9 @@ While a `Passes` is open the network is in eval mode with frozen parameters; aft
 ``requires_grad`` and ``.grad`` are what they were, also after an exception.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -95,6 +96,7 @@ class Passes:
         self._frozen = frozen(model.module)
         self._bar: Progress | None = Progress(transient=True) if progress else None
         self._task: Any = None
+        self._expected = 0
 
     def __enter__(self) -> Self:
         self._frozen.__enter__()
@@ -111,8 +113,12 @@ class Passes:
 
     def expect(self, rows: int, description: str = "explaining") -> None:
         """Announce that about `rows` more rows will pass, for the progress bar."""
-        if self._bar is not None:
-            self._task = self._bar.add_task(description, total=rows)
+        if self._bar is None:
+            return
+        if self._task is None:
+            self._task = self._bar.add_task(description, total=0)
+        self._expected += rows
+        self._bar.update(self._task, total=self._expected, description=description)
 
     def _advance(self, rows: int) -> None:
         if self._bar is not None and self._task is not None:
@@ -126,9 +132,12 @@ class Passes:
             self._batch_size = max(1, min(_ELEMENTS.get(kind, 2**21) // max(1, elements), _LARGEST.get(kind, 64)))
         return self._batch_size
 
-    def _call(self, inputs: Inputs, taps: tuple[str, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+    def _call(
+        self, inputs: Inputs, taps: tuple[str, ...], placed: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         tapped: dict[str, Tensor] = {}
-        hooks = [self.model.layer(name).register_forward_hook(_keep(tapped, name)) for name in taps]
+        placed = placed or {}
+        hooks = [self.model.layer(name).register_forward_hook(_keep(tapped, name, placed.get(name))) for name in taps]
         try:
             output = self.model.network(*inputs)
         finally:
@@ -191,6 +200,7 @@ class Passes:
         *,
         rules: Callable[[], AbstractContextManager[Any]] = nullcontext,
         at: str | None = None,
+        place: Tensor | None = None,
     ) -> tuple[Tensor, Inputs, Inputs]:
         """Differentiate the target at each row, batch by batch.
 
@@ -204,6 +214,8 @@ class Passes:
             Opens a block in which calls of the network are intercepted; the backward runs inside it too.
         at
             Name of a layer: differentiate with respect to its output instead of the inputs.
+        place
+            Values to put in the place of that layer's output, one row a row: the derivative is taken there.
 
         Returns
         -------
@@ -224,64 +236,84 @@ class Passes:
         parts = []
         for start in range(0, len(inputs[0]), size):
             part = slice(start, start + size)
-            parts += self._backward(take_rows(inputs, part), read, rows[part].to(self.model.device), rules, at)
+            there = place[part] if place is not None else None
+            batch = _Batch(take_rows(inputs, part), read, rows[part].to(self.model.device), rules, at, there)
+            parts += self._backward(batch)
         scores, points, gradients = zip(*parts, strict=True)
         return torch.cat(scores), _joined(points), _joined(gradients)
 
-    def _backward(
-        self,
-        batch: Inputs,
-        read: ReadOut,
-        rows: Tensor,
-        rules: Callable[[], AbstractContextManager[Any]],
-        at: str | None,
-    ) -> list[tuple[Tensor, Inputs, Inputs]]:
+    def _backward(self, batch: "_Batch") -> list[tuple[Tensor, Inputs, Inputs]]:
         try:
-            return [self._differentiate(batch, read, rows, rules, at)]
-        except RuntimeError as error:
-            if not _out_of_memory(error) or len(batch[0]) < 2:
+            return [self._differentiate(batch)]
+        except PellucidError:
+            raise
+        except (RuntimeError, TypeError, ValueError) as error:
+            if not (isinstance(error, RuntimeError) and _out_of_memory(error)):
+                said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise CannotExplain(f"the model cannot be differentiated ({said}); {_FORWARDS}") from error
+            if len(batch) < 2:
                 raise
-        return [
-            result
-            for part in self._halve(len(batch[0]))
-            for result in self._backward(take_rows(batch, part), read, rows[part], rules, at)
-        ]
+        return [result for part in self._halve(len(batch)) for result in self._backward(batch[part])]
 
-    def _differentiate(
-        self,
-        batch: Inputs,
-        read: ReadOut,
-        rows: Tensor,
-        rules: Callable[[], AbstractContextManager[Any]],
-        at: str | None,
-    ) -> tuple[Tensor, Inputs, Inputs]:
+    def _differentiate(self, batch: "_Batch") -> tuple[Tensor, Inputs, Inputs]:
+        read, at = batch.read, batch.at
         taps = tuple({name for name in (read.layer, at) if name is not None})
         with torch.enable_grad(), torch.autocast(self.model.device.type, enabled=False):
-            leaves = tuple(tensor.detach().clone().requires_grad_() for tensor in batch)
-            with rules():
-                output, tapped = self._call(leaves, taps)
-                score = read(tapped[read.layer] if read.layer is not None else output, rows)
+            leaves = tuple(tensor.detach().clone().requires_grad_(batch.place is None) for tensor in batch.inputs)
+            placed = {}
+            if at is not None and batch.place is not None:
+                placed[at] = batch.place.detach().clone().requires_grad_()
+            with batch.rules():
+                output, tapped = self._call(leaves, taps, placed)
+                score = read(tapped[read.layer] if read.layer is not None else output, batch.rows)
                 points = (tapped[at],) if at is not None else leaves
                 if not score.requires_grad:
                     raise CannotExplain(
-                        "the model's output does not depend on its input through differentiable steps; use a method "
-                        "that only needs forwards: occlusion, ablation, rise, lime or kernel_shap"
+                        f"the model's output does not depend on its input through differentiable steps; {_FORWARDS}"
                     )
                 gradients = torch.autograd.grad(score.sum(), points, allow_unused=True)
-        self.backwards += len(batch[0])
-        self._advance(len(batch[0]))
-        filled = tuple(torch.zeros_like(point) if gradient is None else gradient.detach()
-                       for point, gradient in zip(points, gradients, strict=True))  # fmt: skip
+        self.backwards += len(batch)
+        self._advance(len(batch))
+        filled = tuple(
+            torch.zeros_like(point) if gradient is None else gradient.detach()
+            for point, gradient in zip(points, gradients, strict=True)
+        )
         return score.detach(), tuple(point.detach() for point in points), filled
 
 
-def _keep(tapped: dict[str, Tensor], name: str) -> Callable[[nn.Module, Any, Any], None]:
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+_FORWARDS = "use a method that only needs forwards: occlusion, ablation, rise, lime or kernel_shap"
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows that are differentiated at once."""
+
+    inputs: Inputs
+    read: ReadOut
+    rows: Tensor
+    rules: Callable[[], AbstractContextManager[Any]]
+    at: str | None
+    place: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def __getitem__(self, part: slice) -> "_Batch":
+        place = self.place[part] if self.place is not None else None
+        return replace(self, inputs=take_rows(self.inputs, part), rows=self.rows[part], place=place)
+
+
+def _keep(tapped: dict[str, Tensor], name: str, placed: Tensor | None) -> Callable[[nn.Module, Any, Any], Tensor]:
+    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
         if not isinstance(output, Tensor):
             raise CannotExplain(f"layer {name!r} returns {type(output).__name__}, not one tensor; choose another layer")
         if name in tapped:
             raise CannotExplain(f"layer {name!r} is called more than once in a forward; choose a layer called once")
-        tapped[name] = output
+        if placed is not None and placed.shape != output.shape:
+            shapes = f"{tuple(placed.shape)} were given for {tuple(output.shape)}"
+            raise ShapeError(f"the values to place at layer {name!r} do not fit: {shapes}")
+        tapped[name] = output if placed is None else placed
+        return tapped[name].clone()  # what follows may write in place (ReLU, +=): the layer's own output is kept
 
     return hook
 
