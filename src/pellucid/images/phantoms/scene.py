@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.util import img_as_float32
 
 __all__ = ["Canvas", "Outline", "Scene", "camera", "scattered"]
 
@@ -118,19 +119,38 @@ class Outline:
         """Map points ``(n, 2)`` of the unit disc into the outline."""
         return np.asarray(self.centre + (points * self.semi_axes) @ self._axes)
 
+    def _along(self, canvas: Canvas) -> Array:
+        """Pixel positions in the outline's own frame, where the ellipse without waves is the unit disc."""
+        turned = np.tensordot(self._axes, canvas.grid(self.centre), axes=1)
+        return np.asarray(turned / self.semi_axes[:, None, None])
+
     def depth(self, canvas: Canvas) -> Array:
         """Return the distance of each pixel to the edge, positive inside, exact to first order there."""
-        along = np.tensordot(self._axes, canvas.grid(self.centre), axes=1) / self.semi_axes[:, None, None]
+        along = self._along(canvas)
         radius = np.sqrt((along**2).sum(0)) + 1e-12
         slope = np.sqrt(((along / self.semi_axes[:, None, None]) ** 2).sum(0)) / radius + 1e-12
-        edge = self._edge(np.arctan2(along[1], along[0]))
-        return np.asarray((edge - radius) / slope)
+        return np.asarray((self._edge(along) - radius) / slope)
 
-    def _edge(self, theta: Array) -> Array:
+    def dome(self, canvas: Canvas) -> tuple[Array, Array]:
+        """Return the unit normal of the ellipsoid over the outline: in the image plane ``(2, *S)``, to the viewer.
+
+        Beyond the edge the surface falls away sideways.
+        """
+        along = self._along(canvas) / self._edge(self._along(canvas))
+        radius = np.maximum(1.0, np.sqrt((along**2).sum(0)))
+        plane = np.tensordot(self._axes.T, along / radius, axes=1)
+        return plane, np.sqrt(np.clip(1 - (plane**2).sum(0), 0.0, 1.0))
+
+    def _edge(self, along: Array) -> Array:
+        theta = np.arctan2(along[1], along[0])
         edge = np.ones_like(theta)
         for order, (amplitude, phase) in enumerate(self.waves, start=3):
             edge += amplitude * np.cos(order * theta + phase)
         return np.asarray(edge / np.sqrt(1 + 0.5 * (self.waves[:, 0] ** 2).sum()))
+
+    def across(self, canvas: Canvas) -> Array:
+        """Return the signed distance of each pixel from the long axis."""
+        return np.asarray(self._along(canvas)[1] * self.semi_axes[1])
 
 
 def scattered(rng: np.random.Generator, count: int, dimensions: int = 2, tries: int = 24) -> Array:
@@ -147,4 +167,5 @@ def scattered(rng: np.random.Generator, count: int, dimensions: int = 2, tries: 
 
 def camera(image: Array) -> NDArray[Any]:
     """Return what an eight-bit camera records of the scene, as float32 in [0, 1]."""
-    return (np.rint(np.clip(image, 0.0, 1.0) * 255.0) / 255.0).astype(np.float32)
+    levels = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
+    return np.asarray(img_as_float32(levels))
