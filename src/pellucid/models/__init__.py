@@ -3,6 +3,7 @@
 from pellucid.models import targets
 from pellucid.models.augment import Augment
 from pellucid.models.fit import Fitted, fit
+from pellucid.models.loading import load_model
 from pellucid.models.model import Capabilities, Inputs, Model, Normalise, Source
 from pellucid.models.networks import residual_net
 from pellucid.models.passes import Passes, frozen, repeat_rows, take_rows
@@ -11,6 +12,7 @@ from pellucid.models.pixels import Failure
 from pellucid.models.predict import Predictions, predict
 from pellucid.models.split import Split, split_images
 from pellucid.models.targets import ReadOut, Target
+from pellucid.models.weights import save_model, weights_hash
 
 __all__ = [
     "Augment",
@@ -30,11 +32,14 @@ __all__ = [
     "Target",
     "fit",
     "frozen",
+    "load_model",
     "performance",
     "predict",
     "repeat_rows",
     "residual_net",
+    "save_model",
     "split_images",
     "take_rows",
     "targets",
+    "weights_hash",
 ]

@@ -169,7 +169,7 @@ class _Run:
                 x = self.plan.augment(x, spatial, generator)
             self.optimiser.zero_grad(set_to_none=True)
             loss = functional.cross_entropy(self.network(x), labels, weight=self.weights)
-            loss.backward()
+            torch.autograd.backward(loss)
             self.optimiser.step()
             total += float(loss.detach()) * len(rows)
         return total / len(part.ids)
@@ -187,7 +187,7 @@ class _Run:
 def fit(
     images: ImageSet,
     *,
-    epochs: int = 30,
+    epochs: int = 20,
     seed: int = 0,
     width: int = 16,
     depth: int = 4,
@@ -244,7 +244,7 @@ def fit(
     parts = split_images(images, split=split, group=group, seed=seed)
     plan = _Plan(
         epochs=epochs, seed=seed, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
-        patience=patience, balance=balance, augment=_augment(augment), network=_network(images, width, depth),
+        patience=patience, balance=balance, augment=(Augment() if augment else None) if isinstance(augment, bool) else augment, network=_network(images, width, depth),
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"), images=_digest(images, parts),
     )  # fmt: skip
     pixels, failures = read_pixels(images, (*parts.train, *parts.val), progress=progress)
@@ -267,12 +267,6 @@ def fit(
     judged, unread = _judged(model, images, parts.test or val_ids, group, seed, progress=progress)
     history = pa.Table.from_pylist(run.history)
     return Fitted(model, history, judged, judged_on, parts, (*failures, *unread))
-
-
-def _augment(augment: Augment | bool) -> Augment | None:
-    if isinstance(augment, bool):
-        return Augment() if augment else None
-    return augment
 
 
 def _network(images: ImageSet, width: int, depth: int) -> dict[str, int]:

@@ -207,7 +207,8 @@ def _resamples(cluster: NDArray[np.int64], clusters: int, seed: int) -> Iterator
 
 
 def _ratio(above: Array, below: Array) -> Array:
-    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)
+    unknown: Array = np.full(np.broadcast(above, below).shape, np.nan)
+    return np.divide(above, below, out=unknown, where=below > 0)
 
 
 class _Measured:

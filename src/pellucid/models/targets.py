@@ -51,7 +51,7 @@ class Target(Recipe):
         """
 
 
-TARGETS: Registry[Target] = Registry("target", Target, "pellucid.targets")
+TARGETS: Registry[Target] = Registry("target", Target, "pellucid.targets")  # type: ignore[type-abstract]
 
 
 def _columns(index: Index, model: Model, outputs: Tensor, spelt: str) -> Tensor:
@@ -239,7 +239,8 @@ class Similarity(Target):
             flat = out.flatten(1)
             if flat.shape[1] != len(direction):
                 raise BadTarget(f"Similarity: the reference has {len(direction)} numbers and the layer {flat.shape[1]}")
-            return flat @ direction / flat.norm(dim=1)
+            cosine: Tensor = flat @ direction / flat.norm(dim=1)
+            return cosine
 
         return ReadOut(read, _layer(model, self.layer, self.name))
 
