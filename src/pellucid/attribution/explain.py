@@ -58,7 +58,7 @@ def explain(
         When the method, target, images or model do not fit; one sentence that says what would.
     """
     model, recipe = Model.of(model), METHODS.parse(method)
-    inputs = model.prepare(x)
+    inputs = tuple(tensor.detach() for tensor in model.prepare(x))
     rows = len(inputs[0])
     if ids is not None and len(ids) != rows:
         raise ShapeError(f"{len(ids)} ids were given for {rows} images")
@@ -105,7 +105,7 @@ def _home(tensors: Inputs) -> Inputs:
 
 def _capable(method: Method, model: Model) -> None:
     has = model.capabilities
-    for need in method.taxonomy.needs:
+    for need in method.needs:
         if getattr(has, need) is False:
             would = [name for name, known in METHODS.items()
                      if all(getattr(has, other) is not False for other in known.taxonomy.needs)]  # fmt: skip

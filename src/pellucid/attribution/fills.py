@@ -17,7 +17,7 @@ from torch.nn import functional
 from pellucid.errors import BadRecipe, ShapeError
 from pellucid.models import Inputs
 
-__all__ = ["BLUR", "FILLS", "LOCAL", "Fill", "NamedFill", "gaussian_blur", "reference"]
+__all__ = ["BLUR", "FILLS", "LOCAL", "Fill", "NamedFill", "gaussian_blur", "meaning", "reference"]
 
 BLUR = 0.1
 """Sigma of ``"blur"`` as a fraction of the shortest spatial axis."""
@@ -133,12 +133,17 @@ Fill = Annotated[str | float | tuple[float, ...], AfterValidator(_known)]
 """Annotation of a recipe's ``fill`` or ``baseline``: an unknown name is refused as it is written."""
 
 
+def meaning(fill: str | float | tuple[float, ...]) -> str:
+    """Return what a fill is in words, as a result names it: ``"blur: the image blurred by ..."``."""
+    return f"{fill}: {FILLS[fill].meaning}" if isinstance(fill, str) else f"{fill} in model space"
+
+
 def _constant(values: float | tuple[float, ...], x: Tensor) -> Tensor:
     if not isinstance(values, tuple):
         return torch.full_like(x, values)
     if len(values) != x.shape[1]:
         raise ShapeError(
-            f"fill {values} has {len(values)} numbers and the images {x.shape[1]} channels, shape {tuple(x.shape)}"
+            f"fill {values} has {len(values)} numbers and the images {x.shape[1]} channels ({tuple(x.shape)})"
         )
     return x.new_tensor(values).view(1, -1, *[1] * (x.ndim - 2)).expand_as(x)
 
@@ -169,7 +174,7 @@ def reference(fill: str | float | tuple[float, ...], inputs: Inputs, seeds: Sequ
     for place, x in enumerate(inputs):
         if named.spatial and x.ndim < 3:
             raise ShapeError(
-                f"fill {fill!r} needs spatial axes; input {place} has shape {tuple(x.shape)}: use 'zero' instead"
+                f"fill {fill!r} needs spatial axes; input {place} has shape {tuple(x.shape)}: use 'zero'"
             )
     streams = [torch.Generator().manual_seed(seed) for seed in seeds]
     return tuple(named.make(x, streams).contiguous() for x in inputs)

@@ -135,9 +135,14 @@ class Method(Recipe):
 
     taxonomy: ClassVar[Taxonomy]
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What this method, with these settings, asks of the model."""
+        return self.taxonomy.needs
+
     @abstractmethod
     def attribute(self, call: Call) -> Attribution:
         """Explain every row of the call; row i must not depend on row j."""
 
 
-METHODS: Registry[Method] = Registry("method", Method, "pellucid.methods")
+METHODS: Registry[Method] = Registry("method", Method, "pellucid.methods")  # type: ignore[type-abstract]
