@@ -1,0 +1,113 @@
+"""What the recipes over segments share: the players of every row, their coalitions' answers, and the maps they give."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from pellucid.attribution.fills import reference
+from pellucid.attribution.method import Attribution, Call, Method
+from pellucid.attribution.perturbation.render import Coalitions, Members, respond
+from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, segment
+from pellucid.errors import CannotExplain
+from pellucid.models import Inputs
+
+__all__ = ["Game", "Maps", "affordable"]
+
+FORWARDS = 100_000
+"""Forwards a row above which a request is refused."""
+
+
+def affordable(method: Method, forwards: int, advice: str, *, limit: int = FORWARDS) -> None:
+    """Refuse a request that would cost more than `limit` forwards a row.
+
+    Raises
+    ------
+    CannotExplain
+        With the estimate and `advice`.
+    """
+    if forwards > limit:
+        raise CannotExplain(
+            f"{method} would take about {forwards:,} forwards an image (at most {limit:,} are allowed); {advice}"
+        )
+
+
+class Maps:
+    """Maps of a call under construction, for every target that its read-out scores."""
+
+    def __init__(self, call: Call, *, error: bool) -> None:
+        self.call = call
+        self.outputs = call.output.reshape(len(call), -1)
+        self.values = self._blank()
+        self.error = self._blank() if error else None
+
+    def _blank(self) -> Inputs:
+        targets = self.outputs.shape[1]
+        return tuple(tensor.new_zeros(len(tensor), targets, *tensor.shape[1:]) for tensor in self.call.inputs)
+
+    def put(self, row: int, values: Inputs, error: Inputs | None = None) -> None:
+        """Keep the maps ``(T, C, *S)`` of a row."""
+        for kept, value in zip(self.values, values, strict=True):
+            kept[row] = value
+        for kept, value in zip(self.error or (), error or (), strict=True):
+            kept[row] = value
+
+    def single(self, tensor: Tensor) -> Tensor:
+        """Drop the axis of targets where the call has one target."""
+        return tensor[:, 0] if self.call.output.ndim == 1 else tensor
+
+    def attribution(self, **more: object) -> Attribution:
+        """Return the maps as a method's result."""
+        values = tuple(self.single(tensor) for tensor in self.values)
+        error = tuple(self.single(tensor) for tensor in self.error) if self.error is not None else None
+        return Attribution(values, error=error, **more)  # type: ignore[arg-type]  # named like the fields
+
+
+@dataclass(frozen=True, eq=False)
+class Game:
+    """Rows whose segments are players: absent players are filled."""
+
+    call: Call
+    fills: Inputs
+    segmentations: list[Segmentation]
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def of(cls, call: Call, segments: int | str | Labels, fill: str | float | tuple[float, ...]) -> "Game":
+        """Segment and fill every row."""
+        segmentations, warnings = segment(segments, call.inputs)
+        return cls(call, reference(fill, call.inputs, call.seeds), segmentations, warnings)
+
+    @property
+    def most(self) -> int:
+        """The largest number of players of a row."""
+        return max(segmentation.players for segmentation in self.segmentations)
+
+    def empty(self) -> Tensor:
+        """Return ``(N, T)`` f(fill)."""
+        return self.call.passes.scores(self.fills, self.call.read).reshape(len(self.call), -1)
+
+    def play(
+        self, design: Callable[[int, torch.Generator], Members], forwards: int
+    ) -> Iterator[tuple[int, Segmentation, Members, Tensor]]:
+        """Yield row, segmentation, design and answers ``(n, T)``; `design` makes one from players and a generator."""
+        self.call.passes.expect(forwards * len(self.call), "hiding segments")
+        plans = (
+            Coalitions(row, segmentation, design(segmentation.players, generator))
+            for row, (segmentation, generator) in enumerate(
+                zip(self.segmentations, self.call.generators(), strict=True)
+            )
+        )
+        for plan, answers in respond(self.call, self.fills, plans):
+            yield plan.row, plan.segmentation, plan.design, answers
+
+    def details(self, maps: Maps, effects: list[Tensor]) -> dict[str, Tensor]:
+        """Return ``"segments"``, labels that broadcast over each image, and ``"effects"``, one number a segment.
+
+        Rows with fewer segments end in NaN.
+        """
+        labels = torch.stack([segmentation.labels[0] for segmentation in self.segmentations])
+        padded = pad_sequence([effect.cpu() for effect in effects], batch_first=True, padding_value=torch.nan)
+        return {"segments": labels.cpu(), "effects": maps.single(padded.float().movedim(2, 1))}

@@ -1,0 +1,158 @@
+"""Samplers: which coalitions of segments are kept, as rows of a binary design."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Design", "LeaveOneOut", "ShapleyDesign", "bernoulli", "shapley_design", "subsets_of_size"]
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Distinct coalitions.
+
+    Attributes
+    ----------
+    masks
+        Boolean ``(n, players)``; True keeps a segment.
+    counts
+        ``(n,)`` how often each was drawn.
+    """
+
+    masks: Tensor
+    counts: Tensor
+
+    def __len__(self) -> int:
+        return len(self.masks)
+
+    def members(self, part: slice) -> Tensor:
+        """Return some rows of the design."""
+        return self.masks[part]
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Every coalition that lacks one player, made on demand: pixels would need a square of them."""
+
+    players: int
+
+    def __len__(self) -> int:
+        return self.players
+
+    def members(self, part: slice) -> Tensor:
+        """Return some rows of the design."""
+        return torch.arange(self.players) != torch.arange(self.players)[part, None]
+
+
+@dataclass(frozen=True, eq=False)
+class ShapleyDesign(Design):
+    """Coalitions with the weights of the Shapley kernel.
+
+    The first rows enumerate whole sizes; the last ``2 · len(draws)`` hold sampled coalitions, then their complements.
+
+    Attributes
+    ----------
+    weights
+        ``(n,)`` summing to 1.
+    draws
+        ``(pairs,)`` how often each sampled pair was drawn.
+    """
+
+    weights: Tensor
+    draws: Tensor
+
+
+def bernoulli(players: int, samples: int, generator: torch.Generator) -> Design:
+    """Return `samples` coalitions: the full one, and others in which each segment is kept with probability a half."""
+    masks = torch.rand(samples, players, generator=generator) < 0.5
+    masks[0] = True
+    return Design(*_merged(masks))
+
+
+def _merged(masks: Tensor) -> tuple[Tensor, Tensor]:
+    distinct, counts = torch.unique(masks, dim=0, return_counts=True)
+    return distinct, counts
+
+
+def subsets_of_size(players: int, size: int) -> Tensor:
+    """Return all subsets of one size, boolean ``(C(players, size), players)``."""
+    chosen = torch.tensor(list(itertools.combinations(range(players), size)), dtype=torch.long)
+    masks = torch.zeros(len(chosen), players, dtype=torch.bool)
+    return masks.scatter_(1, chosen, value=True)
+
+
+def _kernel_masses(players: int) -> list[float]:
+    """Return the share of the Shapley kernel that sizes k and players − k hold together, for k = 1, 2, ..."""
+    masses = [(1 if 2 * k == players else 2) / (k * (players - k)) for k in range(1, players // 2 + 1)]
+    return [mass / sum(masses) for mass in masses]
+
+
+def _pairs(players: int, size: int) -> int:
+    subsets = math.comb(players, size)
+    return subsets // 2 if 2 * size == players else subsets
+
+
+def _enumerable(players: int, budget: int, masses: list[float]) -> int:
+    """Return up to which size all coalitions fit into a budget of pairs; size 1 always does."""
+    whole = 1
+    left = budget - _pairs(players, 1)
+    for size in range(2, len(masses) + 1):
+        rest = range(size, len(masses) + 1)
+        fits_all = left >= 0 and sum(_pairs(players, k) for k in rest) <= left
+        share = left * masses[size - 1] / sum(masses[size - 1 :])
+        if not fits_all and _pairs(players, size) > share:
+            break
+        whole, left = size, left - _pairs(players, size)
+    return whole
+
+
+def shapley_design(players: int, samples: int, generator: torch.Generator) -> ShapleyDesign:
+    """Return at most `samples` coalitions for the kernel regression of Shapley values.
+
+    Sizes are enumerated from the outside in while they fit into their share of the budget, each with its kernel mass;
+    the rest of the mass is sampled: a size by the kernel, a subset of it uniformly, its complement with it, weight 1.
+    Single segments are always enumerated, so that the regression has full rank. The full and the empty coalition are
+    not in it: they are constraints. With ``samples >= 2**players - 2`` the design is complete.
+
+    Parameters
+    ----------
+    players, samples
+        ``samples >= 2 * players`` unless the design is complete.
+    generator
+        On the CPU.
+    """
+    if players == 1:
+        return ShapleyDesign(
+            torch.zeros(0, 1, dtype=torch.bool), torch.zeros(0), torch.zeros(0).double(), torch.zeros(0)
+        )
+    masses = _kernel_masses(players)
+    budget = samples // 2
+    whole = _enumerable(players, budget, masses)
+    masks: list[Tensor] = []
+    weights: list[Tensor] = []
+    for size in range(1, whole + 1):
+        subsets = subsets_of_size(players, size)
+        both = subsets if 2 * size == players else torch.cat([subsets, ~subsets])
+        masks.append(both)
+        weights.append(torch.full((len(both),), masses[size - 1] / len(both), dtype=torch.float64))
+    left = budget - sum(_pairs(players, size) for size in range(1, whole + 1))
+    draws = torch.zeros(0)
+    if whole < len(masses) and left > 0:
+        drawn, draws = _drawn(players, torch.tensor(masses[whole:]), whole + 1, left, generator)
+        masks += [drawn, ~drawn]
+        weights += [draws.double() * sum(masses[whole:]) / (2 * left)] * 2
+    coalitions = torch.cat(masks)
+    return ShapleyDesign(coalitions, torch.ones(len(coalitions)), torch.cat(weights), draws)
+
+
+def _drawn(
+    players: int, masses: Tensor, smallest: int, pairs: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw pairs by the kernel and merge those that are equal; the member without player 0 stands for its pair."""
+    sizes = torch.multinomial(masses, pairs, replacement=True, generator=generator) + smallest
+    ranks = torch.rand(pairs, players, generator=generator).argsort(1).argsort(1)
+    masks = ranks < sizes[:, None]
+    return _merged(masks ^ masks[:, :1])
