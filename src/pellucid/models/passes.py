@@ -42,10 +42,14 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
         return
     modes = [(part, part.training) for part in module.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
-    buffers = [(part, name, kept, kept.detach().clone())
-               for part in module.modules() for name, kept in part._buffers.items() if kept is not None]  # fmt: skip  # noqa: SLF001
+    buffers = [
+        (part, name, kept, None if kept is None else kept.detach().clone())
+        for part in module.modules()
+        for name, kept in part._buffers.items()  # noqa: SLF001
+    ]
     try:
-        module.eval()
+        for part, _ in modes:
+            part.training = False  # not eval(): exported programs refuse it, and some layers rewrite weights in it
         for parameter, _, _ in parameters:
             parameter.requires_grad_(False)  # noqa: FBT003
         yield
@@ -56,13 +60,16 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
             parameter.requires_grad_(needed)
             parameter.grad = gradient
         for part, name, kept, values in buffers:
-            part._buffers[name] = kept  # noqa: SLF001
-            if not torch.equal(kept, values):
-                kept.copy_(values)
+            if part._buffers[name] is not kept:  # noqa: SLF001
+                part._buffers[name] = kept  # noqa: SLF001
+            if kept is not None and values is not None and not torch.equal(kept, values):
+                with torch.no_grad():
+                    kept.copy_(values)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    said = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said
 
 
 class Passes:
@@ -99,17 +106,17 @@ class Passes:
         self._expected = 0
 
     def __enter__(self) -> Self:
-        self._frozen.__enter__()
         if self._bar is not None:
             self._bar.start()
+        self._frozen.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._frozen.__exit__(kind, error, trace)
         if self._bar is not None:
             self._bar.stop()
-        self._frozen.__exit__(kind, error, trace)
 
     def expect(self, rows: int, description: str = "explaining") -> None:
         """Announce that about `rows` more rows will pass, for the progress bar."""
@@ -131,6 +138,16 @@ class Passes:
             elements = sum(tensor[0].numel() for tensor in inputs) if len(inputs[0]) else 1
             self._batch_size = max(1, min(_ELEMENTS.get(kind, 2**21) // max(1, elements), _LARGEST.get(kind, 64)))
         return self._batch_size
+
+    def _slices(self, inputs: Inputs) -> Iterator[slice]:
+        """Yield the batches; one that was halved for lack of memory makes those after it smaller too."""
+        rows, start = len(inputs[0]), 0
+        if not rows:
+            raise ShapeError("there are no rows to send through the model: the batch is empty")
+        while start < rows:
+            size = self.batch_size(inputs)
+            yield slice(start, min(start + size, rows))
+            start += size
 
     def _call(
         self, inputs: Inputs, taps: tuple[str, ...], placed: Mapping[str, Tensor] | None = None
@@ -157,12 +174,7 @@ class Passes:
         ShapeError
             When the model refuses the rows' shape, or returns no tensor with one row a row.
         """
-        size = self.batch_size(inputs)
-        parts = [self._forward(take_rows(inputs, slice(start, start + size)), layer)
-                 for start in range(0, len(inputs[0]), size)]  # fmt: skip
-        if not parts:
-            raise ShapeError("there are no rows to send through the model: the batch is empty")
-        return torch.cat(parts)
+        return torch.cat([self._forward(take_rows(inputs, part), layer) for part in self._slices(inputs)])
 
     def _forward(self, batch: Inputs, layer: str | None) -> Tensor:
         taps = (layer,) if layer is not None else ()
@@ -172,12 +184,13 @@ class Passes:
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            if isinstance(error, RuntimeError) and _out_of_memory(error) and len(batch[0]) > 1:
-                half = self._halve(len(batch[0]))
-                return torch.cat([self._forward(take_rows(batch, part), layer) for part in half])
-            raise _refused(batch, error) from error
-        self._advance(len(batch[0]))
-        return tapped[layer] if layer is not None else output
+            if not (isinstance(error, RuntimeError) and _out_of_memory(error) and len(batch[0]) > 1):
+                raise _refused(batch, error) from error
+        else:
+            self._advance(len(batch[0]))
+            return tapped[layer] if layer is not None else output
+        # only here, out of the handler, has the error let go of what the failed pass held in memory
+        return torch.cat([self._forward(take_rows(batch, part), layer) for part in self._halve(len(batch[0]))])
 
     def _halve(self, rows: int) -> tuple[slice, slice]:
         if self.model.device.type == "cuda":
@@ -231,11 +244,9 @@ class Passes:
         CannotExplain
             When the target does not depend on the inputs through differentiable steps.
         """
-        size = self.batch_size(inputs)
         rows = torch.arange(len(inputs[0])) if rows is None else rows
         parts = []
-        for start in range(0, len(inputs[0]), size):
-            part = slice(start, start + size)
+        for part in self._slices(inputs):
             there = place[part] if place is not None else None
             batch = _Batch(take_rows(inputs, part), read, rows[part].to(self.model.device), rules, at, there)
             parts += self._backward(batch)
