@@ -1,0 +1,22 @@
+"""Evaluation: how far an explanation can be trusted, and which method is best for this model and these images."""
+
+from pellucid.evaluation import (  # noqa: F401  # importing a module registers its metrics
+    agreement,
+    axioms,
+    complexity,
+    curves,
+    localisation,
+    randomisation,
+    robustness,
+    subsets,
+)
+from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
+from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
+from pellucid.evaluation.ranking import Ranking, rank
+from pellucid.evaluation.scores import Scores
+
+__all__ = [
+    "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Metric", "Outcome", "Profile", "Ranking", "Scores",
+    "evaluate", "metrics", "rank",
+]  # fmt: skip

@@ -1,0 +1,195 @@
+"""The bench: explanations of the same images side by side, and the forwards that their metrics share.
+
+What does not depend on a map (hidden subsets, noisy copies, randomised models) is drawn and computed once an image
+for all methods, so that twenty methods cost as much as one and are compared on the same draws.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from pellucid.attribution import Explanation
+from pellucid.attribution.fills import reference
+from pellucid.attribution.method import row_seeds
+from pellucid.errors import ShapeError
+from pellucid.evaluation.positions import Grid, Placed, orders, place
+from pellucid.models import Inputs, Model, Passes, ReadOut, Target, take_rows
+
+__all__ = ["Bench"]
+
+T = TypeVar("T")
+_SAME = 1e-2
+"""Part of the largest |f(x)| by which an explanation's f(x) may differ from the model's: other batch, other device."""
+
+
+class Bench:
+    """Explanations of the same images, ready to be scored.
+
+    Parameters
+    ----------
+    passes
+        The open way through the model.
+    inputs
+        The images in model space, one tensor ``(N, C, *S)`` an input.
+    explanations
+        One or more, each of all these images.
+    masks
+        Annotator to boolean ``(N, P)`` masks; a row of zeros is an empty mask, `annotated` says which exist.
+    ids
+        One text an image; row i's draws are hash(seed, id). Without, every row has the same draws.
+    seed
+        Of everything random.
+    """
+
+    def __init__(
+        self,
+        passes: Passes,
+        inputs: Inputs,
+        explanations: Sequence[Explanation],
+        *,
+        masks: Mapping[str, Sequence[Tensor | None]] | None = None,
+        ids: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.passes, self.inputs, self.explanations = passes, inputs, tuple(explanations)
+        self.masks = dict(masks or {})
+        self.seed = seed
+        self.grid = Grid.of(inputs)
+        self.seeds = row_seeds(seed, ids, len(inputs[0]))
+        self._shared: dict[Hashable, Any] = {}
+        self._targets: list[Target] = []
+        self._target_of = [self._enter(explanation.target) for explanation in self.explanations]
+        plain = passes.outputs(inputs)
+        self.reads = [target.freeze(passes.model, plain) for target in self._targets]
+        self.outputs = self._values({None: plain}, inputs, torch.arange(len(self)), passes)
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.inputs[0])
+
+    def _enter(self, target: Target) -> int:
+        for place_, known in enumerate(self._targets):
+            if _same(target, known):
+                return place_
+        self._targets.append(target)
+        return len(self._targets) - 1
+
+    def _values(
+        self, known: dict[str | None, Tensor], inputs: Inputs, rows: Tensor, passes: Passes
+    ) -> Tensor:
+        rows = rows.to(passes.model.device)
+        for read in self.reads:
+            if read.layer not in known:
+                known[read.layer] = passes.outputs(inputs, read.layer)
+        return torch.stack([read(known[read.layer], rows).double() for read in self.reads])
+
+    def _check(self) -> None:
+        for place_, explanation in enumerate(self.explanations):
+            own = self.output(place_)
+            told = explanation.output.to(own)
+            if bool(((own - told).abs() > _SAME * own.abs().max().clamp_min(1e-6)).any()):
+                raise ShapeError(
+                    f"{explanation.name} was made for other images or another model: its f(x) differs from the model's"
+                )
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what `make` gives, made once a bench: how metrics share forwards."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: T = self._shared[key]
+        return found
+
+    def read(self, inputs: Inputs, rows: Tensor, passes: Passes | None = None) -> Tensor:
+        """Return every target's value ``(T, B)`` float64 for inputs that derive from the explained `rows` ``(B,)``.
+
+        One forward serves all targets that read the same layer.
+        """
+        return self._values({}, inputs, rows, passes or self.passes)
+
+    @contextmanager
+    def beside(self, model: Model) -> Iterator[Passes]:
+        """Open the way through another model; its passes are counted with the bench's."""
+        with Passes(model, batch_size=self.passes.batch_size(self.inputs)) as passes:
+            try:
+                yield passes
+            finally:
+                self.passes.forwards += passes.forwards
+                self.passes.backwards += passes.backwards
+
+    def own(self, scores: Tensor, index: int) -> Tensor:
+        """Return the row of ``(T, ...)`` that belongs to the target of explanation `index`."""
+        return scores[self._target_of[index]]
+
+    def output(self, index: int) -> Tensor:
+        """Return f(x) ``(N,)`` of the target of explanation `index`, float64."""
+        return self.own(self.outputs, index)
+
+    def read_of(self, index: int) -> ReadOut:
+        """Return the frozen target of explanation `index`."""
+        return self.reads[self._target_of[index]]
+
+    def same_target(self, index: int, other: int) -> bool:
+        """Say whether two explanations explain the same target."""
+        return self._target_of[index] == self._target_of[other]
+
+    @cached_property
+    def maps(self) -> tuple[Placed, ...]:
+        """Every explanation at image positions."""
+        device = self.passes.model.device
+        return tuple(
+            place(tuple(tensor.to(device) for tensor in explanation.tensors), self.grid)
+            for explanation in self.explanations
+        )
+
+    def order(self, index: int) -> Tensor:
+        """Return the place ``(N, P)`` of every position when the most relevant goes first."""
+        return self.once(("order", index), lambda: orders(self.maps[index].values, self.seeds))
+
+    def fill(self, name: Any) -> Inputs:
+        """Return what takes the place of hidden positions."""
+        return self.once(("fill", name), lambda: reference(name, self.inputs, self.seeds))
+
+    def hidden(self, rows: Tensor, fill: Any, hide: Callable[[slice], Tensor]) -> Tensor:
+        """Return every target's value ``(T, B)`` with positions replaced, slab by slab.
+
+        Parameters
+        ----------
+        rows
+            ``(B,)`` the image that each of the B rows derives from.
+        fill
+            What takes their place.
+        hide
+            Gives the boolean mask ``(b, P)`` of hidden positions for a slice of the B rows.
+        """
+        size = self.passes.batch_size(self.inputs)
+        rows = rows.to(self.inputs[0].device)
+        filled = self.fill(fill)
+        parts = []
+        for start in range(0, len(rows), size):
+            part = slice(start, min(start + size, len(rows)))
+            masks = self.grid.split(hide(part).to(rows.device))
+            mixed = tuple(
+                torch.where(mask, gone, kept)
+                for mask, gone, kept in zip(
+                    masks, take_rows(filled, rows[part]), take_rows(self.inputs, rows[part]), strict=True
+                )
+            )
+            parts.append(self.read(mixed, rows[part]))
+        return torch.cat(parts, 1)
+
+
+def _same(left: Target, right: Target) -> bool:
+    if type(left) is not type(right):
+        return False
+    pairs = zip(left.settings.values(), right.settings.values(), strict=True)
+    return all(_equal(one, other) for one, other in pairs)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        return isinstance(one, Tensor) and isinstance(other, Tensor) and torch.equal(one, other)
+    return bool(one == other)

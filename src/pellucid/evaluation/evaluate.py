@@ -1,0 +1,174 @@
+"""The verb: test explanations with metrics, paired on the same images and the same draws."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+from rich.progress import Progress
+from torch import Tensor
+
+from pellucid.attribution import Explanation
+from pellucid.attribution.method import Method
+from pellucid.errors import ShapeError
+from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.masks import Masks, read_masks
+from pellucid.evaluation.metric import METRICS, Metric, Outcome
+from pellucid.evaluation.positions import Grid
+from pellucid.evaluation.scores import SCHEMA, Scores
+from pellucid.models import Model, Passes
+
+__all__ = ["PANEL", "evaluate"]
+
+PANEL = (
+    "faithfulness_correlation", "sensitivity_n", "pixel_flipping", "insertion", "deletion", "max_sensitivity",
+    "local_lipschitz", "parameter_randomisation", "completeness_gap", "sparseness", "complexity", "rank_agreement",
+)  # fmt: skip
+"""Metrics that need nothing but a model and maps; `evaluate` adds `PLAUSIBILITY` where there are masks."""
+
+PLAUSIBILITY = ("relevance_mass", "relevance_rank", "pointing_game", "localisation_auc")
+
+
+def evaluate(
+    model: Model | Callable[..., Any],
+    x: Tensor | Sequence[Tensor],
+    explanations: Explanation | Sequence[Explanation],
+    metrics: Sequence[str | Metric] | str | Metric | None = None,
+    masks: Masks = None,
+    *,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Scores:
+    """Say how far each explanation of the same images can be trusted.
+
+    Parameters
+    ----------
+    model
+        A `Model`, or any ``nn.Module`` or callable.
+    x
+        The explained images ``(N, C, *S)``; a tuple for nets of several inputs.
+    explanations
+        Explanations of these images, one a method.
+    metrics
+        Metrics' texts or values; default: a panel of every family, with localisation where there are masks.
+    masks
+        Where an expert expects the evidence: ``(N, *S)``, or a sequence with None for an image that has no mask; or
+        annotator to such masks: the score is then the mean over the annotators who marked something.
+    ids
+        One text an image; default: those of the explanations, else the row numbers.
+    groups
+        One text an image, such as its patient: `rank` resamples whole groups.
+    seed
+        Of everything random; row i's draws are hash(seed, id).
+    batch_size
+        Rows a pass; default automatic.
+    progress
+        Whether to show a bar.
+
+    Returns
+    -------
+    Scores
+        One row an image, method and metric; no number comes without a value or the reason why there is none.
+
+    Raises
+    ------
+    BadRecipe, ShapeError, BadTarget
+        When a metric, a shape or an explanation does not fit; one sentence that says what would.
+    """
+    model = Model.of(model)
+    given = (explanations,) if isinstance(explanations, Explanation) else tuple(explanations)
+    chosen = _metrics(metrics, masks)
+    inputs = model.prepare(x)
+    rows = len(inputs[0])
+    names = _ids(given, ids, rows)
+    _fitting(given, groups, rows)
+    annotated = read_masks(masks, Grid.of(inputs), rows)
+    with Passes(model, batch_size=batch_size) as passes, Progress(transient=True, disable=not progress) as bar:
+        bench = Bench(passes, inputs, given, masks=annotated, ids=names, seed=seed)
+        tables = [
+            _table(bench, metric, metric.score(bench), names, groups)
+            for metric in bar.track(chosen, description="evaluating")
+        ]
+        return Scores(pa.concat_tables(tables), passes.forwards, passes.backwards)
+
+
+def _metrics(metrics: Sequence[str | Metric] | str | Metric | None, masks: Masks) -> list[Metric]:
+    if metrics is None:
+        metrics = PANEL if masks is None else PANEL + PLAUSIBILITY
+    if isinstance(metrics, str | Metric):
+        metrics = (metrics,)
+    chosen = [METRICS.parse(metric) for metric in metrics]
+    return list({str(metric): metric for metric in chosen}.values())
+
+
+def _ids(explanations: Sequence[Explanation], ids: Sequence[str] | None, rows: int) -> tuple[str, ...] | None:
+    told = {explanation.ids for explanation in explanations if explanation.ids is not None}
+    told |= {tuple(ids)} if ids is not None else set()
+    if len(told) > 1:
+        raise ShapeError("the explanations are of images with other ids than those given: all need the same images, in order")
+    names = told.pop() if told else None
+    if names is not None and len(names) != rows:
+        raise ShapeError(f"{len(names)} ids were given for {rows} images")
+    if names is not None and len(set(names)) != rows:
+        raise ShapeError("image ids must be unique: some id occurs twice")
+    return names
+
+
+def _fitting(explanations: Sequence[Explanation], groups: Sequence[str] | None, rows: int) -> None:
+    if not explanations:
+        raise ShapeError("there is nothing to evaluate: give at least one explanation")
+    for explanation in explanations:
+        if len(explanation) != rows:
+            raise ShapeError(f"{explanation.name} explains {len(explanation)} images; {rows} were given")
+    names = [explanation.name for explanation in explanations]
+    for name in names:
+        if names.count(name) > 1:
+            raise ShapeError(f"{name} occurs twice: give one explanation a method, and evaluate other targets apart")
+    if groups is not None and len(groups) != rows:
+        raise ShapeError(f"{len(groups)} groups were given for {rows} images")
+
+
+def _table(
+    bench: Bench, metric: Metric, outcomes: Sequence[Outcome], ids: Sequence[str] | None, groups: Sequence[str] | None
+) -> pa.Table:
+    if len(outcomes) != len(bench.explanations):
+        raise ShapeError(f"{metric} returned {len(outcomes)} outcomes for {len(bench.explanations)} explanations")
+    images = list(ids) if ids is not None else [str(row) for row in range(len(bench))]
+    parts = [
+        _rows(bench, metric, index, outcome, images, list(groups) if groups is not None else images)
+        for index, outcome in enumerate(outcomes)
+    ]
+    return pa.concat_tables(parts)
+
+
+def _rows(
+    bench: Bench, metric: Metric, index: int, outcome: Outcome, images: list[str], groups: list[str]
+) -> pa.Table:
+    explanation, rows = bench.explanations[index], len(images)
+    if len(outcome.values) != rows:
+        raise ShapeError(f"{metric} returned {len(outcome.values)} scores for {rows} images")
+    method = explanation.method
+    control = isinstance(method, Method) and method.taxonomy.family == "control"
+    profile = metric.profile
+    chance = [None] * rows if outcome.chance is None else outcome.chance.tolist()
+    columns = {
+        "image": images,
+        "method": [explanation.name] * rows,
+        "metric": [str(metric)] * rows,
+        "value": [None if reason else value for value, reason in zip(outcome.values.tolist(), outcome.reasons, strict=True)],
+        "chance": [None if reason or level is None or level != level else level  # noqa: PLR0124
+                   for level, reason in zip(chance, outcome.reasons, strict=True)],
+        "reason": list(outcome.reasons),
+        "family": [profile.family] * rows,
+        "direction": [profile.direction] * rows,
+        "resolution": [profile.resolution] * rows,
+        "definition": [metric.definition] * rows,
+        "target": [str(explanation[[row]].target) for row in range(rows)],
+        "step": [bench.maps[index].step] * rows,
+        "control": [control] * rows,
+        "group": groups,
+        "seed": [bench.seed] * rows,
+    }  # fmt: skip
+    return pa.table(columns, schema=SCHEMA)

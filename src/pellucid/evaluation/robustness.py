@@ -1,0 +1,178 @@
+"""Robustness: how far the map moves when the image moves a little.
+
+The noisy copies are drawn once an image for all methods; each method explains them again with its own settings,
+target and random stream, so that only the image differs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
+from pellucid.evaluation.positions import streams
+from pellucid.evaluation.reexplain import explain_again
+from pellucid.models import Inputs
+
+__all__ = ["NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity"]
+
+_ZERO = "the map is zero everywhere, so its change has no scale"
+
+
+@dataclass(frozen=True)
+class _Moved:
+    """How far one map moved: ``change`` (N, samples) relative to the map's norm, and why some have none."""
+
+    change: Tensor
+    reason: str
+
+
+def _noise(bench: Bench, radius: float, samples: int) -> Inputs:
+    """Return uniform noise ``(N, samples, C, *S)`` an input within ± `radius` of the row's own range."""
+    drawn = []
+    generators = streams(bench.seeds, f"noise {samples}")
+    for x in bench.inputs:
+        unit = torch.stack([torch.rand(samples, *x.shape[1:], generator=stream) for stream in generators])
+        flat = x.flatten(1)
+        spread = (flat.amax(1) - flat.amin(1)).view(-1, *[1] * x.ndim)
+        drawn.append((2 * unit.to(x) - 1) * radius * spread)
+    return tuple(drawn)
+
+
+def _slabs(bench: Bench, samples: int) -> list[Tensor]:
+    size = bench.passes.batch_size(bench.inputs)
+    return list(torch.arange(len(bench) * samples).split(max(1, size)))
+
+
+def _lengths(bench: Bench, radius: float, samples: int) -> Tensor:
+    """Return ``(N, samples)`` the Euclidean size of each copy's noise."""
+    noise = bench.once(("noise", radius, samples), lambda: _noise(bench, radius, samples))
+    return torch.cat([part.double().flatten(2) for part in noise], 2).norm(dim=2)
+
+
+def _noisy(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
+    noise = bench.once(("noise", radius, samples), lambda: _noise(bench, radius, samples))
+    rows = pairs // samples
+    return tuple(x[rows] + part[rows, pairs % samples] for x, part in zip(bench.inputs, noise, strict=True))
+
+
+def _scores(bench: Bench, radius: float, samples: int) -> Tensor:
+    """Return every target's value ``(T, N · samples)`` of the noisy copies, for all methods."""
+    return torch.cat(
+        [bench.read(_noisy(bench, radius, samples, pairs), pairs // samples) for pairs in _slabs(bench, samples)], 1
+    )
+
+
+def _move(bench: Bench, index: int, radius: float, samples: int) -> _Moved:
+    """Explain every noisy copy again with one method and measure how far its map went."""
+    base = torch.cat([part.double().flatten(1) for part in bench.explanations[index].tensors], 1)
+    base = base.to(bench.inputs[0].device)
+    scores = bench.once(("noisy scores", radius, samples), lambda: _scores(bench, radius, samples))
+    own, reason, parts = bench.own(scores, index), "", []
+    for pairs in _slabs(bench, samples):
+        rows = pairs // samples
+        maps, why = explain_again(bench, index, _noisy(bench, radius, samples, pairs), rows, own[pairs])
+        reason = why or reason
+        if maps is None:
+            parts.append(own.new_full((len(pairs),), torch.nan))
+            continue
+        start = base[rows]
+        parts.append((maps - start).norm(dim=1) / start.norm(dim=1))
+    change = torch.cat(parts).unflatten(0, (len(bench), samples))
+    return _Moved(torch.where(change.isfinite(), change, torch.nan), reason or _ZERO)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class NoiseMetric(Metric):
+    """A metric of how far maps move when uniform noise is added to the image.
+
+    Attributes
+    ----------
+    radius
+        Largest change of a pixel as a fraction of the image's own range.
+    samples
+        Noisy copies an image.
+    """
+
+    radius: Annotated[float, Field(gt=0)] = 0.02
+    samples: Annotated[int, Field(ge=1)] = 8
+
+    def _reduce(self, change: Tensor, _lengths: Tensor) -> Tensor:
+        return change.amax(1)
+
+    def score(self, bench: Bench) -> Sequence[Outcome]:
+        """Explain the same noisy copies with every method and reduce how far each map moved."""
+        lengths = _lengths(bench, self.radius, self.samples)
+        return [self._outcome(bench, index, lengths) for index in range(len(bench.explanations))]
+
+    def _outcome(self, bench: Bench, index: int, lengths: Tensor) -> Outcome:
+        moved = bench.once(
+            ("moved", index, self.radius, self.samples),
+            lambda: _move(bench, index, self.radius, self.samples),
+        )
+        value = self._reduce(moved.change, lengths)
+        flat = torch.where(value.isfinite(), value, torch.nan)
+        if bool((lengths == 0).any()) and moved.reason == _ZERO:
+            return Outcome.of(flat, "the image is constant, so noise in parts of its range is none, or the map is zero")
+        return Outcome.of(flat, moved.reason)
+
+
+_COST = "samples explanations an image and method; the noisy copies' own forwards are shared"
+_FAILURE = "a map that ignores the image is perfectly robust; says nothing of being right"
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class max_sensitivity(NoiseMetric):
+    """Largest change of the map, relative to its norm, over noisy copies of the image."""
+
+    profile: ClassVar[Profile] = Profile(
+        family="robustness",
+        direction="lower",
+        range=(0.0, torch.inf),
+        measures="the map stays the same under noise that nobody would notice",
+        cost=_COST,
+        failure=_FAILURE,
+        reference="Yeh et al. 2019, On the (in)fidelity and sensitivity of explanations, NeurIPS",
+        needs=("method",),
+        resolution=1e-5,
+    )
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class avg_sensitivity(NoiseMetric):
+    """Mean change of the map, relative to its norm, over noisy copies of the image."""
+
+    profile: ClassVar[Profile] = max_sensitivity.profile
+
+    def _reduce(self, change: Tensor, _lengths: Tensor) -> Tensor:
+        return change.mean(1)
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class local_lipschitz(NoiseMetric):
+    """Largest ratio of the map's change to the image's change (Euclidean) over noisy copies.
+
+    The map is taken at unit norm, row by row, so that methods of other scales compare; per unit of model space.
+    """
+
+    profile: ClassVar[Profile] = Profile(
+        family="robustness",
+        direction="lower",
+        range=(0.0, torch.inf),
+        measures="near images have near maps",
+        cost=_COST + " and with max_sensitivity",
+        failure=_FAILURE,
+        reference="Alvarez-Melis and Jaakkola 2018, On the robustness of interpretability methods, WHI",
+        needs=("method",),
+        resolution=1e-6,
+    )
+
+    def _reduce(self, change: Tensor, lengths: Tensor) -> Tensor:
+        return (change / lengths).amax(1)

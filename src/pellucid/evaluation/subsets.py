@@ -1,0 +1,216 @@
+"""Faithfulness by hiding random subsets: does a map's sum over the hidden positions tell how the score falls?
+
+The subsets do not depend on the map: they are drawn and sent through the model once an image for all methods.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pellucid.attribution.fills import Fill
+from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
+from pellucid.evaluation.positions import streams
+from pellucid.evaluation.statistics import pearson
+
+__all__ = ["Share", "SubsetMetric", "faithfulness_correlation", "infidelity", "sensitivity_n"]
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+"""A fraction of the positions of an image."""
+
+_NOISE = 1e-6
+"""Part of the largest score below which a change of the score is rounding error."""
+
+_UNDEFINED = "the map's sums or the model's score do not change over the hidden subsets"
+
+
+@dataclass(frozen=True)
+class _Hidden:
+    """What random subsets of one size give: ``sums`` (M, N, samples) of the maps, ``drops`` (T, N, samples) of f."""
+
+    sums: Tensor
+    drops: Tensor
+    noise: Tensor
+
+
+def _draw(stream: torch.Generator, samples: int, length: int, count: int) -> Tensor:
+    """Return `samples` subsets of exactly `count` of `length` positions, as a boolean mask."""
+    chosen = torch.rand(samples, length, generator=stream).argsort(dim=1)[:, :count]
+    return torch.zeros(samples, length, dtype=torch.bool).scatter(1, chosen, value=True)
+
+
+def _hide(bench: Bench, share: float, samples: int, fill: Fill) -> _Hidden:
+    """Hide random subsets of every image, a few images at a time, and sum every map over them."""
+    length, rows = len(bench.grid), len(bench)
+    count = min(max(1, round(share * length)), length - 1)
+    drawn = streams(bench.seeds, f"subsets {count} {samples}")
+    block = max(1, bench.passes.batch_size(bench.inputs) // samples)
+    device = bench.inputs[0].device
+    sums, scores = [], []
+    for start in range(0, rows, block):
+        here = torch.arange(start, min(start + block, rows))
+        masks = torch.stack([_draw(drawn[row], samples, length, count) for row in here.tolist()]).to(device)
+        flat = masks.flatten(0, 1)
+        after = bench.hidden(here.repeat_interleave(samples), fill, lambda part, flat=flat: flat[part])
+        scores.append(after.unflatten(1, (len(here), samples)))
+        sums.append(torch.stack([_sums(masks, bench, index, here) for index in range(len(bench.maps))]))
+    after = torch.cat(scores, 1)
+    before = bench.outputs[:, :, None]
+    noise = _NOISE * torch.maximum(after.abs().amax(2), before.abs().amax(2))
+    return _Hidden(torch.cat(sums, 1), before - after, noise)
+
+
+def _sums(masks: Tensor, bench: Bench, index: int, here: Tensor) -> Tensor:
+    placed = bench.maps[index]
+    if placed.reason:
+        return torch.full(masks.shape[:2], torch.nan, dtype=torch.float64, device=masks.device)
+    values = placed.values[here.to(placed.values.device)]
+    return torch.einsum("nsp,np->ns", masks.double(), values)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SubsetMetric(Metric):
+    """A metric that compares a map's sums over hidden random subsets with the drops of the score.
+
+    Attributes
+    ----------
+    samples
+        Subsets a size.
+    fill
+        What takes the place of hidden positions; ``"mean"`` is the image's own mean of each channel, which leaves the
+        image's brightness as it is.
+    """
+
+    samples: Annotated[int, Field(ge=3)] = 64
+    fill: Fill = "mean"
+
+    def _shares(self) -> tuple[float, ...]:
+        raise NotImplementedError
+
+    def _compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
+        return pearson(sums, drops, noise)
+
+    def score(self, bench: Bench) -> Sequence[Outcome]:
+        """Compare every map with the same hidden subsets; the mean over sizes of what is defined."""
+        if len(bench.grid) < 2:
+            reason = "an image of one position has no subsets"
+            return [Outcome.missing(len(bench), reason) for _ in bench.explanations]
+        hidden = [
+            bench.once(
+                ("subsets", share, self.samples, self.fill),
+                lambda share=share: _hide(bench, share, self.samples, self.fill),  # type: ignore[misc]
+            )
+            for share in self._shares()
+        ]
+        return [self._outcome(bench, index, hidden) for index in range(len(bench.explanations))]
+
+    def _outcome(self, bench: Bench, index: int, hidden: Sequence[_Hidden]) -> Outcome:
+        if bench.maps[index].reason:
+            return Outcome.missing(len(bench), bench.maps[index].reason)
+        each = torch.stack(
+            [
+                self._compare(size.sums[index], bench.own(size.drops, index), bench.own(size.noise, index))
+                for size in hidden
+            ]
+        )
+        level = self.profile.range[1] if self.profile.direction == "lower" else 0.0
+        return Outcome.of(each.nanmean(0), _UNDEFINED, torch.full((len(bench),), level))
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class faithfulness_correlation(SubsetMetric):
+    """Correlation, over random subsets of one size, of the map's sum with the fall of the score when they are hidden.
+
+    Attributes
+    ----------
+    share
+        Size of a subset as a fraction of the positions.
+    """
+
+    share: Share = 0.1
+
+    profile: ClassVar[Profile] = Profile(
+        family="faithfulness",
+        direction="higher",
+        range=(-1.0, 1.0),
+        measures="the map tells how much the model's score falls when random parts of the image are hidden",
+        chance="0",
+        cost="samples forwards an image, shared by all methods",
+        failure="scattered hidden pixels look like no real image; depends on the fill and the size of the subsets",
+        reference="Bhatt, Weller and Moura 2020, Evaluating and aggregating feature-based model explanations, IJCAI",
+    )
+
+    def _shares(self) -> tuple[float, ...]:
+        return (self.share,)
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class sensitivity_n(SubsetMetric):
+    """The same correlation for several sizes n of subsets, averaged: 1 only where the map adds up at every scale.
+
+    Attributes
+    ----------
+    shares
+        Sizes n as fractions of the positions.
+    samples
+        Subsets a size.
+    """
+
+    shares: Annotated[tuple[Share, ...], Field(min_length=1)] = (0.02, 0.1, 0.25, 0.5, 0.75)
+    samples: Annotated[int, Field(ge=3)] = 32
+
+    profile: ClassVar[Profile] = Profile(
+        family="faithfulness",
+        direction="higher",
+        range=(-1.0, 1.0),
+        measures="sums of the map tell how much the score falls, for small and large hidden parts alike",
+        chance="0",
+        cost="len(shares) × samples forwards an image, shared by all methods",
+        failure="large subsets leave no image the model knows; correlations over few subsets are noisy",
+        reference="Ancona et al. 2018, Towards better understanding of gradient-based attribution methods, ICLR",
+    )
+
+    def _shares(self) -> tuple[float, ...]:
+        return self.shares
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class infidelity(SubsetMetric):
+    """Mean squared error of the map's sums as a forecast of the falls, after the best positive rescaling of the map.
+
+    Divided by the mean squared fall: 0 is a perfect forecast, 1 is no better than the forecast "nothing changes".
+
+    Attributes
+    ----------
+    share
+        Size of a subset as a fraction of the positions.
+    """
+
+    share: Share = 0.1
+
+    profile: ClassVar[Profile] = Profile(
+        family="faithfulness",
+        direction="lower",
+        range=(0.0, 1.0),
+        measures="the map, suitably scaled, forecasts the fall of the score when random parts are hidden",
+        chance="1",
+        cost="samples forwards an image, shared by all methods and with faithfulness_correlation",
+        failure="where every subset lowers the score alike, any positive map forecasts well",
+        reference="Yeh et al. 2019, On the (in)fidelity and sensitivity of explanations, NeurIPS",
+    )
+
+    def _shares(self) -> tuple[float, ...]:
+        return (self.share,)
+
+    def _compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
+        total = drops.square().sum(1)
+        undefined = (drops.abs().amax(1) <= noise) | (sums.abs().amax(1) == 0)
+        shared = (sums * drops).sum(1).clamp_min(0).square() / sums.square().sum(1).clamp_min(1e-300)
+        return torch.where(undefined, torch.nan, 1 - shared / total.clamp_min(1e-300))
