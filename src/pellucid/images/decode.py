@@ -1,5 +1,6 @@
 """Which reader opens which file."""
 
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def decode(path: Path, *, mask: bool) -> RawImage:
 def _read_npy(path: Path) -> RawImage:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
+    except (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError) as error:
         raise BadImage(f"{path}: the array cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(array, np.ndarray):
         raise BadImage(f"{path}: the file is an archive of arrays; name it .npz")

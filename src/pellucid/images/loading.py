@@ -92,8 +92,9 @@ def _spacing(raw: RawImage, reading: Reading, spatial: str, name: str) -> tuple[
         lengths = spatial if len(reading.spacing) == len(spatial) else spatial.lstrip("T")
         if len(reading.spacing) != len(lengths):
             raise BadImage(f"{name}: spacing={reading.spacing} has not one number for each of the axes {spatial}")
-        return (math.nan,) * (len(spatial) - len(lengths)) + reading.spacing
-    stated = tuple(raw.spacing.get(letter, math.nan) for letter in spatial)
+        stated = (math.nan,) * (len(spatial) - len(lengths)) + reading.spacing
+    else:
+        stated = tuple(raw.spacing.get(letter, math.nan) for letter in spatial)
     return None if all(map(math.isnan, stated)) else stated
 
 
@@ -137,7 +138,7 @@ class ImageLoader:
         if not _same_spacing(seen.spacing, held.spacing):
             raise BadImage(
                 f"{image}: its pixel size is {_told(seen.spacing)}, but the set's is {_told(held.spacing)}; "
-                "resample it, or give spacing="
+                "resample it, or give spacing= (NaN for unknown)"
             )
         return torch.from_numpy(picture.values)
 

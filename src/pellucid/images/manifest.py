@@ -43,6 +43,8 @@ def list_manifest(path: Path, root: Path, *, masks: Sequence[str], text: Sequenc
     """
     table = _read(path, (*masks, *text))
     columns = table.column_names
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise BadImage(f"{path} has two columns {twice[0]!r}")
     for name in ("image", *masks, *text):
         if name not in columns:
             raise BadImage(f"{path} has no column {name!r}{_near(name, columns)}")

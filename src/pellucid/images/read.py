@@ -93,11 +93,8 @@ def read_images(
         channels=None if channels is None else tuple(channels),
     )
     listing = _listing(path, labels, masks, [name for name in (split, group) if name is not None])
-    split = split or listing.split
     for name in (split, group):
-        if name is not None and name not in listing.metadata.column_names:
-            have = ", ".join(listing.metadata.column_names) or "none"
-            raise BadImage(f"{path}: there is no metadata column {name!r}; the images have {have}")
+        _check_column(name, listing, path)
     names, numbers = _numbered(listing, classes)
     source: Source = ArchiveSource(str(path)) if path.suffix.lower() == ".npz" else FileSource(listing.files)
     first = _first_readable(source, reading, listing)
@@ -114,9 +111,15 @@ def read_images(
         masks={
             name: MaskLoader(files, source, reading, record.spatial, shape[1:]) for name, files in listing.masks.items()
         },
-        split_column=split,
+        split_column=split or listing.split,
         group_column=group,
     )
+
+
+def _check_column(name: str | None, listing: Listing, path: Path) -> None:
+    if name is not None and name not in listing.metadata.column_names:
+        have = ", ".join(listing.metadata.column_names) or "none"
+        raise BadImage(f"{path}: there is no metadata column {name!r}; the images have {have}")
 
 
 def _sizes(size: Sequence[int] | None) -> tuple[int, ...] | None:

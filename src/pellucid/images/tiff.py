@@ -1,7 +1,10 @@
 """TIFF through tifffile: axes, pixel size and channel names as ImageJ, OME or the tags state them."""
 
+import logging
 import math
+import re
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,8 +31,37 @@ SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600
 CENTIMETRE = 3
 ALPHA = (1, 2)
 PRINT_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200)
-BROKEN = (tifffile.TiffFileError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError,
-          ArithmeticError, MemoryError, RuntimeError, struct.error, zlib.error)  # fmt: skip
+BROKEN = (
+    tifffile.TiffFileError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What tifffile raises on damaged files, found by damaging files of every kind at random."""
+
+
+DAMAGE = re.compile(r"TiffTag (2[5-9]\d|[345]\d\d) @\d+> invalid|invalid page offset")
+"""What tifffile logs when a standard tag or a page lies outside the file, and then reads less than was stored."""
+
+
+class _Damage(logging.Handler):
+    """Hears what tifffile logs in this thread; other threads read other files at the same time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread, self.heard = threading.get_ident(), ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = DAMAGE.search(record.getMessage()) if record.thread == self.thread else None
+        self.heard = self.heard or (found.group() if found else "")
 
 
 def read_tiff(path: Path) -> RawImage:
@@ -43,14 +75,21 @@ def read_tiff(path: Path) -> RawImage:
     BadImage
         When the file is corrupt or incomplete, holds several images, or stores colours that are not grey or RGB.
     """
+    log, damage = logging.getLogger("tifffile"), _Damage()
+    log.addHandler(damage)
     try:
         with tifffile.TiffFile(path) as file:
-            return _read(file, path)
+            raw = _read(file, path)
     except BadImage:
         raise
     except BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImage(f"{path}: the TIFF is corrupt, incomplete or of a kind that cannot be read ({reason})") from None
+    finally:
+        log.removeHandler(damage)
+    if damage.heard:
+        raise BadImage(f"{path}: the TIFF is corrupt or incomplete ({damage.heard})")
+    return raw
 
 
 def _read(file: tifffile.TiffFile, path: Path) -> RawImage:
@@ -66,6 +105,7 @@ def _read(file: tifffile.TiffFile, path: Path) -> RawImage:
     _refuse_truncated(pages, path)
     _refuse_colours(file, whole.keyframe, path)
     array, axes = whole.asarray(), whole.axes
+    _refuse_missing_planes(file, array, path)
     if "S" in axes and any(int(sample) in ALPHA for sample in whole.keyframe.extrasamples):
         array = opaque(np.moveaxis(array, axes.index("S"), -1), path)
         axes = axes.replace("S", "") + "S" * (array.ndim == len(axes))
@@ -87,12 +127,38 @@ def _refuse_truncated(pages: list[Any], path: Path) -> None:
             raise BadImage(f"{path}: the TIFF is incomplete: its pixels end after the end of the file")
 
 
+def _refuse_missing_planes(file: tifffile.TiffFile, array: Array, path: Path) -> None:
+    """Compare with the size that the metadata states: tifffile reads a cut stack as a shorter one."""
+    stated = None
+    if file.is_ome:
+        pixels = _ome_pixels(file.ome_metadata or "")
+        stated = math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "CTZYX") if pixels else None
+    elif file.is_imagej:
+        plane = math.prod(file.series[0].keyframe.shape)
+        stated = int((file.imagej_metadata or {}).get("images", 1)) * plane
+    elif file.shaped_metadata:
+        stated = math.prod(file.shaped_metadata[0].get("shape", array.shape))
+    if stated is not None and stated != array.size:
+        raise BadImage(
+            f"{path}: the TIFF is incomplete: its metadata states {stated} values, but {array.size} of shape "
+            f"{array.shape} are there"
+        )
+
+
+def _ome_pixels(xml: str) -> dict[str, Any]:
+    images = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
+    pixels: dict[str, Any] = (images[0] if isinstance(images, list) else images).get("Pixels", {})
+    return pixels
+
+
 def _refuse_colours(file: tifffile.TiffFile, page: Any, path: Path) -> None:
     kind = tifffile.PHOTOMETRIC(page.photometric)
     readable = {tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR}
     if file.is_imagej:
         readable.add(tifffile.PHOTOMETRIC.PALETTE)  # ImageJ's look-up table is for display only
-    if kind == tifffile.PHOTOMETRIC.MINISWHITE:
+    if file.is_shaped and page.bitspersample == 1:
+        readable.add(kind)  # tifffile declares so every array of truth values and keeps 1 for true
+    elif kind == tifffile.PHOTOMETRIC.MINISWHITE:
         raise BadImage(f"{path}: the TIFF stores white as 0; invert it and save it with black as 0")
     if kind not in readable:
         raise BadImage(f"{path}: the TIFF's colours are {kind.name}, neither grey nor RGB; save it as one of these")
@@ -107,8 +173,7 @@ def _stated(file: tifffile.TiffFile, page: Any) -> tuple[dict[str, float], tuple
 
 
 def _from_ome(xml: str) -> tuple[dict[str, float], tuple[str, ...] | None]:
-    images = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
-    pixels = (images[0] if isinstance(images, list) else images).get("Pixels", {})
+    pixels = _ome_pixels(xml)
     spacing = {}
     for axis in "XYZ":
         unit = MICROMETRES.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).lower())
