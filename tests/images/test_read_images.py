@@ -59,6 +59,11 @@ def test_a_manifest_is_a_path_too_and_may_use_semicolons(cells):
     assert read_images(cells / "german.csv").labels == (0, 1, 0, 1, 0, 1)
 
 
+def test_a_manifest_for_one_file_is_refused(cells):
+    with pytest.raises(BadImage, match=r"is one file; to use labels\.csv, give the folder"):
+        read_images(cells / "images" / "cell_0.png", labels="labels.csv")
+
+
 def test_ids_do_not_depend_on_the_order_of_the_rows(cells):
     head, *rows = (cells / "labels.csv").read_text().splitlines()
     (cells / "turned.csv").write_text("\n".join([head, *rows[::-1]]))

@@ -144,6 +144,8 @@ def _listing(
         return list_archive(path)
     if path.suffix.lower() in TABLES and labels is None:
         path, labels = path.parent, path.name
+    elif labels is not None and path.is_file():
+        raise BadImage(f"{path} is one file; to use {labels}, give the folder of the images")
     root = path if path.is_dir() else path.parent
     columns, folders = _mask_sources(masks, root)
     if labels is not None:
