@@ -7,17 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pellucid.attribution.method import Method
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
 from pellucid.evaluation.statistics import average_ranks, pearson
 
 __all__ = ["rank_agreement"]
-
-
-def _control(bench: Bench, index: int) -> bool:
-    method = bench.explanations[index].method
-    return isinstance(method, Method) and method.taxonomy.family == "control"
 
 
 @METRICS.register
@@ -42,9 +36,7 @@ class rank_agreement(Metric):
     def score(self, bench: Bench) -> Sequence[Outcome]:
         """Correlate each map's ranks with the mean ranks of the others."""
         ranks: dict[int, Tensor] = {
-            index: average_ranks(placed.values.abs())
-            for index, placed in enumerate(bench.maps)
-            if not placed.reason
+            index: average_ranks(placed.values.abs()) for index, placed in enumerate(bench.maps) if not placed.reason
         }
         return [self._outcome(bench, index, ranks) for index in range(len(bench.maps))]
 
@@ -55,7 +47,7 @@ class rank_agreement(Metric):
         others = [
             ranks[other]
             for other in ranks
-            if other != index and not _control(bench, other) and bench.same_target(index, other)
+            if other != index and not bench.control(other) and bench.same_target(index, other)
         ]
         if not others:
             return Outcome.missing(len(bench), "there is no other method with the same target to agree with")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pellucid.attribution import Explanation
 from pellucid.attribution.fills import reference
-from pellucid.attribution.method import row_seeds
+from pellucid.attribution.method import Method, row_seeds
 from pellucid.errors import ShapeError
 from pellucid.evaluation.positions import Grid, Placed, orders, place
 from pellucid.models import Inputs, Model, Passes, ReadOut, Target, take_rows
@@ -78,9 +78,7 @@ class Bench:
         self._targets.append(target)
         return len(self._targets) - 1
 
-    def _values(
-        self, known: dict[str | None, Tensor], inputs: Inputs, rows: Tensor, passes: Passes
-    ) -> Tensor:
+    def _values(self, known: dict[str | None, Tensor], inputs: Inputs, rows: Tensor, passes: Passes) -> Tensor:
         rows = rows.to(passes.model.device)
         for read in self.reads:
             if read.layer not in known:
@@ -135,6 +133,11 @@ class Bench:
     def same_target(self, index: int, other: int) -> bool:
         """Say whether two explanations explain the same target."""
         return self._target_of[index] == self._target_of[other]
+
+    def control(self, index: int) -> bool:
+        """Say whether explanation `index` is of a control, a map that never looked at the model."""
+        method = self.explanations[index].method
+        return isinstance(method, Method) and method.taxonomy.family == "control"
 
     @cached_property
     def maps(self) -> tuple[Placed, ...]:

@@ -31,7 +31,7 @@ class sparseness(PlacedMetric):
 
     def score_one(self, bench: Bench, index: int) -> Outcome:
         """Weigh the sorted magnitudes by their rank."""
-        sizes = bench.maps[index].values.abs().sort(dim=1).values
+        sizes = bench.maps[index].values.double().abs().sort(dim=1).values
         length = sizes.shape[1]
         weights = 2 * torch.arange(1, length + 1, dtype=torch.float64, device=sizes.device) - length - 1
         total = sizes.sum(1)
@@ -55,11 +55,11 @@ class complexity(PlacedMetric):
 
     def score_one(self, bench: Bench, index: int) -> Outcome:
         """Return the entropy of the shares."""
-        sizes = bench.maps[index].values.abs()
+        sizes = bench.maps[index].values.double().abs()
         total = sizes.sum(1, keepdim=True)
         entropy = _entropy(sizes / total)
         return Outcome.of(torch.where(total[:, 0] > 0, entropy, torch.nan), _ZERO)
 
 
 def _entropy(shares: Tensor) -> Tensor:
-    return torch.special.entr(shares).sum(1)
+    return torch.xlogy(-shares, shares).sum(1)

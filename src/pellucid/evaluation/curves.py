@@ -26,9 +26,7 @@ def _counts(length: int, steps: int, until: float) -> list[int]:
     return sorted({round(until * length * step / steps) for step in range(steps + 1)})
 
 
-def _compute(
-    bench: Bench, known: dict[_Point, Tensor], missing: Sequence[_Point], fill: Any, *, keep: bool
-) -> None:
+def _compute(bench: Bench, known: dict[_Point, Tensor], missing: Sequence[_Point], fill: Any, *, keep: bool) -> None:
     """Send the images of all missing points (method, count) through the model together."""
     rows = len(bench)
     points = torch.arange(len(missing)).repeat_interleave(rows)
@@ -41,7 +39,7 @@ def _compute(
         changed = places < counts[points[part]].to(places.device)[:, None]
         return ~changed if keep else changed
 
-    scores = bench.hidden(images, fill, hide).unflatten(1, (len(missing), rows))
+    scores = bench.hidden(images, fill, hide).reshape(-1, len(missing), rows)
     for place, (index, count) in enumerate(missing):
         known[index, count] = bench.own(scores[:, place], index)
 
@@ -50,9 +48,7 @@ def _end(bench: Bench, fill: Any) -> Tensor:
     """Return every target's value of the wholly replaced image, which no map has a say in."""
     rows, length = len(bench), len(bench.grid)
     everything = torch.ones(rows, length, dtype=torch.bool)
-    return bench.once(
-        ("replaced", fill), lambda: bench.hidden(torch.arange(rows), fill, lambda part: everything[part])
-    )
+    return bench.once(("replaced", fill), lambda: bench.hidden(torch.arange(rows), fill, lambda part: everything[part]))
 
 
 def curve(bench: Bench, counts: Sequence[int], fill: Any, *, keep: bool) -> dict[int, Tensor]:

@@ -1,6 +1,6 @@
 """The verb: test explanations with metrics, paired on the same images and the same draws."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -8,7 +8,6 @@ from rich.progress import Progress
 from torch import Tensor
 
 from pellucid.attribution import Explanation
-from pellucid.attribution.method import Method
 from pellucid.errors import ShapeError
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.masks import Masks, read_masks
@@ -107,7 +106,9 @@ def _ids(explanations: Sequence[Explanation], ids: Sequence[str] | None, rows: i
     told = {explanation.ids for explanation in explanations if explanation.ids is not None}
     told |= {tuple(ids)} if ids is not None else set()
     if len(told) > 1:
-        raise ShapeError("the explanations are of images with other ids than those given: all need the same images, in order")
+        raise ShapeError(
+            "the explanations are of images with other ids than those given: all need the same images, in order"
+        )
     names = told.pop() if told else None
     if names is not None and len(names) != rows:
         raise ShapeError(f"{len(names)} ids were given for {rows} images")
@@ -143,14 +144,10 @@ def _table(
     return pa.concat_tables(parts)
 
 
-def _rows(
-    bench: Bench, metric: Metric, index: int, outcome: Outcome, images: list[str], groups: list[str]
-) -> pa.Table:
+def _rows(bench: Bench, metric: Metric, index: int, outcome: Outcome, images: list[str], groups: list[str]) -> pa.Table:
     explanation, rows = bench.explanations[index], len(images)
     if len(outcome.values) != rows:
         raise ShapeError(f"{metric} returned {len(outcome.values)} scores for {rows} images")
-    method = explanation.method
-    control = isinstance(method, Method) and method.taxonomy.family == "control"
     profile = metric.profile
     chance = [None] * rows if outcome.chance is None else outcome.chance.tolist()
     columns = {
@@ -158,7 +155,7 @@ def _rows(
         "method": [explanation.name] * rows,
         "metric": [str(metric)] * rows,
         "value": [None if reason else value for value, reason in zip(outcome.values.tolist(), outcome.reasons, strict=True)],
-        "chance": [None if reason or level is None or level != level else level  # noqa: PLR0124
+        "chance": [None if reason or level is None or level != level else level
                    for level, reason in zip(chance, outcome.reasons, strict=True)],
         "reason": list(outcome.reasons),
         "family": [profile.family] * rows,
@@ -167,7 +164,7 @@ def _rows(
         "definition": [metric.definition] * rows,
         "target": [str(explanation[[row]].target) for row in range(rows)],
         "step": [bench.maps[index].step] * rows,
-        "control": [control] * rows,
+        "control": [bench.control(index)] * rows,
         "group": groups,
         "seed": [bench.seed] * rows,
     }  # fmt: skip

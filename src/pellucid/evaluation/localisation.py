@@ -4,6 +4,7 @@ Every score stands raw beside what a map that knows nothing would score on this 
 """
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -53,7 +54,7 @@ class MaskMetric(PlacedMetric):
         )
         return Outcome(mean, why, level)
 
-    def _against(self, bench: Bench, index: int, masks: list[Tensor | None]) -> tuple[Tensor, Tensor, list[str]]:
+    def _against(self, bench: Bench, index: int, masks: Sequence[Tensor | None]) -> tuple[Tensor, Tensor, list[str]]:
         value = torch.full((len(bench),), torch.nan, dtype=torch.float64)
         chance = value.clone()
         reasons = ["the image has no mask" if mask is None else "the mask is empty" for mask in masks]
@@ -91,7 +92,7 @@ class relevance_mass(MaskMetric):
 
     def inside(self, values: Tensor, order: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002  # no order needed
         """Divide the positive sum inside by the positive sum."""
-        positive = values.clamp_min(0)
+        positive = values.double().clamp_min(0)
         total = positive.sum(1)
         return torch.where(total > 0, (positive * mask).sum(1) / total, torch.nan)
 

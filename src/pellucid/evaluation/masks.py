@@ -29,7 +29,9 @@ def read_masks(masks: Masks, grid: Grid, rows: int) -> dict[str, list[Tensor | N
     if masks is None:
         return {}
     if len(grid.shapes) > 1:
-        raise ShapeError(f"masks were given for a model of {len(grid.shapes)} inputs; they need a model of one image input")
+        raise ShapeError(
+            f"masks were given for a model of {len(grid.shapes)} inputs; they need a model of one image input"
+        )
     named = masks if isinstance(masks, Mapping) else {"": masks}
     return {str(name): _of_one(given, grid.shapes[0], rows, str(name)) for name, given in named.items()}
 

@@ -1,5 +1,6 @@
 """What a metric is: a value with a profile that turns a bench of explanations into one number an image and method."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "METRICS", "Family", "Metric", "Outcome", "Profile", "metrics"]
 
-Family = Literal[
-    "faithfulness", "robustness", "randomisation", "axiom", "localisation", "complexity", "agreement"
-]
+Family = Literal["faithfulness", "robustness", "randomisation", "axiom", "localisation", "complexity", "agreement"]
 
 FAMILIES: dict[Family, str] = {
     "faithfulness": "faithfulness-side",
@@ -98,7 +97,7 @@ class Outcome:
         if len(self.values) != len(self.reasons):
             raise PellucidError(f"an outcome has {len(self.values)} values and {len(self.reasons)} reasons")
         for row, (value, reason) in enumerate(zip(self.values.tolist(), self.reasons, strict=True)):
-            if (value != value) != bool(reason):  # noqa: PLR0124  # NaN alone differs from itself
+            if math.isnan(value) != bool(reason):
                 raise PellucidError(
                     f"the score of row {row} is {value} with the reason {reason!r}: NaN and a reason go together"
                 )
@@ -131,7 +130,7 @@ class Metric(Recipe):
         """Score every explanation of the bench, in order; an image's score must not depend on other images."""
 
 
-METRICS: Registry[Metric] = Registry("metric", Metric, "pellucid.metrics")
+METRICS: Registry[Metric] = Registry("metric", Metric, "pellucid.metrics")  # type: ignore[type-abstract]
 
 
 def metrics() -> dict[str, Profile]:

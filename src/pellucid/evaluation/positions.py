@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from pellucid.attribution.steps import Scene, Step, pool_channels, upsample
 from pellucid.models import Inputs
 
 __all__ = ["Grid", "Placed", "orders", "place", "streams"]
-
-_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Grid:
 
     def split(self, mask: Tensor) -> Inputs:
         """Return a row of positions ``(B, P)`` as one tensor an input that broadcasts over its channels."""
-        parts = mask.split(self.sizes, dim=1)
+        parts = torch.split(mask, list(self.sizes), dim=1)
         return tuple(
             part.reshape(len(mask), *((1,) if wide else ()), *shape)
             for part, shape, wide in zip(parts, self.shapes, self.channels, strict=True)
@@ -54,7 +52,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Placed:
-    """A map at image positions ``(N, P)`` float64 with what was done to it, or the reason why it has no place."""
+    """A map at image positions ``(N, P)`` with what was done to it, or the reason why it has no place."""
 
     values: Tensor
     step: str
@@ -66,27 +64,27 @@ def place(values: Inputs, grid: Grid) -> Placed:
     nowhere = Placed(values[0].new_empty(0), "")
     if len(values) != len(grid.shapes):
         return Placed(nowhere.values, "", f"{len(values)} maps cannot be placed on {len(grid.shapes)} inputs")
-    parts, steps = [], []
+    parts: list[Tensor] = []
+    steps: list[str] = []
     for tensor, shape, wide in zip(values, grid.shapes, grid.channels, strict=True):
-        summed = tensor.double().sum(1) if wide and tensor.ndim > 2 else tensor.double()
-        found = tuple(summed.shape[1:])
-        if len(found) != len(shape) or (found != shape and len(shape) not in _MODES):
+        found = tuple(tensor.shape[2:] if wide else tensor.shape[1:])
+        if len(found) != len(shape) or (found != shape and not wide):
             reason = f"a map of shape {tuple(tensor.shape[1:])} has no place on images of axes {shape}"
             return Placed(nowhere.values, "", reason)
-        steps.append("channel sum" if wide else "as given")
-        if found != shape:
-            summed = functional.interpolate(summed[:, None], shape, mode=_MODES[len(shape)])[:, 0]
-            steps[-1] += f", linear {found} to {shape}"
-        parts.append(summed.flatten(1))
+        chosen: list[Step] = [pool_channels(how="sum")] if wide else []
+        chosen += [upsample(shape=shape)] if found != shape else []
+        steps += [str(step) for step in chosen]
+        pooled = tensor.double()
+        for step in chosen:
+            pooled = step.apply(pooled, Scene())
+        parts.append(pooled.to(tensor.dtype).flatten(1))
     return Placed(torch.cat(parts, 1), "; ".join(dict.fromkeys(steps)))
 
 
 def streams(seeds: Sequence[int], purpose: str) -> list[torch.Generator]:
     """Return one fresh CPU generator a row for one purpose, apart from those that methods draw from."""
     names = (f"evaluation:{purpose}:{seed}".encode() for seed in seeds)
-    return [
-        torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7])) for name in names
-    ]
+    return [torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7])) for name in names]
 
 
 def orders(values: Tensor, seeds: Sequence[int]) -> Tensor:

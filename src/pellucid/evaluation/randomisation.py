@@ -7,6 +7,7 @@ counted among them.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -81,14 +82,6 @@ def randomised(model: Model, layers: Sequence[str], seed: int) -> Model:
     return clone
 
 
-@dataclass(frozen=True)
-class _Copy:
-    """A randomised model's way through it and its scores ``(T, N)``."""
-
-    model: Model
-    scores: Tensor
-
-
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
 class parameter_randomisation(Metric):
@@ -124,26 +117,21 @@ class parameter_randomisation(Metric):
             return [Outcome.missing(len(bench), str(error)) for _ in bench.explanations]
         return [self._outcome(bench, index, copies) for index in range(len(bench.explanations))]
 
-    def _copies(self, bench: Bench) -> list[_Copy]:
+    def _copies(self, bench: Bench) -> list[Model]:
         model = bench.passes.model
         layers = _learnt(model, bench.passes, bench.inputs)[::-1]
         if not layers:
             raise CannotExplain("the model has no parameters to randomise")
         bounds = sorted({max(1, round(len(layers) * stage / self.stages)) for stage in range(1, self.stages + 1)})
-        copies = []
-        for bound in bounds:
-            clone = randomised(model, layers[:bound], bench.seed)
-            with bench.beside(clone) as passes:
-                copies.append(_Copy(clone, bench.read(bench.inputs, torch.arange(len(bench)), passes)))
-        return copies
+        return [randomised(model, layers[:bound], bench.seed) for bound in bounds]
 
-    def _outcome(self, bench: Bench, index: int, copies: Sequence[_Copy]) -> Outcome:
+    def _outcome(self, bench: Bench, index: int, copies: Sequence[Model]) -> Outcome:
+        rows = torch.arange(len(bench))
         each, reason = [], _CONSTANT
-        for other in copies:
-            with bench.beside(other.model) as passes:
-                maps, why = explain_again(
-                    bench, index, bench.inputs, torch.arange(len(bench)), bench.own(other.scores, index), passes=passes
-                )
+        for stage, clone in enumerate(copies):
+            with bench.beside(clone) as passes:
+                scores = partial(_scores, bench, index, (self.stages, stage), passes)
+                maps, why = explain_again(bench, index, bench.inputs, rows, scores, passes=passes)
             if maps is None:
                 return Outcome.missing(len(bench), why)
             reason = why or reason
@@ -151,11 +139,17 @@ class parameter_randomisation(Metric):
         return Outcome.of(torch.stack(each).nanmean(0), reason, torch.zeros(len(bench)))
 
 
+def _scores(bench: Bench, index: int, stage: tuple[int, int], passes: Passes) -> Tensor:
+    """Return the target's value on a randomised model, computed once for all methods that ask."""
+    rows = torch.arange(len(bench))
+    return bench.own(bench.once(("randomised scores", stage), lambda: bench.read(bench.inputs, rows, passes)), index)
+
+
 def _similar(bench: Bench, index: int, maps: Tensor) -> Tensor:
     """Return |rank correlation| of flat maps ``(N, E)`` with an explanation's own, both summed over channels."""
     tensors = bench.explanations[index].tensors
     sizes = [part[0].numel() for part in tensors]
-    again = [part.reshape(tensor.shape) for part, tensor in zip(maps.split(sizes, 1), tensors, strict=True)]
+    again = [part.reshape(tensor.shape) for part, tensor in zip(torch.split(maps, sizes, 1), tensors, strict=True)]
     pairs = [(_summed(old.to(new.device)), _summed(new)) for old, new in zip(tensors, again, strict=True)]
     before, after = (torch.cat(side, 1) for side in zip(*pairs, strict=True))
     missing = after.isnan().any(1)
@@ -193,10 +187,12 @@ class random_logit(Metric):
     def _outcome(bench: Bench, index: int, outputs: Tensor) -> Outcome:
         rows = torch.arange(len(bench))
         if type(bench.explanations[index].target) is not Class or outputs.ndim != 2 or outputs.shape[1] < 2:
-            return Outcome.missing(len(bench), "the target is no class among several, so there is no other to compare with")
+            return Outcome.missing(
+                len(bench), "the target is no class among several, so there is no other to compare with"
+            )
         read = _other(bench, index, outputs)
         scores = read(outputs, rows.to(outputs.device)).double()
-        maps, why = explain_again(bench, index, bench.inputs, rows, scores, read=read)
+        maps, why = explain_again(bench, index, bench.inputs, rows, lambda: scores, read=read)
         if maps is None:
             return Outcome.missing(len(bench), why)
         return Outcome.of(_similar(bench, index, maps), why or _CONSTANT, torch.zeros(len(bench)))

@@ -149,7 +149,7 @@ def _overall(side: str, members: Sequence[Standing]) -> Standing:
         place=_balanced([member.place for member in members], families),
         places=np.where(np.isnan(places).all(0), np.nan, 0.0),
         mean=np.full(places.shape[2], np.nan),
-        scored=np.stack([member.known for member in members]).any(0).sum(0),
+        known=np.asarray(np.stack([member.known for member in members]).any(0)),
         metrics=(~np.isnan(places)).any(1).sum(0),
         width=int((~np.isnan(places)).any((0, 1)).sum()),
     )
@@ -164,7 +164,7 @@ def _rows(
     best = _best(boot) if groups > 1 else np.full(len(methods), np.nan)
     low, high = interval(standing.place, boot, groups)
     rows = []
-    for column in sorted(range(len(methods)), key=lambda place: (_last(standing.place[place]), methods[place])):
+    for column in sorted(range(len(methods)), key=lambda place: (_last(float(standing.place[place])), methods[place])):
         scored = int(standing.scored[column])
         rows.append(
             {
@@ -172,7 +172,7 @@ def _rows(
                 "rank": _known(1 + scale * standing.place[column]),
                 "low": _known(1 + scale * low[column]), "high": _known(1 + scale * high[column]),
                 "p_best": _known(best[column]), "mean": _known(standing.mean[column]),
-                "n": scored, "missing": len(standing.places) - scored, "metrics": int(standing.metrics[column]),
+                "n": scored, "missing": len(standing.known) - scored, "metrics": int(standing.metrics[column]),
                 "tied_with_best": tied[column], "control": bool(controls[column]), "below_control": below[column],
             }
         )  # fmt: skip

@@ -1,19 +1,22 @@
-"""Explaining again what an explanation explained: the same method, target and row seed on other inputs or weights."""
+"""Explaining again what an explanation explained: same method, target and row seed, other inputs or weights."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from pellucid.attribution.method import Call, Method, row_seeds
+from pellucid.attribution.packing import LazyCall, batches, owned
 from pellucid.errors import PellucidError
 from pellucid.evaluation.bench import Bench
-from pellucid.models import Inputs, Passes, ReadOut, take_rows
+from pellucid.models import Inputs, Passes, ReadOut
 
-__all__ = ["Again", "NO_METHOD", "explain_again"]
+__all__ = ["NO_METHOD", "Again", "explain_again"]
 
 NO_METHOD = "a given map cannot be made again: its method is not known here"
 
 Again = tuple[Tensor | None, str]
-"""Flat maps ``(B, E)`` float64, NaN in rows that have none, and the last reason for one; None where no row has one."""
+"""Flat maps ``(B, E)`` float64, NaN in rows that have none, and a reason for those; None where no row has one."""
 
 
 def explain_again(
@@ -21,12 +24,12 @@ def explain_again(
     index: int,
     inputs: Inputs,
     rows: Tensor,
-    scores: Tensor,
+    scores: Callable[[], Tensor],
     *,
     passes: Passes | None = None,
     read: ReadOut | None = None,
 ) -> Again:
-    """Explain `inputs` with the method of explanation `index`, a slab at a time.
+    """Explain `inputs` with the method of explanation `index`, a batch at a time.
 
     Parameters
     ----------
@@ -39,7 +42,7 @@ def explain_again(
     rows
         ``(B,)`` the explained image that each row derives from: its target and random stream are used.
     scores
-        ``(B,)`` the target's value at each row.
+        Gives the target's value ``(B,)`` at each row, for methods that ask.
     passes
         The way through another model than the bench's.
     read
@@ -50,22 +53,21 @@ def explain_again(
         return None, NO_METHOD
     passes, read = passes or bench.passes, read or bench.read_of(index)
     seeds = row_seeds(explanation.seed, explanation.ids, len(bench))
-    size = passes.batch_size(inputs)
-    parts = []
-    for start in range(0, len(rows), size):
-        part = slice(start, start + size)
-        origin = rows[part].to(passes.model.device)
-        here = ReadOut(lambda out, which, origin=origin: read(out, origin[which]), read.layer)  # type: ignore[misc]
-        own = tuple(seeds[row] for row in rows[part].tolist())
-        call = Call(passes, take_rows(inputs, part), here, scores[part].to(inputs[0].dtype), own)
-        parts.append(_attribute(explanation.method, call))
-    found = next((maps for maps, _ in parts if maps is not None), None)
-    reason = next((why for _, why in parts if why), "")
-    if found is None:
+    own = LazyCall(
+        passes,
+        inputs,
+        owned(read, rows),
+        tuple(seeds[row] for row in rows.tolist()),
+        lambda: scores().to(inputs[0].dtype),
+    )
+    parts = [(len(call), _attribute(explanation.method, call)) for call in batches(own)]
+    reason = next((why for _, (_, why) in parts if why), "")
+    known = [maps for _, (maps, _) in parts if maps is not None]
+    if not known:
         return None, reason
     filled = [
-        maps if maps is not None else found.new_full((min(size, len(rows) - place * size), found.shape[1]), torch.nan)
-        for place, (maps, _) in enumerate(parts)
+        known[0].new_full((length, known[0].shape[1]), torch.nan) if maps is None else maps
+        for length, (maps, _) in parts
     ]
     return torch.cat(filled), reason
 

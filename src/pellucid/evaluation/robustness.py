@@ -6,6 +6,7 @@ target and random stream, so that only the image differs.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -16,10 +17,11 @@ from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
 from pellucid.evaluation.positions import streams
 from pellucid.evaluation.reexplain import explain_again
-from pellucid.models import Inputs
+from pellucid.models import Inputs, take_rows
 
 __all__ = ["NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity"]
 
+_CONTROL = "a control never looks at the model, so that it does not move says nothing"
 _ZERO = "the map is zero everywhere, so its change has no scale"
 
 
@@ -31,58 +33,69 @@ class _Moved:
     reason: str
 
 
-def _noise(bench: Bench, radius: float, samples: int) -> Inputs:
-    """Return uniform noise ``(N, samples, C, *S)`` an input within ± `radius` of the row's own range."""
+def _noise(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
+    """Return uniform noise within ± `radius` of the row's own range for pairs row · samples + sample.
+
+    Drawn anew whenever it is needed, from a stream for each pair: copies of all images at once would not fit.
+    """
+    rows = pairs // samples
+    generators = [
+        streams([bench.seeds[row]], f"noise {sample}")[0]
+        for row, sample in zip(rows.tolist(), (pairs % samples).tolist(), strict=True)
+    ]
     drawn = []
-    generators = streams(bench.seeds, f"noise {samples}")
     for x in bench.inputs:
-        unit = torch.stack([torch.rand(samples, *x.shape[1:], generator=stream) for stream in generators])
-        flat = x.flatten(1)
-        spread = (flat.amax(1) - flat.amin(1)).view(-1, *[1] * x.ndim)
-        drawn.append((2 * unit.to(x) - 1) * radius * spread)
+        unit = torch.stack([torch.rand(x.shape[1:], generator=stream) for stream in generators]).to(x)
+        flat = x[rows].flatten(1)
+        spread = (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.ndim - 1))
+        drawn.append((2 * unit - 1) * radius * spread)
     return tuple(drawn)
 
 
 def _slabs(bench: Bench, samples: int) -> list[Tensor]:
     size = bench.passes.batch_size(bench.inputs)
-    return list(torch.arange(len(bench) * samples).split(max(1, size)))
+    return list(torch.split(torch.arange(len(bench) * samples), size))
+
+
+def _flat(tensors: Inputs) -> Tensor:
+    return torch.cat([part.double().flatten(1) for part in tensors], 1)
 
 
 def _lengths(bench: Bench, radius: float, samples: int) -> Tensor:
     """Return ``(N, samples)`` the Euclidean size of each copy's noise."""
-    noise = bench.once(("noise", radius, samples), lambda: _noise(bench, radius, samples))
-    return torch.cat([part.double().flatten(2) for part in noise], 2).norm(dim=2)
+    parts = [
+        torch.linalg.vector_norm(_flat(_noise(bench, radius, samples, slab)), dim=1) for slab in _slabs(bench, samples)
+    ]
+    return torch.cat(parts).reshape(len(bench), samples)
 
 
 def _noisy(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
-    noise = bench.once(("noise", radius, samples), lambda: _noise(bench, radius, samples))
-    rows = pairs // samples
-    return tuple(x[rows] + part[rows, pairs % samples] for x, part in zip(bench.inputs, noise, strict=True))
+    noise = _noise(bench, radius, samples, pairs)
+    return tuple(x + part for x, part in zip(take_rows(bench.inputs, pairs // samples), noise, strict=True))
 
 
-def _scores(bench: Bench, radius: float, samples: int) -> Tensor:
-    """Return every target's value ``(T, N · samples)`` of the noisy copies, for all methods."""
-    return torch.cat(
-        [bench.read(_noisy(bench, radius, samples, pairs), pairs // samples) for pairs in _slabs(bench, samples)], 1
-    )
+def _scores(bench: Bench, index: int, radius: float, samples: int, pairs: Tensor) -> Tensor:
+    """Return the target's value of noisy copies; one forward a copy for all methods that ask."""
+
+    def read() -> Tensor:
+        parts = [bench.read(_noisy(bench, radius, samples, slab), slab // samples) for slab in _slabs(bench, samples)]
+        return torch.cat(parts, 1)
+
+    return bench.own(bench.once(("noisy scores", radius, samples), read), index)[pairs]
 
 
 def _move(bench: Bench, index: int, radius: float, samples: int) -> _Moved:
     """Explain every noisy copy again with one method and measure how far its map went."""
-    base = torch.cat([part.double().flatten(1) for part in bench.explanations[index].tensors], 1)
-    base = base.to(bench.inputs[0].device)
-    scores = bench.once(("noisy scores", radius, samples), lambda: _scores(bench, radius, samples))
-    own, reason, parts = bench.own(scores, index), "", []
+    reason, parts = "", []
     for pairs in _slabs(bench, samples):
         rows = pairs // samples
-        maps, why = explain_again(bench, index, _noisy(bench, radius, samples, pairs), rows, own[pairs])
+        scores = partial(_scores, bench, index, radius, samples, pairs)
+        maps, why = explain_again(bench, index, _noisy(bench, radius, samples, pairs), rows, scores)
         reason = why or reason
-        if maps is None:
-            parts.append(own.new_full((len(pairs),), torch.nan))
-            continue
-        start = base[rows]
-        parts.append((maps - start).norm(dim=1) / start.norm(dim=1))
-    change = torch.cat(parts).unflatten(0, (len(bench), samples))
+        start = _flat(take_rows(bench.explanations[index].tensors, rows)).to(bench.inputs[0].device)
+        moved = torch.full_like(start, torch.nan) if maps is None else maps - start
+        parts.append(torch.linalg.vector_norm(moved, dim=1) / torch.linalg.vector_norm(start, dim=1))
+    change = torch.cat(parts).reshape(len(bench), samples)
     return _Moved(torch.where(change.isfinite(), change, torch.nan), reason or _ZERO)
 
 
@@ -106,10 +119,13 @@ class NoiseMetric(Metric):
 
     def score(self, bench: Bench) -> Sequence[Outcome]:
         """Explain the same noisy copies with every method and reduce how far each map moved."""
-        lengths = _lengths(bench, self.radius, self.samples)
+        key = ("noise", self.radius, self.samples)
+        lengths = bench.once(key, lambda: _lengths(bench, self.radius, self.samples))
         return [self._outcome(bench, index, lengths) for index in range(len(bench.explanations))]
 
     def _outcome(self, bench: Bench, index: int, lengths: Tensor) -> Outcome:
+        if bench.control(index):
+            return Outcome.missing(len(bench), _CONTROL)
         moved = bench.once(
             ("moved", index, self.radius, self.samples),
             lambda: _move(bench, index, self.radius, self.samples),

@@ -29,6 +29,8 @@ class Standing:
         ``(K,)`` mean over images.
     mean
         ``(K,)`` mean score.
+    known
+        ``(N, K)`` whether there is a score.
     metrics
         ``(K,)`` how many metrics stand behind a method's place.
     width
@@ -40,8 +42,15 @@ class Standing:
     places: np.ndarray
     place: np.ndarray
     mean: np.ndarray
+    known: np.ndarray
     metrics: np.ndarray
     width: int
+
+    @property
+    def scored(self) -> np.ndarray:
+        """``(K,)`` on how many images each method has a score."""
+        counts: np.ndarray = self.known.sum(0)
+        return counts
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,9 @@ def standings(scores: Scores, groups: Mapping[str, str] | None = None) -> Standi
 def _unique(metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metrics.count(metric) > 1:
-            raise BadStudy(f"{metric} stands in the scores with two families or directions; score all parts with one version")
+            raise BadStudy(
+                f"{metric} stands in the scores with two families or directions; score all parts with one version"
+            )
 
 
 def _groups(images: Sequence[str], groups: Mapping[str, str]) -> tuple[str, ...]:
@@ -113,7 +124,8 @@ def _stand(values: np.ndarray, family: str, metric: str, direction: str, resolut
     coarse = np.where(grid > 0, np.round(signed / np.where(grid > 0, grid, 1)), signed)
     ranks = stats.rankdata(np.where(known, coarse, np.inf), axis=1)
     number = known.sum(1, keepdims=True)
-    places = np.where(known & (number > 1), (ranks - 1) / np.maximum(number - 1, 1), np.nan)
+    alone = signed.shape[1] == 1
+    places = np.where(known & ((number > 1) | alone), (ranks - 1) / np.maximum(number - 1, 1), np.nan)
     count = np.maximum(known.sum(0), 1)
     scored = (~np.isnan(places)).sum(0)
     place = np.where(np.isnan(places), 0.0, places).sum(0) / np.maximum(scored, 1)
@@ -124,6 +136,7 @@ def _stand(values: np.ndarray, family: str, metric: str, direction: str, resolut
         places=places,
         place=np.where(scored > 0, place, np.nan),
         mean=np.where(known.any(0), mean, np.nan),
+        known=known,
         metrics=(scored > 0).astype(int),
         width=int((scored > 0).sum()),
     )

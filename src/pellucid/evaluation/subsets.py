@@ -1,4 +1,4 @@
-"""Faithfulness by hiding random subsets: does a map's sum over the hidden positions tell how the score falls?
+"""Faithfulness by hiding random subsets: a right map's sum over hidden positions tells how the score falls.
 
 The subsets do not depend on the map: they are drawn and sent through the model once an image for all methods.
 """
@@ -39,8 +39,8 @@ class _Hidden:
 
 def _draw(stream: torch.Generator, samples: int, length: int, count: int) -> Tensor:
     """Return `samples` subsets of exactly `count` of `length` positions, as a boolean mask."""
-    chosen = torch.rand(samples, length, generator=stream).argsort(dim=1)[:, :count]
-    return torch.zeros(samples, length, dtype=torch.bool).scatter(1, chosen, value=True)
+    drawn = torch.rand(samples, length, generator=stream, dtype=torch.float64)
+    return drawn <= drawn.kthvalue(count, dim=1, keepdim=True).values
 
 
 def _hide(bench: Bench, share: float, samples: int, fill: Fill) -> _Hidden:
@@ -55,8 +55,8 @@ def _hide(bench: Bench, share: float, samples: int, fill: Fill) -> _Hidden:
         here = torch.arange(start, min(start + block, rows))
         masks = torch.stack([_draw(drawn[row], samples, length, count) for row in here.tolist()]).to(device)
         flat = masks.flatten(0, 1)
-        after = bench.hidden(here.repeat_interleave(samples), fill, lambda part, flat=flat: flat[part])
-        scores.append(after.unflatten(1, (len(here), samples)))
+        after = bench.hidden(here.repeat_interleave(samples), fill, flat.__getitem__)
+        scores.append(after.reshape(len(after), len(here), samples))
         sums.append(torch.stack([_sums(masks, bench, index, here) for index in range(len(bench.maps))]))
     after = torch.cat(scores, 1)
     before = bench.outputs[:, :, None]
@@ -69,7 +69,7 @@ def _sums(masks: Tensor, bench: Bench, index: int, here: Tensor) -> Tensor:
     if placed.reason:
         return torch.full(masks.shape[:2], torch.nan, dtype=torch.float64, device=masks.device)
     values = placed.values[here.to(placed.values.device)]
-    return torch.einsum("nsp,np->ns", masks.double(), values)
+    return torch.einsum("nsp,np->ns", masks.double(), values.double())
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
