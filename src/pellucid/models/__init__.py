@@ -6,7 +6,7 @@ from pellucid.models.fit import Fitted, fit
 from pellucid.models.loading import load_model
 from pellucid.models.model import Capabilities, Inputs, Model, Normalise, Source
 from pellucid.models.networks import residual_net
-from pellucid.models.passes import Passes, frozen, repeat_rows, take_rows
+from pellucid.models.passes import Forward, Passes, Rules, frozen, repeat_rows, take_rows
 from pellucid.models.performance import Estimate, Performance, performance
 from pellucid.models.pixels import Failure
 from pellucid.models.predict import Predictions, predict
@@ -20,6 +20,7 @@ __all__ = [
     "Estimate",
     "Failure",
     "Fitted",
+    "Forward",
     "Inputs",
     "Model",
     "Normalise",
@@ -27,6 +28,7 @@ __all__ = [
     "Performance",
     "Predictions",
     "ReadOut",
+    "Rules",
     "Source",
     "Split",
     "Target",

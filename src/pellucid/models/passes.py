@@ -5,7 +5,7 @@ While a `Passes` is open the network is in eval mode with frozen parameters; aft
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -14,11 +14,20 @@ import torch
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from pellucid.errors import CannotExplain, PellucidError, ShapeError
+from pellucid.errors import CannotExplain, GuardError, PellucidError, ShapeError
 from pellucid.models.model import Inputs, Model
 from pellucid.models.targets import ReadOut
 
-__all__ = ["Passes", "frozen", "repeat_rows", "take_rows"]
+__all__ = ["Forward", "Passes", "Rules", "frozen", "repeat_rows", "take_rows"]
+
+Forward = Callable[..., tuple[Tensor, ...]]
+"""One call of the network: from its inputs to its output, followed by the layers that were tapped."""
+
+Rules = Callable[[Model, Forward], Forward]
+"""A change of the backward pass: returns a forward of the same values whose graph propagates something else."""
+
+_AGREEMENT = 1e-4
+"""How far, relative to a row's largest output, a forward under rules may lie from the plain forward."""
 
 _ELEMENTS = {"cpu": 2**21, "cuda": 2**25}
 _LARGEST = {"cpu": 64, "cuda": 1024}
@@ -150,21 +159,29 @@ class Passes:
             start += size
 
     def _call(
-        self, inputs: Inputs, taps: tuple[str, ...], placed: Mapping[str, Tensor] | None = None
+        self,
+        inputs: Inputs,
+        taps: tuple[str, ...],
+        placed: Mapping[str, Tensor] | None = None,
+        rules: Rules | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        tapped: dict[str, Tensor] = {}
-        placed = placed or {}
-        hooks = [self.model.layer(name).register_forward_hook(_keep(tapped, name, placed.get(name))) for name in taps]
-        try:
-            output = self.model.network(*inputs)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        for name in taps:
-            if name not in tapped:
-                raise CannotExplain(f"layer {name!r} was never called in the model's forward")
+        def forward(*given: Tensor) -> tuple[Tensor, ...]:
+            tapped: dict[str, Tensor] = {}
+            hooks = [self.model.layer(name).register_forward_hook(_keep(tapped, name, (placed or {}).get(name)))
+                     for name in taps]  # fmt: skip
+            try:
+                output = self.model.network(*given)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            for name in taps:
+                if name not in tapped:
+                    raise CannotExplain(f"layer {name!r} was never called in the model's forward")
+            return (_checked(output, len(given[0])), *(tapped[name] for name in taps))
+
+        output, *layers = (forward if rules is None else rules(self.model, forward))(*inputs)
         self.forwards += len(inputs[0])
-        return _checked(output, len(inputs[0])), tapped
+        return output, dict(zip(taps, layers, strict=True))
 
     def outputs(self, inputs: Inputs, layer: str | None = None) -> Tensor:
         """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
@@ -211,7 +228,8 @@ class Passes:
         read: ReadOut,
         rows: Tensor | None = None,
         *,
-        rules: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        rules: Rules | None = None,
+        known: Tensor | None = None,
         at: str | None = None,
         place: Tensor | None = None,
     ) -> tuple[Tensor, Inputs, Inputs]:
@@ -224,7 +242,9 @@ class Passes:
         read
             The target; `rows` says which explained row each input row belongs to (default: the same).
         rules
-            Opens a block in which calls of the network are intercepted; the backward runs inside it too.
+            Changes what is propagated through the network; what reads the target afterwards stays plain.
+        known
+            ``(N,)`` the target's plain values here, if they are known; spares `rules` the forward that checks them.
         at
             Name of a layer: differentiate with respect to its output instead of the inputs.
         place
@@ -247,8 +267,8 @@ class Passes:
         rows = torch.arange(len(inputs[0])) if rows is None else rows
         parts = []
         for part in self._slices(inputs):
-            there = place[part] if place is not None else None
-            batch = _Batch(take_rows(inputs, part), read, rows[part].to(self.model.device), rules, at, there)
+            there, plain = (None if values is None else values[part] for values in (place, known))
+            batch = _Batch(take_rows(inputs, part), read, rows[part].to(self.model.device), rules, plain, at, there)
             parts += self._backward(batch)
         scores, points, gradients = zip(*parts, strict=True)
         return torch.cat(scores), _joined(points), _joined(gradients)
@@ -274,15 +294,19 @@ class Passes:
             placed = {}
             if at is not None and batch.place is not None:
                 placed[at] = batch.place.detach().clone().requires_grad_()
-            with batch.rules():
-                output, tapped = self._call(leaves, taps, placed)
-                score = read(tapped[read.layer] if read.layer is not None else output, batch.rows)
-                points = (tapped[at],) if at is not None else leaves
-                if not score.requires_grad:
-                    raise CannotExplain(
-                        f"the model's output does not depend on its input through differentiable steps; {_FORWARDS}"
-                    )
-                gradients = torch.autograd.grad(score.sum(), points, allow_unused=True)
+            given = tuple(leaf.clone() for leaf in leaves)  # a network may write into its input
+            output, tapped = self._call(given, taps, placed, batch.rules)
+            readable = tapped[read.layer] if read.layer is not None else output
+            score = read(readable, batch.rows)
+            points = (tapped[at],) if at is not None else leaves
+            if not score.requires_grad:
+                raise CannotExplain(
+                    f"the model's output does not depend on its input through differentiable steps; {_FORWARDS}"
+                )
+            if batch.rules is not None:
+                plain = self._plain(batch, taps, placed) if batch.known is None else batch.known
+                _agree(score.detach(), plain, readable.detach())
+            gradients = torch.autograd.grad(score.sum(), points, allow_unused=True)
         self.backwards += len(batch)
         self._advance(len(batch))
         filled = tuple(
@@ -290,6 +314,24 @@ class Passes:
             for point, gradient in zip(points, gradients, strict=True)
         )
         return score.detach(), tuple(point.detach() for point in points), filled
+
+    @torch.no_grad()
+    def _plain(self, batch: "_Batch", taps: tuple[str, ...], placed: Mapping[str, Tensor]) -> Tensor:
+        read = batch.read
+        output, tapped = self._call(tuple(tensor.clone() for tensor in batch.inputs), taps, placed)
+        return read(tapped[read.layer] if read.layer is not None else output, batch.rows)
+
+
+def _agree(score: Tensor, plain: Tensor, outputs: Tensor) -> None:
+    away = (score - plain.to(score)).abs()
+    scale = outputs.flatten(1).abs().amax(1)
+    if bool((away > _AGREEMENT * scale).any()):
+        worst = int((away - _AGREEMENT * scale).argmax())
+        raise GuardError(
+            f"the forward under the rules gives {float(score[worst]):.6g} in row {worst} and the plain forward "
+            f"{float(plain[worst]):.6g}: the network computes in a way that the rules cannot follow; use gradient, "
+            "integrated_gradients, occlusion or kernel_shap"
+        )
 
 
 _FORWARDS = "use a method that only needs forwards: occlusion, ablation, rise, lime or kernel_shap"
@@ -302,7 +344,8 @@ class _Batch:
     inputs: Inputs
     read: ReadOut
     rows: Tensor
-    rules: Callable[[], AbstractContextManager[Any]]
+    rules: Rules | None
+    known: Tensor | None
     at: str | None
     place: Tensor | None
 
@@ -310,8 +353,8 @@ class _Batch:
         return len(self.inputs[0])
 
     def __getitem__(self, part: slice) -> "_Batch":
-        place = self.place[part] if self.place is not None else None
-        return replace(self, inputs=take_rows(self.inputs, part), rows=self.rows[part], place=place)
+        place, known = (None if values is None else values[part] for values in (self.place, self.known))
+        return replace(self, inputs=take_rows(self.inputs, part), rows=self.rows[part], known=known, place=place)
 
 
 def _keep(tapped: dict[str, Tensor], name: str, placed: Tensor | None) -> Callable[[nn.Module, Any, Any], Tensor]:
