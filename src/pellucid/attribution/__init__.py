@@ -1,7 +1,26 @@
 """Attribution: two engines, and the recipes that name them."""
 
+from pellucid.attribution import controls, gradient, path  # noqa: F401  # register their methods
+from pellucid.attribution.combine import Combined, combine
 from pellucid.attribution.explain import explain
 from pellucid.attribution.explanation import Explanation
+from pellucid.attribution.fills import FILLS
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
+from pellucid.attribution.objects import object_table
+from pellucid.attribution.steps import STEPS, Step
 
-__all__ = ["METHODS", "Attribution", "Call", "Explanation", "Method", "Taxonomy", "explain"]
+__all__ = [
+    "FILLS",
+    "METHODS",
+    "STEPS",
+    "Attribution",
+    "Call",
+    "Combined",
+    "Explanation",
+    "Method",
+    "Step",
+    "Taxonomy",
+    "combine",
+    "explain",
+    "object_table",
+]

@@ -9,7 +9,7 @@ from torch import Tensor
 from pellucid.attribution.explanation import Explanation
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, row_seeds
 from pellucid.errors import CannotExplain, ShapeError
-from pellucid.models import Inputs, Model, Passes
+from pellucid.models import Inputs, Model, Passes, Target
 from pellucid.models.targets import resolve
 
 __all__ = ["explain"]
@@ -58,6 +58,7 @@ def explain(
         When the method, target, images or model do not fit; one sentence that says what would.
     """
     model, recipe = Model.of(model), METHODS.parse(method)
+    _capable(recipe, model)
     inputs = tuple(tensor.detach() for tensor in model.prepare(x))
     rows = len(inputs[0])
     if ids is not None and len(ids) != rows:
@@ -65,10 +66,10 @@ def explain(
     began = time.perf_counter()
     with Passes(model, batch_size=batch_size, progress=progress) as passes:
         outputs = passes.outputs(inputs)
-        _capable(recipe, model)
         chosen = resolve(target, model, outputs)
         read = chosen.freeze(model, outputs)
-        output = passes.scores(inputs, read) if read.layer else read(outputs, _every(outputs))
+        output = (passes.scores(inputs, read) if read.layer else read(outputs, _every(outputs))).clone()
+        _finite(output, chosen)
         result = recipe.attribute(Call(passes, inputs, read, output, row_seeds(seed, ids, rows)))
         _sound(result, recipe, inputs)
     several = not isinstance(x, Tensor) and len(result.values) > 1
@@ -112,6 +113,13 @@ def _capable(method: Method, model: Model) -> None:
             raise CannotExplain(
                 f"{method} needs {need}, which {model!r} does not offer; these methods do not: {', '.join(would)}"
             )
+
+
+def _finite(output: Tensor, target: Target) -> None:
+    broken = (~output.isfinite()).nonzero()
+    if len(broken):
+        row = int(broken[0])
+        raise CannotExplain(f"the model gives {float(output[row])} for {target} of row {row}: there is nothing to explain")
 
 
 def _sound(result: Attribution, method: Method, inputs: Inputs) -> None:
