@@ -46,8 +46,9 @@ def _grown(outline: Tensor) -> Tensor:
     return torch.from_numpy(ndimage.binary_dilation(outline.numpy(), iterations=steps))
 
 
-def _moved(case: Case, donor: Case) -> Tensor:
-    return swap_background(case.image, _grown(case.outline), donor.image, _grown(donor.outline)).image
+def _moved(case: Case, donor: Case, random: np.random.Generator) -> Tensor:
+    grain = torch.Generator().manual_seed(int(random.integers(2**31)))
+    return swap_background(case.image, _grown(case.outline), donor.image, _grown(donor.outline), generator=grain).image
 
 
 def _donor(pool: Sequence[Case], case: Case, random: np.random.Generator) -> Case | None:
@@ -66,12 +67,12 @@ def _swaps(cases: Sequence[Case], random: np.random.Generator, donors: int) -> l
         null = _donor(by_class[case.label], case, random)
         if null is None:
             continue
-        same = _moved(case, null)
+        same = _moved(case, null, random)
         others = sorted(set(by_class) - {case.label})
         for label in random.permutation(others)[:donors]:
             donor = _donor(by_class[int(label)], case, random)
             if donor is not None:
-                made.append(Swap(case, donor, _moved(case, donor), same))
+                made.append(Swap(case, donor, _moved(case, donor, random), same))
     return made
 
 

@@ -19,7 +19,7 @@ from pellucid.attribution import METHODS
 from pellucid.interpretation.evidence import Case, Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.intervals import Interval, mean_interval
-from pellucid.measure import EDITS, Edit, inpaint
+from pellucid.measure import EDITS, Edit
 
 __all__ = ["WHOLE_OBJECT_EDITS", "find_locality"]
 
@@ -51,13 +51,17 @@ def _log_odds(evidence: Evidence, images: Tensor, classes: Tensor) -> np.ndarray
     return torch.logit(own).numpy()
 
 
+def _generator(evidence: Evidence, purpose: str) -> torch.Generator:
+    return torch.Generator().manual_seed(int(evidence.random(purpose).integers(2**31)))
+
+
 def _edit_effect(evidence: Evidence, cases: Sequence[Case], classes: Tensor, text: str, before: np.ndarray) -> Effect:
     edit: Edit = EDITS.parse(text)
-    seeds = evidence.random(f"edit {text}").integers(2**31, size=len(cases))
     changed, null = (
-        torch.stack([apply(case.image, case.outline, generator=torch.Generator().manual_seed(int(seed))).image
-                     for case, seed in zip(cases, seeds, strict=True)])
-        for apply in (edit.apply, edit.null)
+        torch.stack([
+            apply(case.image, case.outline, generator=_generator(evidence, f"{text} {case.id}")).image for case in cases
+        ])
+        for apply in (edit, edit.null)
     )  # fmt: skip
     after, idle = _log_odds(evidence, changed, classes), _log_odds(evidence, null, classes)
     return Effect(text, np.abs(after - before) - np.abs(idle - before))
@@ -90,14 +94,18 @@ def _map_effect(evidence: Evidence, cases: Sequence[Case], classes: Tensor, meth
     counts = [max(1, round(SHARE * int(case.outline.sum()))) for case in cases]
     chosen = [_highest(map_, count) for map_, count in zip(strength, counts, strict=True)]
     nulls = [_blob(case.outline, count, random) for case, count in zip(cases, counts, strict=True)]
+    fill = EDITS.parse("remove_patch")
     after, idle = (
         _log_odds(
             evidence,
-            torch.stack([inpaint(case.image, hole) for case, hole in zip(cases, holes, strict=True)]),
+            torch.stack([
+                fill(case.image, hole, generator=_generator(evidence, f"{method} {case.id}")).image
+                for case, hole in zip(cases, holes, strict=True)
+            ]),
             classes,
         )
         for holes in (chosen, nulls)
-    )
+    )  # fmt: skip
     return Effect(method, np.abs(after - before) - np.abs(idle - before))
 
 
@@ -154,19 +162,20 @@ def _verdict(edits: Mapping[str, Effect], maps: Mapping[str, Effect], groups: Se
     short = mean_interval(0.5 * edit.moved[judge] - best.moved[judge], groups=judged, seed=seed)
     if whole.low > MATTERS and short.low > 0:
         return _not_localised(edit, best, whole, local)
-    settled = local.low > MATTERS and short.high < 0
+    shown = local.low > MATTERS
     return Finding(
         id="locality",
         kind="localised",
         subject="maps",
-        statement=f"The maps can show what drives the model here: in-painting the places that {best.name} ranks highest moves it."
-        if settled
+        statement=f"Maps can show at least part of what drives the model here: in-painting the places that {best.name} "
+        "ranks highest moves the call."
+        if shown
         else "Whether a map of places can show what drives the model stays open on these images.",
         evidence=_evidence(edit, best, whole, local),
         value=local.value,
         low=local.low,
         high=local.high,
-        verdict="supported" if settled else "undecided",
+        verdict="supported" if shown else "undecided",
     )
 
 
