@@ -14,6 +14,9 @@ from pellucid.attribution.perturbation.samplers import Design, ShapleyDesign
 __all__ = ["Fit", "constrained_least_squares", "weighted_ridge"]
 
 _BLOCK = 1024
+_LEVERAGE = 0.99
+"""Cap on the leverage of a drawn pair: one that fits itself says nothing about its error."""
+
 _ROUNDING = 1e-12
 """Share of the answers' squares below which their variance is float32 rounding."""
 
@@ -51,8 +54,8 @@ def _predicted(masks: Tensor, effects: Tensor) -> Tensor:
 def constrained_least_squares(design: ShapleyDesign, answers: Tensor, empty: Tensor, full: Tensor) -> Fit:
     """Return Shapley values: the kernel regression under Σ φ = f(x) − f(fill).
 
-    The standard error is the sandwich of the regression with the drawn pair (a coalition and its complement) as the
-    unit; enumerated sizes add none, and a complete design has none.
+    The standard error is the leave-one-out sandwich (HC3) of the regression with the drawn pair (a coalition and its
+    complement) as the unit; enumerated sizes add none, and a complete design has none.
 
     Parameters
     ----------
@@ -67,10 +70,10 @@ def constrained_least_squares(design: ShapleyDesign, answers: Tensor, empty: Ten
     ----------
     Lundberg & Lee 2017, A unified approach to interpreting model predictions; Covert & Lee 2021, Improving KernelSHAP.
     """
-    difference = full.double().cpu() - empty.double().cpu()
+    difference = full.cpu().double() - empty.cpu().double()
     if not len(design):
         return Fit(difference[None], torch.zeros_like(difference[None]))
-    values = answers.double().cpu() - empty.double().cpu()
+    values = answers.cpu().double() - empty.cpu().double()
     gram, cross = _moments(design.masks, design.weights, values, torch.zeros(()))
     factor = torch.linalg.cholesky(gram)
     ones = torch.ones(len(gram), 1, dtype=torch.float64)
@@ -90,15 +93,15 @@ def _pair_error(design: ShapleyDesign, residuals: Tensor, factor: Tensor, pull: 
         return torch.full((players, targets), torch.inf, dtype=torch.float64)
     counts = design.draws.double()[:, None]
     first, second = slice(-2 * pairs, -pairs), slice(len(design) - pairs, None)
-    errors = []
-    for target in range(targets):
-        pushed = residuals[:, target, None] * design.weights[:, None]
-        scores = (design.masks[first] * pushed[first] + design.masks[second] * pushed[second]) / counts
-        moved = torch.cholesky_solve(scores.T, factor)
-        moved = (moved - pull * moved.sum(0) / pull.sum()).T
-        spread = (counts * (moved - (counts * moved).sum(0) / total) ** 2).sum(0)
-        errors.append((spread * total / (total - 1)).sqrt())
-    return torch.stack(errors, 1)
+    masks = design.masks[first].double()
+    solved = torch.cholesky_solve(masks.T, factor)
+    moves = (solved - pull * solved.sum(0) / pull.sum()).T
+    weight = design.weights[first, None] / counts
+    leverage = (2 * weight * (masks * moves).sum(1, keepdim=True)).clamp(max=_LEVERAGE)
+    pushes = weight * (residuals[first] - residuals[second]) / (1 - leverage)
+    mean = moves.T @ (counts * pushes) / total
+    spread = (moves**2).T @ (counts * pushes**2) - total * mean**2
+    return (spread.clamp(min=0) * total / (total - 1)).sqrt()
 
 
 def weighted_ridge(design: Design, weights: Tensor, answers: Tensor, ridge: float) -> Fit:
@@ -122,7 +125,7 @@ def weighted_ridge(design: Design, weights: Tensor, answers: Tensor, ridge: floa
     ----------
     Ribeiro et al. 2016, "Why should I trust you?"
     """
-    values = answers.double().cpu()
+    values = answers.cpu().double()
     counts = design.counts.double()
     mass = (weights.double() * counts)[:, None]
     centre = (design.masks * mass).sum(0) / mass.sum()

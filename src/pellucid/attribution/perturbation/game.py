@@ -14,23 +14,41 @@ from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, s
 from pellucid.errors import CannotExplain
 from pellucid.models import Inputs
 
-__all__ = ["Game", "Maps", "affordable"]
+__all__ = ["Game", "Maps", "affordable", "solvable"]
 
 FORWARDS = 100_000
 """Forwards a row above which a request is refused."""
 
+PLAYERS = 5000
+"""Segments of a row above which a regression is refused."""
 
-def affordable(method: Method, forwards: int, advice: str, *, limit: int = FORWARDS) -> None:
-    """Refuse a request that would cost more than `limit` forwards a row.
+
+def affordable(method: Method, forwards: int, advice: str) -> None:
+    """Refuse a request that would cost more than `FORWARDS` forwards a row.
 
     Raises
     ------
     CannotExplain
         With the estimate and `advice`.
     """
-    if forwards > limit:
+    if forwards > FORWARDS:
         raise CannotExplain(
-            f"{method} would take about {forwards:,} forwards an image (at most {limit:,} are allowed); {advice}"
+            f"{method} would take about {forwards:,} forwards an image and at most {FORWARDS:,} are allowed; {advice}"
+        )
+
+
+def solvable(method: Method, players: int, forwards: int) -> None:
+    """Refuse a regression, cubic in the segments, that would never end.
+
+    Raises
+    ------
+    CannotExplain
+        With the estimate in forwards.
+    """
+    if players > PLAYERS:
+        raise CannotExplain(
+            f"{method} would fit {players:,} segments from about {forwards:,} forwards an image; its regression takes at "
+            f"most {PLAYERS:,} segments: use fewer, or occlusion"
         )
 
 
@@ -87,7 +105,8 @@ class Game:
 
     def empty(self) -> Tensor:
         """Return ``(N, T)`` f(fill)."""
-        return self.call.passes.scores(self.fills, self.call.read).reshape(len(self.call), -1)
+        shown = tuple(fill.clone() for fill in self.fills)  # a model may write into its input
+        return self.call.passes.scores(shown, self.call.read).reshape(len(self.call), -1)
 
     def play(
         self, design: Callable[[int, torch.Generator], Members], forwards: int

@@ -1,6 +1,5 @@
 """LIME: a local linear surrogate over segments."""
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, cast
 
@@ -11,14 +10,11 @@ from torch import Tensor
 from pellucid.attribution.fills import Fill
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.perturbation.fitters import weighted_ridge
-from pellucid.attribution.perturbation.game import Game, Maps, affordable
+from pellucid.attribution.perturbation.game import Game, Maps, affordable, solvable
 from pellucid.attribution.perturbation.samplers import Design, bernoulli
 from pellucid.attribution.perturbation.segmenters import Segments
 
 __all__ = ["lime", "proximity"]
-
-PLAYERS = 5000
-"""Segments above which the regression, cubic in them, is refused."""
 
 GOOD = 0.5
 """R² below which a surrogate is called poor."""
@@ -79,8 +75,8 @@ class lime(Method):
     def attribute(self, call: Call) -> Attribution:
         """Fit the surrogate of every row."""
         game = Game.of(call, self.segments, self.fill)
-        advice = f"{game.most:,} segments are too many for the regression (at most {PLAYERS:,}), use fewer"
-        affordable(self, max(self.samples, ENOUGH * game.most), advice, limit=ENOUGH * PLAYERS)
+        solvable(self, game.most, max(self.samples, ENOUGH * game.most))
+        affordable(self, self.samples, "use fewer samples")
         maps, effects, r2 = Maps(call, error=True), [], []
         for row, segmentation, design, answers in game.play(self._design, self.samples):
             drawn = cast("Design", design)
@@ -103,8 +99,7 @@ class lime(Method):
                 f"the linear surrogate explains less than {GOOD:.0%} of the variance (R²) in {poor} of {len(r2)} images"
             )
         if self.samples < ENOUGH * players and self.samples < 2 ** min(players, 62):
-            advice = math.ceil(ENOUGH * players / 100) * 100
             doubts.append(
-                f"{self.samples} samples are few for {players} segments; the weights are noisy below about {advice}"
+                f"{self.samples} samples are few for {players} segments; the weights are noisy below about {ENOUGH * players}"
             )
         return doubts

@@ -91,7 +91,7 @@ class occlusion(Method):
         cover = [boxes(*axis) for axis in zip(starts, window, space, strict=True)]
         plans = (Windows(row, windows) for row in range(len(call)))
         for plan, answers in respond(call, reference(self.fill, call.inputs, call.seeds), plans):
-            drops = (maps.outputs[plan.row] - answers).double().cpu().T.reshape(-1, *map(len, starts))
+            drops = (maps.outputs[plan.row] - answers).cpu().double().T.reshape(-1, *map(len, starts))
             maps.put(plan.row, _density(drops, cover, [tensor.shape[1] for tensor in call.inputs]))
         return maps.attribution()
 

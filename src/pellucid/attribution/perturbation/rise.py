@@ -130,7 +130,7 @@ class rise(Method):
         slab = call.passes.batch_size(call.inputs)
         plans = (self._plan(row, call, generator, space) for row, generator in enumerate(call.generators()))
         for plan, answers in respond(call, reference(self.fill, call.inputs, call.seeds), plans):
-            mean, error = self._covariance(plan, answers.double(), slab)
+            mean, error = self._covariance(plan, answers.float(), slab)
             maps.put(plan.row, _over_channels(mean, call), _over_channels(error, call))
         return maps.attribution()
 
@@ -151,7 +151,7 @@ class rise(Method):
     def _slabs(self, plan: SoftMasks, slab: int) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, len(plan), slab):
             part = slice(start, start + slab)
-            yield part, plan.masks(part).double().flatten(1) - self.probability
+            yield part, plan.masks(part).flatten(1) - self.probability
 
 
 def _over_channels(fields: Tensor, call: Call) -> tuple[Tensor, ...]:

@@ -166,7 +166,7 @@ def _row(labels: Tensor | Inputs, inputs: Inputs) -> Segmentation:
     shapes = tuple(tensor.shape[1:] for tensor in inputs)
     if isinstance(labels, Tensor):
         labels = (labels[None],) * len(inputs)
-    labels = tuple(part.to(inputs[0].device) for part in labels)
+    labels = tuple(part.to(inputs[0].device, torch.int32) for part in labels)
     return Segmentation(labels, shapes, 1 + max(int(part.max()) for part in labels))
 
 

@@ -9,15 +9,12 @@ from pydantic import Field
 from pellucid.attribution.fills import Fill
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.perturbation.fitters import constrained_least_squares
-from pellucid.attribution.perturbation.game import Game, Maps, affordable
+from pellucid.attribution.perturbation.game import Game, Maps, affordable, solvable
 from pellucid.attribution.perturbation.samplers import ShapleyDesign, shapley_design
 from pellucid.attribution.perturbation.segmenters import Segments
 from pellucid.errors import CannotExplain
 
 __all__ = ["kernel_shap"]
-
-FORWARDS = 20_000
-"""Forwards a row above which the regression, cubic in the segments, is refused."""
 
 
 @METHODS.register
@@ -62,7 +59,8 @@ class kernel_shap(Method):
         complete: int = 2**players - 2
         asked = self.samples if self.samples is not None else max(1000, 2 * players + 500)
         budget = min(asked, complete)
-        affordable(self, budget, f"{players:,} segments are too many players, use fewer", limit=FORWARDS)
+        solvable(self, players, budget)
+        affordable(self, budget, "use fewer samples")
         if budget < min(2 * players, complete):
             raise CannotExplain(
                 f"{self}: {players} segments need at least {2 * players} samples, better {20 * players}; "
