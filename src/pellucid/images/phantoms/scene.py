@@ -168,4 +168,4 @@ def scattered(rng: np.random.Generator, count: int, dimensions: int = 2, tries: 
 def camera(image: Array) -> NDArray[Any]:
     """Return what an eight-bit camera records of the scene, as float32 in [0, 1]."""
     levels = np.rint(np.clip(image, 0.0, 1.0) * 255.0).astype(np.uint8)
-    return np.asarray(img_as_float32(levels))
+    return np.asarray(img_as_float32(levels))  # type: ignore[no-untyped-call]
