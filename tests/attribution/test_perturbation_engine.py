@@ -6,7 +6,9 @@ from torch import Tensor, nn
 
 from pellucid.attribution import METHODS, Call, explain
 from pellucid.attribution.method import row_seeds
-from pellucid.attribution.perturbation import Labels, ablation, kernel_shap
+from pellucid.attribution.perturbation import Labels, ablation, kernel_shap, segment
+from pellucid.attribution.perturbation.render import Coalitions, Windows, respond
+from pellucid.attribution.perturbation.samplers import LeaveOneOut
 from pellucid.errors import ShapeError
 from pellucid.models import Model, Passes, ReadOut
 
@@ -191,3 +193,28 @@ def test_a_segmentation_is_explained_by_its_region() -> None:
     e = explain(net, images(2, 1, 10, 10), "occlusion(window=2, stride=2)", target=Region(1, mask=mask))
     assert plain(e.values)[:, :, 6:, 6:].abs().max() < 1e-6
     assert plain(e.values)[:, :, :4, :4].abs().max() > 0
+
+
+def test_plans_of_different_kinds_and_rows_share_slots_without_traces() -> None:
+    x = images(2, 1, 6, 6)
+    labels, _ = segment("grid(2, 2)", (x,))
+    corners = [(slice(None), slice(k, k + 2), slice(k, k + 3)) for k in range(4)]
+    plans = [
+        Windows(0, corners),
+        Coalitions(0, labels[0], LeaveOneOut(4)),
+        Windows(0, corners[:1]),
+        Windows(1, corners),
+    ]
+    net = nn.Flatten()
+    with Passes(Model(net), batch_size=3) as passes:
+        call = Call(passes, (x,), ReadOut(lambda out, _rows: out), x.flatten(1), (0, 0))
+        seen = [answers.view(-1, 6, 6) for _, answers in respond(call, (torch.zeros_like(x),), plans)]
+    for plan, answers in zip(plans, seen, strict=True):
+        assert len(answers) == len(plan)
+        for k, shown in enumerate(answers):
+            expected = x[plan.row, 0].clone()
+            if isinstance(plan, Windows):
+                expected[plan.windows[k][1:]] = 0
+            else:
+                expected[plan.segmentation.labels[0][0] == k] = 0
+            torch.testing.assert_close(shown, expected)
