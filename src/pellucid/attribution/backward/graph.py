@@ -1,0 +1,126 @@
+"""The first guard: every step between the model's input and its output is one that the rules know.
+
+Scripted code, other threads and custom autograd Functions never reach the interception; their nodes are in the
+autograd graph all the same, and there they are found.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from pellucid.attribution.backward.operation import Ruled
+from pellucid.errors import GuardError
+
+__all__ = ["CURVED", "LINEAR", "MOVES", "PEAKS", "WEIGHTED", "check_graph", "node_name", "nodes_behind"]
+
+MOVES = frozenset(
+    "AccumulateGrad Alias AsStrided AsStridedView Cat Clone ConstantPadNd Copy CopySlices Diagonal Expand Fill Flip Gather Im2Col Index "
+    "IndexPut IndexSelect NativeChannelShuffle Permute PixelShuffle PixelUnshuffle ReflectionPad1D ReflectionPad2D "
+    "ReflectionPad3D Repeat ReplicationPad1D ReplicationPad2D ReplicationPad3D ReshapeAlias Roll Select SelectScatter "
+    "Slice SliceScatter Split SplitWithSizes Squeeze Stack T ToCopy Transpose Unbind Unfold Unsqueeze UnsafeSplit "
+    "UnsafeView View ViewAs Zero".split()
+)
+"""Nodes that copy numbers from place to place."""
+
+LINEAR = MOVES | frozenset(
+    "AdaptiveAvgPool2D AdaptiveAvgPool3D Add Addcmul AvgPool2D AvgPool3D Baddbmm Bmm Col2Im Cumsum Div "
+    "MkldnnAdaptiveAvgPool2D Mean Mm Mul Mv Neg Rsub Sub Sum UpsampleBicubic2D UpsampleBilinear2D "
+    "UpsampleLinear1D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleTrilinear3D".split()
+)
+"""Nodes that add numbers up or scale them by constants: for them the gradient is the contribution."""
+
+WEIGHTED = frozenset(
+    "Addmm Addmv Convolution ConvolutionOverrideable CudnnBatchNorm CudnnConvolution Linear MiopenBatchNorm "
+    "MkldnnConvolution MkldnnLinear MkldnnRnn NativeBatchNorm SlowConvDilated2D Thnn".split()
+) - {"MkldnnRnn", "Thnn"}
+"""Affine nodes with weights."""
+
+PEAKS = frozenset(
+    "AdaptiveMaxPool2D AdaptiveMaxPool3D Amax Max MaxPool2DWithIndices MaxPool3DWithIndices MkldnnMaxPool2D "
+    "MkldnnMaxPool3D Topk".split()
+)
+"""Nodes that pass on the largest number."""
+
+CURVED = frozenset(
+    "Abs Addcdiv Celu Clamp ClampMax ClampMin Cos Elu Erf Exp Expm1 Gelu Hardsigmoid Hardswish Hardtanh LeakyRelu LinalgVectorNorm Log "
+    "Log1P LogSigmoid LogSoftmax Logsumexp Mish NativeGroupNorm NativeLayerNorm Norm Pow Prelu PreluKernel Reciprocal Rsqrt "
+    "ScaledDotProductEfficientAttention ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu Sigmoid Silu "
+    "Sin Softmax Softplus Sqrt Square Std Tanh Var".split()
+)
+"""Nodes that bend without being rectifiers."""
+
+_TOGETHER: Mapping[str, tuple[int, int]] = {
+    "Mul": (0, 1), "Mm": (0, 1), "Bmm": (0, 1), "Mv": (0, 1), "Linear": (0, 1), "Addmm": (1, 2), "Baddbmm": (1, 2),
+    "Addmv": (1, 2), "Div": (1, 1), "Convolution": (1, 1), "Addcmul": (1, 2), "NativeBatchNorm": (1, 1),
+    "CudnnBatchNorm": (1, 1),
+}  # fmt: skip
+"""Operands that make a node nonlinear when the model's input reaches them (both of the pair)."""
+
+_PATTERN = re.compile(r"^(?:torch::autograd::)?(\w+?)(?:Backward(?:s|\d+)?)?$")
+
+
+def node_name(node: Any) -> str:
+    """Return a node's operation: ``ReluBackward0`` is ``Relu``."""
+    matched = _PATTERN.match(node.name().removeprefix("struct "))
+    return matched.group(1).lstrip("_") if matched else str(node.name())
+
+
+def nodes_behind(tensors: Iterable[Tensor]) -> Iterator[Any]:
+    """Walk the autograd graph from tensors to its leaves, each node once."""
+    waiting = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+    seen = set(waiting)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for before, _ in node.next_functions:
+            if before is not None and before not in seen:
+                seen.add(before)
+                waiting.append(before)
+
+
+def _bends(node: Any, name: str) -> bool:
+    if name in {"NativeBatchNorm", "CudnnBatchNorm"} and getattr(node, "_saved_training", False):
+        return True
+    first, second = _TOGETHER.get(name, (None, None))
+    if first is None or second is None:
+        return False
+    operands = [before is not None for before, _ in node.next_functions]
+    return second < len(operands) and operands[first] and operands[second]
+
+
+def check_graph(
+    outputs: Iterable[Tensor], allowed: frozenset[str], ours: tuple[type, ...], method: str, *, products: bool
+) -> None:
+    """Refuse a graph that holds a step the rules do not know.
+
+    Parameters
+    ----------
+    outputs
+        Where the graph ends.
+    allowed
+        Names of nodes whose plain gradient is what the rules want.
+    ours
+        Types of nodes that rules made.
+    method
+        Who asks, for the message.
+    products
+        Whether products of activations may pass by their plain gradient.
+
+    Raises
+    ------
+    GuardError
+        Naming the operation.
+    """
+    known = tuple(kind._backward_cls for kind in (Ruled, *ours))  # type: ignore[attr-defined]  # noqa: SLF001
+    for node in nodes_behind(outputs):
+        if isinstance(node, known):
+            continue
+        name = node_name(node)
+        if name not in allowed or (not products and _bends(node, name)):
+            raise GuardError(
+                f"{method} has no rule for the operation {node.name().removeprefix('torch::autograd::')} in this network "
+                "(scripted, a custom Function, checkpointed, a product of activations, or unknown), so its map would be "
+                "wrong; use gradient, integrated_gradients, smoothgrad, occlusion or kernel_shap"
+            )
