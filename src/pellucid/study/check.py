@@ -1,0 +1,112 @@
+"""Find what would stop a study, before it is begun: paths, columns, one image, the model, methods, masks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from pellucid.errors import BadStudy
+from pellucid.evaluation import METRICS
+from pellucid.images import ImageSet
+from pellucid.models import Model, Passes, residual_net
+from pellucid.study.choose import held_out
+from pellucid.study.config import FitConfig, StudyConfig, read_config
+from pellucid.study.panels import CONTROLS
+from pellucid.study.runner import probe
+from pellucid.study.setup import Setup, device_of, open_images, open_model
+from pellucid.study.store import Store
+
+__all__ = ["Checked", "check_study"]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check saw.
+
+    Attributes
+    ----------
+    notes
+        What the study will do, line by line.
+    problems
+        What would fail during the study, a sentence each; the rest of the study would be kept.
+    """
+
+    notes: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+def check_study(toml: str | Path, *, data: str | Path | None = None, trust: bool = False) -> Checked:
+    """Do everything that could fail later on one image, now.
+
+    Parameters
+    ----------
+    toml
+        The study file.
+    data
+        Folder of the images, in place of ``images.path``.
+    trust
+        Consent to execute what the model's file or factory holds.
+
+    Raises
+    ------
+    PellucidError
+        When the study could not begin; one sentence.
+    """
+    config, file = read_config(toml, data=data)
+    images = open_images(config.images, config.model.classes)
+    model = _model(config, images, trust=trust)
+    setup = Setup(Store(file.path.parent), config, trust, given=model)
+    setup.refuse_other_classes(model)
+    ids = held_out(images, trained_here=config.fit is not None, seed=config.seed)
+    if not ids:
+        raise BadStudy("no image is held out from training, so there is nothing to explain")
+    first = ids[:1]
+    with Passes(model) as passes:
+        inputs = model.prepare(images.tensor(first))
+        width, size = passes.outputs(inputs).shape[1], config.run.batch_size or passes.batch_size(inputs)
+    _refuse_width(images, model, width)
+    setup.masks(list(first))
+    methods = tuple(dict.fromkeys((*config.explain.methods, *CONTROLS)))
+    found, _, failures = probe(setup, first, methods, (), batch_size=size)
+    masked = [metric for metric in config.evaluate.metrics if "masks" in METRICS.parse(metric).profile.needs]
+    problems = [f"{row['method']}: {row['sentence']}" for row in failures]
+    if masked and not setup.truth:
+        problems.append(f"{', '.join(masked)} need masks; give [images] masks = ... or leave them out")
+    return Checked(_notes(config, images, ids, list(found), setup.truth), tuple(problems))
+
+
+def _model(config: StudyConfig, images: ImageSet, *, trust: bool) -> Model:
+    """Return the trained model, or the untrained reference network that the study would train."""
+    if config.fit is None:
+        return open_model(config.model, device=device_of(config), trust=trust)
+    return Model(_untrained(config.fit, images), classes=images.classes, task="classification", embedding="pool")
+
+
+def _untrained(fit: FitConfig, images: ImageSet) -> torch.nn.Module:
+    if images.labels is None:
+        raise BadStudy("[fit] needs labels; give [images] labels = ... or class folders")
+    return residual_net(
+        classes=len(images.classes), channels=images.shape[0], dims=len(images.record.spatial), width=fit.width,
+        depth=fit.depth,
+    )  # fmt: skip
+
+
+def _refuse_width(images: ImageSet, model: Model, width: int) -> None:
+    classes = 2 if width == 1 and model.task != "regression" else width
+    if images.labels is not None and max(images.labels) >= classes:
+        raise BadStudy(f"the labels name {len(images.classes)} classes and the model has {width} outputs")
+
+
+def _notes(
+    config: StudyConfig, images: ImageSet, ids: tuple[str, ...], methods: list[str], truth: tuple[str, ...]
+) -> tuple[str, ...]:
+    count = min(config.explain.images or len(ids), len(ids))
+    axes = " × ".join(f"{name} {size}" for name, size in zip(images.record.axes, images.shape, strict=True))
+    trained = "to be trained" if config.fit is not None else f"from {config.model.weights}"
+    return (
+        f"images: {len(images)} of {axes}, {len(images.classes)} classes, {len(ids)} held out, {count} to be explained",
+        f"masks: {', '.join(images.masks) or 'none'}; truth: {', '.join(truth) or 'none'}; object: {config.images.object or 'none'}",
+        f"model: {trained}",
+        f"methods: {', '.join(methods)}",
+        f"metrics: {', '.join(config.evaluate.metrics) or 'none'}",
+    )

@@ -1,0 +1,89 @@
+"""What follows from all scores: the ranking of the methods and the interpretation of the maps."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import pyarrow as pa
+from torch import Tensor
+
+from pellucid.attribution import METHODS
+from pellucid.errors import BadImage
+from pellucid.evaluation import Scores, rank
+from pellucid.images import ImageSet
+from pellucid.interpretation import Evidence, interpret
+from pellucid.study.setup import Setup
+from pellucid.study.store import Rows, failure_row
+from pellucid.study.task import fixed_arithmetic
+
+__all__ = ["ensure_conclusions", "read_maps"]
+
+_FEW = 0.1
+"""A method that failed on a larger part of the images is left out of what needs maps of every image."""
+
+
+def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
+    """Rank the methods and interpret the maps; a step whose result is there is not repeated."""
+    store = setup.store
+    scores = Scores.read(store.root / "scores")
+    ranking = store.read_table("ranking.parquet")
+    if ranking is None:
+        ranking = rank(scores, seed=setup.config.seed).table
+        store.write_table("ranking.parquet", ranking)
+    if (store.root / "findings.json").is_file():
+        return
+    unread: Rows = []
+    with fixed_arithmetic(setup.plan.threads):
+        verdict = interpret(_evidence(setup, scores.table, ranking, unread, progress=progress))
+    store.write_failures("interpret", unread)
+    for name, table in verdict.tables.items():
+        store.write_table(f"interpretation/{name}.parquet", table)
+    store.write_json("findings.json", [finding.to_dict() for finding in verdict.findings])
+
+
+def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
+    predictions = setup.store.read_table("predictions.parquet")
+    methods, ids = _complete(setup, scores)
+    return Evidence(
+        model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
+        maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
+        group=setup.images.group_column, seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
+    )  # fmt: skip
+
+
+def _complete(setup: Setup, scores: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return methods and images of which every pair has a map."""
+    plan = setup.plan
+    failures = setup.store.gather_failures(len(plan.shards)).to_pylist()
+    failed = {(row["method"], row["image"]) for row in failures if row["stage"] == "explain" and row["image"]}
+    often = Counter(method for method, _ in failed)
+    methods = tuple(method for method in plan.methods if often[method] <= _FEW * len(plan.ids))
+    bad = {image for method, image in failed if method in methods}
+    scored = set(scores["image"].to_pylist())
+    return methods, tuple(image for image in plan.ids if image in scored and image not in bad)
+
+
+def _forgiving(images: ImageSet, unread: Rows) -> ImageSet:
+    """Return the images with masks that are absent where they cannot be read, each noted once."""
+    noted: set[tuple[str, str]] = set()
+
+    def reader(name: str, read: Callable[[str], Tensor | None]) -> Callable[[str], Tensor | None]:
+        def forgiving(image: str) -> Tensor | None:
+            try:
+                return read(image)
+            except BadImage as error:
+                if (name, image) not in noted:
+                    noted.add((name, image))
+                    unread.append(failure_row("read", str(error), image=image))
+                return None
+
+        return forgiving
+
+    return replace(images, masks={name: reader(name, read) for name, read in images.masks.items()})
+
+
+def read_maps(setup: Setup, method: str, ids: Sequence[str]) -> Tensor:
+    """Return the raw maps of explained images ``(N, C, *S)``; NaN where the method failed."""
+    place = {image: row for row, image in enumerate(setup.plan.ids)}
+    return setup.maps.read(METHODS.parse(method), [place[image] for image in ids])

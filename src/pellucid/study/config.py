@@ -1,0 +1,250 @@
+"""The study file: every choice of a study, checked before anything runs, with errors that name the line."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from pellucid.attribution import METHODS
+from pellucid.errors import BadRecipe, BadStudy
+from pellucid.evaluation import METRICS
+from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
+from pellucid.study.toml import TomlFile, read_toml
+
+__all__ = [
+    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "RunConfig", "StudyConfig",
+    "read_config",
+]  # fmt: skip
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Path_ = Annotated[Path, BeforeValidator(lambda value: Path(value) if isinstance(value, str) else value)]
+Numbers = Annotated[list[Annotated[float, Field(strict=False)]], Field(min_length=1)]
+
+
+class ImagesConfig(_Table):
+    """``[images]``: what `pellucid.read_images` is given, and which mask outlines the object."""
+
+    path: Path_
+    labels: str | None = None
+    masks: str | list[str] | dict[str, str] | None = None
+    object: str | None = None
+    split: str | None = None
+    group: str | None = None
+    size: list[AtLeastOne] | None = None
+    axes: str | None = None
+    spacing: Numbers | None = None
+    channels: list[str] | None = None
+    classes: list[str] | None = None
+
+
+class ModelConfig(_Table):
+    """``[model]``: a trained model."""
+
+    weights: Path_ | None = None
+    factory: str | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    classes: list[str] | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
+    task: Literal["classification", "regression", "segmentation"] | None = None
+    embedding: str | None = None
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together: give both or neither")
+        return self
+
+
+class FitConfig(_Table):
+    """``[fit]``: the training of the reference network, see `pellucid.models.fit`."""
+
+    epochs: AtLeastOne = 20
+    width: AtLeastOne = 16
+    depth: AtLeastOne = 4
+    batch_size: AtLeastOne = 32
+    learning_rate: Annotated[float, Field(gt=0, strict=False)] = 3e-3
+    weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.05
+    augment: bool = True
+    balance: bool = True
+    patience: AtLeastOne = 10
+
+
+class ExplainConfig(_Table):
+    """``[explain]``: which images, which methods, which target."""
+
+    methods: list[str] | Literal["panel"] = "panel"
+    target: str | int = "predicted"
+    images: Count = 100
+    selection: Literal["stratified", "balanced", "random"] = "stratified"
+    require_mask: bool = False
+
+
+class EvaluateConfig(_Table):
+    """``[evaluate]``: which metrics, and which mask is the human truth."""
+
+    metrics: list[str] | Literal["panel"] = "panel"
+    mask: str | list[str] | None = None
+
+
+class RunConfig(_Table):
+    """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
+
+    batch_size: AtLeastOne | None = None
+    threads: AtLeastOne | None = None
+    device: str | None = None
+    shard: AtLeastOne = 8
+
+
+class StudyConfig(_Table):
+    """All of a study file.
+
+    Attributes
+    ----------
+    seed
+        Of everything random.
+    images, model, fit, explain, evaluate, run
+        The tables; the model is trained where there is a ``[fit]``, else loaded.
+    """
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    images: ImagesConfig
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    fit: FitConfig | None = None
+    explain: ExplainConfig = Field(default_factory=ExplainConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    run: RunConfig = Field(default_factory=RunConfig)
+
+    def resolved(self) -> dict[str, Any]:
+        """Return plain values for TOML: every default spelt out, absent ones left out."""
+        values: dict[str, Any] = self.model_dump(mode="json", exclude_none=True)
+        return values
+
+
+RESOLVED_TABLES = ("plan", "provenance")
+"""Tables that a study writes into its own file; a study file that carries them is read without them."""
+
+
+def read_config(path: str | Path, *, data: str | Path | None = None) -> tuple[StudyConfig, TomlFile]:
+    """Read and check a study file.
+
+    Parameters
+    ----------
+    path
+        The file; relative paths in it start at its folder.
+    data
+        Folder of the images, in place of ``images.path``.
+
+    Returns
+    -------
+    config
+        With absolute paths, panels spelt out, and methods and metrics in their canonical text.
+    file
+        The file, for errors that name a line later.
+
+    Raises
+    ------
+    BadStudy
+        On bad TOML, unknown or misspelt keys, values of the wrong kind, unknown methods or metrics.
+    """
+    file = read_toml(Path(path))
+    given = {key: value for key, value in file.values.items() if key not in RESOLVED_TABLES}
+    if data is not None and isinstance(given.get("images", {}), dict):
+        given["images"] = {**given.get("images", {}), "path": str(Path(data).absolute())}
+    try:
+        config = StudyConfig.model_validate(given)
+    except ValidationError as error:
+        raise BadStudy(_sentence(file, error.errors())) from None
+    _refuse_no_model(config, file)
+    return _absolute(_spelt(config, file), file.path.absolute().parent), file
+
+
+def _sentence(file: TomlFile, errors: Sequence[ErrorDetails]) -> str:
+    """Tell the first thing that is wrong, in the words of the file."""
+    first = min(errors, key=lambda error: (_order(error), file.where(error["loc"])))
+    keys = tuple(first["loc"])
+    where, key = file.where(keys), str(keys[-1])
+    table = f"[{keys[0]}]" if len(keys) > 1 else "the study file"
+    if first["type"] == "extra_forbidden":
+        known = _known(keys[:-1])
+        close = difflib.get_close_matches(key, known, n=2, cutoff=0.5)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(known)}"
+        return f"{where}: {table} has no key {key!r}; {hint}"
+    if first["type"] == "missing":
+        return f"{where}: {table} needs the key {key!r}"
+    named = ".".join(str(part) for part in keys if isinstance(part, str) and part in _every_key())
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {named or key} does not fit; {said[:1].lower()}{said[1:]}, not {first['input']!r}"
+
+
+def _order(error: ErrorDetails) -> int:
+    """Put a misspelt key first: it explains a missing one."""
+    return {"extra_forbidden": 0, "missing": 2}.get(error["type"], 1)
+
+
+def _model_of(keys: Sequence[str | int]) -> type[BaseModel]:
+    model: type[BaseModel] = StudyConfig
+    for key in keys:
+        kind = model.model_fields[str(key)].annotation
+        inner = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)]
+        if not inner:
+            return model
+        model = inner[0]
+    return model
+
+
+def _known(keys: Sequence[str | int]) -> list[str]:
+    return list(_model_of(keys).model_fields)
+
+
+def _every_key() -> set[str]:
+    return {*StudyConfig.model_fields, *(key for name in StudyConfig.model_fields for key in _known([name]))}
+
+
+def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
+    trained = config.model.weights is not None or config.model.factory is not None
+    if config.fit is None and not trained:
+        raise BadStudy(f"{file.where(['model'])}: there is no model; give [model] weights = ... or a table [fit]")
+    if config.fit is not None and trained:
+        raise BadStudy(f"{file.where(['fit'])}: give [model] weights = ... or [fit], not both")
+
+
+def _spelt(config: StudyConfig, file: TomlFile) -> StudyConfig:
+    """Spell panels out and write methods and metrics in their canonical text, each once."""
+    methods, metrics = config.explain.methods, config.evaluate.metrics
+    chosen = METHOD_PANEL if methods == "panel" else tuple(methods)
+    judged = METRIC_PANEL if metrics == "panel" else tuple(metrics)
+    if not chosen:
+        raise BadStudy(f'{file.where(["explain", "methods"])}: explain.methods names no method; give some or "panel"')
+    texts = [_parsed(METHODS, text, file, ("explain", "methods", place)) for place, text in enumerate(chosen)]
+    scores = [_parsed(METRICS, text, file, ("evaluate", "metrics", place)) for place, text in enumerate(judged)]
+    return config.model_copy(
+        update={
+            "explain": config.explain.model_copy(update={"methods": list(dict.fromkeys(texts))}),
+            "evaluate": config.evaluate.model_copy(update={"metrics": list(dict.fromkeys(scores))}),
+        }
+    )
+
+
+def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int]) -> str:
+    try:
+        return str(registry.parse(text))
+    except BadRecipe as error:
+        raise BadStudy(f"{file.where(keys)}: {error}") from None
+
+
+def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
+    images = config.images.model_copy(update={"path": (folder / config.images.path).resolve()})
+    model = config.model
+    if model.weights is not None:
+        model = model.model_copy(update={"weights": (folder / model.weights).resolve()})
+    return config.model_copy(update={"images": images, "model": model})

@@ -1,0 +1,306 @@
+"""A study: a directory that can be killed, resumed, moved, re-run from itself and read in ten years."""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from torch import Tensor
+
+from pellucid.errors import BadStudy
+from pellucid.evaluation import Ranking, Scores
+from pellucid.images import ImageSet
+from pellucid.models import Model
+from pellucid.study.conclude import read_maps
+from pellucid.study.config import StudyConfig, read_config
+from pellucid.study.runner import run_study
+from pellucid.study.setup import Setup, open_images
+from pellucid.study.store import FAILURES, FORMAT, Store
+from pellucid.study.toml import read_toml
+
+__all__ = ["Study", "default_out"]
+
+_VERSIONS = ("pellucid", "torch", "numpy", "scipy", "scikit-image", "pyarrow", "zarr")
+
+
+def default_out(toml: str | Path) -> Path:
+    """Return where a study file's study goes: a folder of its name beside it; a study's own file stays at home."""
+    path = Path(toml)
+    at_home = path.name == "study.toml" and "provenance" in read_toml(path).values
+    return path.parent if at_home else path.with_suffix("")
+
+
+class Study:
+    """One study on disk: run it, read what it found, write its report.
+
+    Parameters
+    ----------
+    path
+        The study's directory, as `Study.create` or ``pellucid run`` made it.
+    trust
+        Consent to execute what the model's file or factory holds.
+
+    Raises
+    ------
+    BadStudy
+        When the directory holds no study, or its file was changed by hand into something that cannot be used.
+    """
+
+    def __init__(self, path: str | Path, *, trust: bool = False) -> None:
+        self._setup = Setup.open(Path(path), trust=trust)
+        self._store = self._setup.store
+
+    @classmethod
+    def create(
+        cls, toml: str | Path, out: str | Path, *, data: str | Path | None = None, trust: bool = False
+    ) -> "Study":
+        """Make a study of a study file, or open the one that is there for the same file.
+
+        Parameters
+        ----------
+        toml
+            The study file.
+        out
+            The directory; made when missing.
+        data
+            Folder of the images, in place of ``images.path``.
+        trust
+            Consent to execute what the model's file or factory holds.
+
+        Raises
+        ------
+        BadStudy, BadImage
+            When the file or the images cannot be used, or `out` holds something else: another study whose choices
+            differ, which would mix numbers that cannot be compared.
+        """
+        config, _ = read_config(toml, data=data)
+        store = Store(Path(out))
+        store.refuse_foreign(Path(toml))
+        images = open_images(config.images, config.model.classes)
+        wanted = _resolved(config, store.root)
+        wanted["provenance"] = {"format": FORMAT, "images": _manifest_digest(images), "versions": _versions()}
+        begun = store.settings() if store.study_file.is_file() else {}
+        if _begun(store, begun):
+            _refuse_changes(store.root, begun, wanted)
+            wanted |= {name: begun[name] for name in ("plan", "provenance") if name in begun}
+        store.root.mkdir(parents=True, exist_ok=True)
+        store.write_settings(wanted)
+        return cls(store.root, trust=trust)
+
+    def run(self, *, progress: bool = False, workers: int = 1, scheduler: str | None = None) -> pa.Table:
+        """Run what is missing; a study that was killed goes on where it stood and ends bitwise equal.
+
+        Parameters
+        ----------
+        progress
+            Whether to show bars.
+        workers
+            Processes on this machine.
+        scheduler
+            Address of a Dask scheduler, in place of `workers`.
+
+        Returns
+        -------
+        pyarrow.Table
+            What failed: image, method, metric, stage, sentence; no rows when all is well.
+
+        Raises
+        ------
+        PellucidError
+            When the study cannot begin or go on; what is finished is kept.
+        """
+        begun = self._store.settings()["provenance"]
+        if begun["images"] != _manifest_digest(self.images):
+            raise BadStudy(f"the images or labels changed since {self.path} began; choose another --out")
+        failures = run_study(self._setup, progress=progress, workers=workers, scheduler=scheduler)
+        for name in ("scores", "ranking", "findings", "performance", "predictions", "tables"):
+            self.__dict__.pop(name, None)
+        return failures
+
+    def report(self) -> Path:
+        """Write ``report.html`` and return where it is.
+
+        Raises
+        ------
+        BadStudy
+            When the study is not finished.
+        """
+        # The one arrow that points back: the report reads a study, and a study offers to write its report.
+        from pellucid.show import write_report  # noqa: PLC0415
+
+        path = self.path / "report.html"
+        write_report(self, path)
+        return path
+
+    @property
+    def path(self) -> Path:
+        """The directory."""
+        return self._store.root
+
+    @property
+    def config(self) -> StudyConfig:
+        """What was asked, every default spelt out."""
+        return self._setup.config
+
+    @property
+    def images(self) -> ImageSet:
+        """All images of the study, explained or not."""
+        return self._setup.images
+
+    @property
+    def model(self) -> Model:
+        """The explained model."""
+        return self._setup.model
+
+    @property
+    def truth(self) -> tuple[str, ...]:
+        """Names of the masks that say where an expert expects the evidence: one an annotator."""
+        return self._setup.truth
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """Ids of the explained images, in the order of the maps."""
+        return self._setup.plan.ids
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Texts of the methods that the model takes, controls included."""
+        return self._setup.plan.methods
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Texts of the metrics."""
+        return self._setup.plan.metrics
+
+    @cached_property
+    def predictions(self) -> pa.Table:
+        """One row a held-out image: image, label, predicted, confidence, margin and the logits."""
+        return self._there(self._store.read_table("predictions.parquet"), "predictions")
+
+    @cached_property
+    def performance(self) -> dict[str, Any]:
+        """How good the model is on the held-out images; empty where there are no labels."""
+        found: dict[str, Any] = self._there(self._store.read_json("performance.json"), "performance")
+        return found
+
+    @cached_property
+    def scores(self) -> Scores:
+        """Every score of every finished part."""
+        return Scores.read(self.path / "scores")
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The methods in order."""
+        return Ranking(self._there(self._store.read_table("ranking.parquet"), "ranking"), self.config.seed)
+
+    def maps(self, method: str, ids: Sequence[str] | None = None) -> Tensor:
+        """Return the raw maps of a method ``(N, C, *S)`` for some explained images, all when None; NaN where it failed.
+
+        Raises
+        ------
+        BadStudy
+            When the study has no maps of that method, or does not explain an image.
+        """
+        wanted = self.chosen if ids is None else tuple(ids)
+        explained = set(self.chosen)
+        for image in wanted:
+            if image not in explained:
+                raise BadStudy(f"{image!r} is not among the {len(explained)} explained images of {self.path}")
+        return read_maps(self._setup, method, wanted)
+
+    @property
+    def failures(self) -> pa.Table:
+        """What failed so far: image, method, metric, stage, sentence."""
+        found = self._store.read_table("failures.parquet")
+        return FAILURES.empty_table() if found is None else found
+
+    @cached_property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the study found, in words and fields."""
+        found: list[dict[str, Any]] = self._there(self._store.read_json("findings.json"), "findings")
+        return found
+
+    @cached_property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables behind the findings, by name."""
+        return self._store.tables("interpretation")
+
+    @property
+    def history(self) -> pa.Table | None:
+        """One row an epoch where the study trained its model."""
+        return self._store.read_table("model/history.parquet")
+
+    @property
+    def costs(self) -> pa.Table:
+        """What each task took, by stage and method: seconds, rows through the model, memory."""
+        return pa.concat_tables(list(self._store.tables("costs").values()))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The resolved study file, with the runs so far, their seconds together and the highest memory in bytes."""
+        runs = self._store.read_json("runs.json") or []
+        return self._store.settings() | {
+            "runs": runs,
+            "seconds": sum(run["seconds"] for run in runs),
+            "peak_memory": max((run["peak_memory"] for run in runs), default=0),
+        }
+
+    def _there(self, value: Any, name: str) -> Any:
+        if value is None:
+            raise BadStudy(f"{self.path} has no {name} yet; run it to the end first")
+        return value
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.path)!r})"
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS}
+
+
+def _resolved(config: StudyConfig, root: Path) -> dict[str, Any]:
+    """Return what the study file will say; a path inside the study stays relative, so that the study can be moved."""
+    values = config.resolved()
+    for table, key in (("images", "path"), ("model", "weights")):
+        told = values.get(table, {}).get(key)
+        if told is not None and Path(told).is_relative_to(root.resolve()):
+            values[table][key] = Path(told).relative_to(root.resolve()).as_posix()
+    return {key: value for key, value in values.items() if value != {}}
+
+
+def _manifest_digest(images: ImageSet) -> str:
+    """Return the hash of what the study knows of its images without opening them."""
+    known = (images.ids, images.labels, images.classes, images.shape, images.record.axes, images.record.channels,
+             sorted(images.masks), images.split_column, images.group_column)  # fmt: skip
+    columns = [images.column(name) for name in (images.split_column, images.group_column) if name is not None]
+    return hashlib.sha256(repr((known, columns)).encode()).hexdigest()
+
+
+def _begun(store: Store, settings: Mapping[str, Any]) -> bool:
+    return "plan" in settings or (store.root / "model").exists() or (store.root / "predictions.parquet").exists()
+
+
+def _refuse_changes(root: Path, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    """Refuse a study file that would give other numbers than those that the directory already holds."""
+    for key, was, now in _differences(_choices(begun), _choices(wanted)):
+        raise BadStudy(
+            f"{root} was begun with {key} = {was!r} and the study file now says {now!r}; choose another --out"
+        )
+    if begun["provenance"]["images"] != wanted["provenance"]["images"]:
+        raise BadStudy(f"the images or labels changed since {root} began; choose another --out")
+
+
+def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every choice by its dotted key; where files lie is no choice, their content is checked by its hash."""
+    flat = {"seed": values["seed"]}
+    for table in ("images", "model", "fit", "explain", "evaluate", "run"):
+        flat |= {f"{table}.{key}": value for key, value in values.get(table, {}).items()}
+    return {key: value for key, value in flat.items() if key not in {"images.path", "model.weights"}}
+
+
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    return [(key, was.get(key), now.get(key)) for key in {**was, **now} if was.get(key) != now.get(key)]
