@@ -117,7 +117,7 @@ class blur_texture(Edit):
         Standard deviation of the blur in pixels.
     """
 
-    scale: Annotated[float, Field(gt=0.0)] = 2.0
+    scale: Annotated[float, Field(gt=0.0)] = 1.5
     moves: ClassVar[tuple[str, ...]] = ("Texture_Contrast", "Intensity_StdIntensity_")
     controls: ClassVar[str] = "the loss of this very pattern of pixels rather than of its coarseness"
 

@@ -13,27 +13,34 @@ from pellucid.measure.surface import Array, Mask, fill_hole
 
 __all__ = ["paste_patch", "remove_patch"]
 
-_TRIES = 400
+_PIXELS_TRIED = 1_000_000
 _RING = 2
+_LIKE = 2.0
+"""How many standard deviations of the tissue round the patch another place may lie from its mean."""
 
 
 def _elsewhere(image: Array, patch: Mask, rng: np.random.Generator, taken: Mask | None = None) -> NDArray[np.int64]:
     """Return the shift to a place of the patch's form that looks most like the tissue round the patch.
 
-    The place lies within the image and touches neither the patch's surroundings nor what is taken.
+    The place and its rim lie within the image and off the patch; the place touches neither its rim nor what is
+    taken. Where nothing looks like that tissue there is no such place, and that is said.
     """
     around = ndimage.binary_dilation(patch, iterations=_RING)
-    tissue = image[:, around & ~patch].mean(1)
-    spots = np.argwhere(around)
+    tissue = image[:, around & ~patch]
+    spots, own = np.argwhere(around), patch[around]
     lowest, highest = -spots.min(0), np.array(patch.shape) - 1 - spots.max(0)
-    shifts = rng.integers(lowest, highest, size=(_TRIES, patch.ndim), endpoint=True)
+    tries = max(1, _PIXELS_TRIED // (spots.size * len(image)))
+    shifts = rng.integers(lowest, highest, size=(tries, patch.ndim), endpoint=True)
     places = np.moveaxis(shifts[:, None] + spots, -1, 0)
     blocked = around if taken is None else around | taken
-    free = ~blocked[tuple(places)].any(1)
+    free = ~(blocked[tuple(places)] & own).any(1) & ~patch[tuple(places)].any(1)
     if not free.any():
-        raise ShapeError(f"there is no room for another patch of {int(patch.sum())} pixels beside this one")
-    unlike = image[:, *places[:, free]] - tissue[:, None, None]
-    return np.asarray(shifts[free][(unlike**2).sum(0).mean(1).argmin()])
+        raise ShapeError(f"there is no room for another patch of {int(own.sum())} pixels beside this one")
+    middle = tissue.mean(1)[:, None, None]
+    unlike = ((image[:, *places[:, free]] - middle) ** 2).sum(0).mean(1)
+    if unlike.min() > _LIKE**2 * ((tissue - middle[..., 0]) ** 2).sum(0).mean():
+        raise ShapeError(f"no other place of {int(own.sum())} pixels looks like the tissue round this patch")
+    return np.asarray(shifts[free][unlike.argmin()])
 
 
 def _moved(field: NDArray[np.generic], shift: NDArray[np.int64]) -> NDArray[np.generic]:

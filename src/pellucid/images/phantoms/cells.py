@@ -5,9 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pellucid.errors import BadImage
 from pellucid.images.imageset import ImageRecord
-from pellucid.images.phantoms.phantom import Member, Phantom, assemble, group_of, split_of, stream
+from pellucid.images.phantoms.phantom import (
+    Member,
+    Phantom,
+    assemble,
+    check_size,
+    group_of,
+    split_of,
+    stream,
+)
 from pellucid.images.phantoms.rule import Factor, Rule
 from pellucid.images.phantoms.scene import Array, Canvas, Outline, Scene, camera, scattered
 from pellucid.images.phantoms.shortcut import Shortcut
@@ -139,10 +146,8 @@ def cells(
 ) -> Phantom:
     """Make images of one cell each, whose label follows from chosen factors and nothing else.
 
-    Nine factors are drawn evenly and independently of each other (a rule that adds factors ties those it
-    adds): cell size, eccentricity, nucleus size, number, size and brightness of spots, texture grain,
-    membrane ring, background shading. Place, orientation, outline, noise and the slide's illumination vary
-    and tell nothing.
+    The nine of `CELL_FACTORS` are drawn evenly and independently of each other (a rule that adds factors ties
+    those it adds). Place, orientation, outline, noise and the slide's illumination vary and tell nothing.
 
     Parameters
     ----------
@@ -170,8 +175,7 @@ def cells(
     BadImage
         When the size is under 24 pixels or the rule cannot be read.
     """
-    if len(size) != 2 or min(size) < 24 or count < 0:
-        raise BadImage(f"cells need a count and a size (Y, X) of at least 24 pixels, not {count} and {size}")
+    check_size("cells", count, size)
     tag = None if shortcut is None else shortcut.settled(seed)
     law = Rule.parse(rule, CELL_FACTORS, margin)
     pixel = _FIELD / min(size)

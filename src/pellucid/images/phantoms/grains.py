@@ -7,7 +7,7 @@ import numpy as np
 
 from pellucid.errors import BadImage
 from pellucid.images.imageset import ImageRecord
-from pellucid.images.phantoms.phantom import Member, Phantom, assemble, group_of, stream
+from pellucid.images.phantoms.phantom import Member, Phantom, assemble, check_size, group_of, stream
 from pellucid.images.phantoms.rule import Factor
 from pellucid.images.phantoms.scene import Array, Canvas, Outline, Scene, camera
 
@@ -154,8 +154,7 @@ def grains(count: int = 300, size: tuple[int, int] = (64, 64), seed: int = 0, *,
     BadImage
         When the size is under 24 pixels or there is no such defect.
     """
-    if len(size) != 2 or min(size) < 24 or count < 0:
-        raise BadImage(f"grains need a count and a size (Y, X) of at least 24 pixels, not {count} and {size}")
+    check_size("grains", count, size)
     if defect not in _DEFECTS:
         raise BadImage(f"there is no defect {defect!r}; there are {', '.join(_DEFECTS)}")
     causes = _DEFECTS[defect]

@@ -13,8 +13,9 @@ from pellucid.errors import BadImage
 from pellucid.images.imageset import ImageRecord, ImageSet
 from pellucid.images.phantoms.rule import Factor
 from pellucid.images.phantoms.scene import Scene
+from pellucid.images.phantoms.writing import write_phantom
 
-__all__ = ["Member", "Phantom", "assemble", "group_of", "split_of", "stream"]
+__all__ = ["Member", "Phantom", "assemble", "check_size", "group_of", "split_of", "stream"]
 
 GROUP = 5
 """Images a slide."""
@@ -37,6 +38,12 @@ def group_of(index: int) -> int:
 def split_of(index: int) -> str:
     """Return the split of image `index`: 70 % train, 20 % test, 10 % val, whole slides only."""
     return _SPLITS[group_of(index) % len(_SPLITS)]
+
+
+def check_size(name: str, count: int, size: tuple[int, ...]) -> None:
+    """Refuse a count or a size that cannot be painted."""
+    if len(size) != 2 or min(size) < 24 or count < 0:
+        raise BadImage(f"{name} need a count and a size (Y, X) of at least 24 pixels, not {count} and {size}")
 
 
 @dataclass(frozen=True)
@@ -134,9 +141,7 @@ class Phantom:
 
     def write(self, folder: str | Path) -> Path:
         """Write a folder that `pellucid.read_images` opens like any other; see `write_phantom`."""
-        from pellucid.images.phantoms.writing import write_phantom  # noqa: PLC0415  # the writer takes a Phantom
-
-        return write_phantom(self, folder)
+        return write_phantom(self.images, self.factors, folder)
 
 
 def assemble(

@@ -4,12 +4,13 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from torch import Tensor
 
 from pellucid.errors import BadImage
-from pellucid.images.phantoms.phantom import Phantom
+from pellucid.images.imageset import ImageSet
 
 __all__ = ["write_phantom"]
 
@@ -17,7 +18,7 @@ _MASKS = ("object", "truth")
 _BLACK_AND_WHITE = (0, 0, 0, 255, 255, 255)
 
 
-def write_phantom(phantom: Phantom, folder: str | Path) -> Path:
+def write_phantom(images: ImageSet, factors: pa.Table, folder: str | Path) -> Path:
     """Write images and masks as eight-bit PNG with ``labels.csv``; factor values stay apart.
 
     ``read_images(folder, labels="labels.csv", masks=["object", "truth"], split="split", group="group")``
@@ -26,8 +27,10 @@ def write_phantom(phantom: Phantom, folder: str | Path) -> Path:
 
     Parameters
     ----------
-    phantom
-        One whose images have two spatial axes and one or three channels.
+    images
+        Two spatial axes, one or three channels, labels, the masks ``"object"`` and ``"truth"``.
+    factors
+        One row an image.
     folder
         Made if missing; files of the same names are replaced.
 
@@ -41,22 +44,22 @@ def write_phantom(phantom: Phantom, folder: str | Path) -> Path:
     BadImage
         When the images are no pictures that PNG can hold.
     """
-    if phantom.images.record.spatial != "YX" or phantom.images.shape[0] not in {1, 3}:
-        raise BadImage(f"PNG holds one or three channels in YX; these images are {phantom.images.shape}")
+    if images.record.spatial != "YX" or images.shape[0] not in {1, 3}:
+        raise BadImage(f"PNG holds one or three channels in YX; these are {images.record.axes} {images.shape}")
     root = Path(folder)
     for part in ("images", *(f"masks/{mask}" for mask in _MASKS)):
         (root / part).mkdir(parents=True, exist_ok=True)
-    rows = [_write_image(phantom, image, root) for image in phantom.images.ids]
+    rows = [_write_image(images, image, root) for image in images.ids]
     with (root / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ("image", "label", "split", "group", *_MASKS))
         writer.writeheader()
         writer.writerows(rows)
-    pq.write_table(phantom.factors, root / "factors.parquet")
+    pq.write_table(factors, root / "factors.parquet")
     return root
 
 
-def _write_image(phantom: Phantom, image: str, root: Path) -> dict[str, str]:
-    images, file = phantom.images, f"{image}.png"
+def _write_image(images: ImageSet, image: str, root: Path) -> dict[str, str]:
+    file = f"{image}.png"
     pixels = np.rint(images.load(image).numpy() * 255.0).astype(np.uint8)
     Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(root / "images" / file)
     row = {"image": f"images/{file}", "label": images.classes[images.label([image])[0]]}
