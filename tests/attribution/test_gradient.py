@@ -147,6 +147,19 @@ def test_an_in_place_relu_after_a_layer_does_not_change_what_is_read_at_it():
         torch.testing.assert_close(passes.outputs((x,), "0"), net[0](x))
 
 
+def test_at_a_layer_that_returns_its_input_only_its_own_path_counts():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.branch = nn.Identity()
+
+        def forward(self, x):
+            return (x.flatten(1) * self.branch(x).flatten(1)).sum(1, keepdim=True)
+
+    x = images(1)
+    torch.testing.assert_close(pellucid.explain(Skip(), x, "gradient(at='branch')").values, x)
+
+
 def test_a_batch_is_never_larger_than_asked_and_sampling_costs_no_extra_forwards():
     net, x, seen = smooth_net(2), images(2), []
     net(x)

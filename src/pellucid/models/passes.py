@@ -300,13 +300,13 @@ class Passes:
             score = read(readable, batch.rows)
             points = (tapped[at],) if at is not None else leaves
             if not score.requires_grad:
-                raise CannotExplain(
-                    f"the model's output does not depend on its input through differentiable steps; {_FORWARDS}"
-                )
+                raise _cut(at)
             if batch.rules is not None:
                 plain = self._plain(batch, taps, placed) if batch.known is None else batch.known
                 _agree(score.detach(), plain, readable.detach())
             gradients = torch.autograd.grad(score.sum(), points, allow_unused=True)
+            if all(gradient is None for gradient in gradients):
+                raise _cut(at)
         self.backwards += len(batch)
         self._advance(len(batch))
         filled = tuple(
@@ -320,6 +320,11 @@ class Passes:
         read = batch.read
         output, tapped = self._call(tuple(tensor.clone() for tensor in batch.inputs), taps, placed)
         return read(tapped[read.layer] if read.layer is not None else output, batch.rows)
+
+
+def _cut(at: str | None) -> CannotExplain:
+    where = f"layer {at!r}" if at is not None else "its input"
+    return CannotExplain(f"the model's output does not depend on {where} through differentiable steps; {_FORWARDS}")
 
 
 def _agree(score: Tensor, plain: Tensor, outputs: Tensor) -> None:
@@ -366,7 +371,7 @@ def _keep(tapped: dict[str, Tensor], name: str, placed: Tensor | None) -> Callab
         if placed is not None and placed.shape != output.shape:
             shapes = f"{tuple(placed.shape)} were given for {tuple(output.shape)}"
             raise ShapeError(f"the values to place at layer {name!r} do not fit: {shapes}")
-        tapped[name] = output if placed is None else placed
+        tapped[name] = output.clone() if placed is None else placed  # not the layer's input, as of an Identity
         return tapped[name].clone()  # what follows may write in place (ReLU, +=): the layer's own output is kept
 
     return hook
