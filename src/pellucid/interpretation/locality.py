@@ -156,7 +156,7 @@ def _verdict(edits: Mapping[str, Effect], maps: Mapping[str, Effect], groups: Se
     count = len(groups)
     choose, judge = np.arange(0, count, 2), np.arange(1, count, 2)
     edit, best = _best(edits, choose), _best(maps, choose)
-    judged = [groups[row] for row in judge]
+    judged = list(groups)[1::2]
     whole = mean_interval(edit.moved[judge], groups=judged, seed=seed)
     local = mean_interval(best.moved[judge], groups=judged, seed=seed)
     short = mean_interval(0.5 * edit.moved[judge] - best.moved[judge], groups=judged, seed=seed)

@@ -1,5 +1,7 @@
 """What the scores say of the methods: which passed the sanity checks, which beat chance, which can be told apart."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -7,7 +9,7 @@ import pyarrow.compute as pc
 from pellucid.attribution import METHODS
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
-from pellucid.intervals import Interval, mean_interval, share_interval
+from pellucid.intervals import mean_interval, share_interval
 
 __all__ = ["find_trust"]
 
@@ -80,37 +82,69 @@ def _judged(evidence: Evidence) -> list[str]:
     return [text for text in evidence.methods if METHODS.parse(text).taxonomy.family != "control"]
 
 
-def _overall(evidence: Evidence) -> pa.Table:
-    table = evidence.ranking
-    return table.filter(pc.and_(pc.equal(table["metric"], "overall"), pc.not_equal(table["family"], "localisation")))
+def _overall(evidence: Evidence) -> list[dict[str, Any]]:
+    """Return the faithfulness-side standing of every method that is no control, best first."""
+    rows = [row for row in evidence.ranking.to_pylist() if row["metric"] == "overall" and row["rank"] is not None]
+    return sorted((row for row in rows if row["family"] == "faithfulness-side"), key=lambda row: float(row["rank"]))
+
+
+def _standing(row: dict[str, Any]) -> str:
+    return f"{row['rank']:.1f} [{_spelt(row['low'])}, {_spelt(row['high'])}]"
+
+
+def _spelt(bound: float | None) -> str:
+    return "?" if bound is None else f"{bound:.1f}"
 
 
 def _beaten_by_control(evidence: Evidence) -> list[Finding]:
-    rows = {row["method"]: row for row in _overall(evidence).to_pylist()}
-    control = rows.get("random_map")
-    if control is None:
-        return []
-    return [Finding(
-        id=f"below_control-{method}", kind="below_control", subject=method,
-        statement=f"{method} is not better than a map of random numbers on these images.",
-        evidence=f"Overall faithfulness rank {rows[method]['rank']:.1f} [{rows[method]['low']:.1f}, {rows[method]['high']:.1f}] "
-        f"against {control['rank']:.1f} [{control['low']:.1f}, {control['high']:.1f}] of the random control (1 is best).",
-        value=rows[method]["rank"], low=rows[method]["low"], high=rows[method]["high"],
-    ) for method in _judged(evidence) if method in rows and rows[method]["high"] >= control["low"]]  # fmt: skip
+    rows = _overall(evidence)
+    control = next((_standing(row) for row in rows if row["method"] == "random_map"), "")
+    return [
+        Finding(
+            id=f"below_control-{row['method']}",
+            kind="below_control",
+            subject=row["method"],
+            statement=f"{row['method']} is not shown to be better than a map of random numbers on these images.",
+            evidence=f"Mean faithfulness-side rank {_standing(row)} against {control} of the random map (1 is best).",
+            value=row["rank"],
+            low=row["low"],
+            high=row["high"],
+        )
+        for row in rows
+        if row["below_control"] and not row["control"]
+    ]
 
 
 def _separability(evidence: Evidence) -> list[Finding]:
-    rows = [row for row in _overall(evidence).to_pylist() if row["method"] in _judged(evidence)]
-    if len(rows) < 2:
+    rows = [row for row in _overall(evidence) if not row["control"]]
+    if not rows:
         return []
-    best = min(rows, key=lambda row: row["rank"])
-    level = [row["method"] for row in rows if row["low"] <= best["high"] and row is not best]
+    if all(row["below_control"] for row in rows):
+        return [_nothing_separable(rows)]
+    best, *others = rows
+    level = [row["method"] for row in others if row["tied_with_best"]]
     if not level:
         return []
-    interval = Interval(best["rank"], best["low"], best["high"], 0, 0)
-    return [Finding(
-        id="inseparable", kind="inseparable", subject=best["method"],
-        statement=f"{best['method']} ranks first for faithfulness, but cannot be told apart from {', '.join(level)} on these images.",
-        evidence=f"Its overall rank is {interval}; the intervals of the methods named overlap it.",
-        value=best["p_best"], low=None, high=None,
-    )]  # fmt: skip
+    return [
+        Finding(
+            id="inseparable",
+            kind="inseparable",
+            subject=best["method"],
+            statement=f"{best['method']} ranks first on the faithfulness side, but cannot be told apart from "
+            f"{', '.join(level)} on these images.",
+            evidence=f"Its mean rank is {_standing(best)} on {best['n']} images; it comes first in "
+            f"{100 * (best['p_best'] or 0):.0f} % of resampled image sets.",
+            value=best["p_best"],
+        )
+    ]
+
+
+def _nothing_separable(rows: list[dict[str, Any]]) -> Finding:
+    return Finding(
+        id="inseparable",
+        kind="inseparable",
+        subject="all methods",
+        statement="No method is separable from a map of random numbers here: the maps support no statement.",
+        evidence=f"The best, {rows[0]['method']}, has mean rank {_standing(rows[0])} on {rows[0]['n']} images.",
+        verdict="undecided",
+    )
