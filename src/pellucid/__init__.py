@@ -1,9 +1,32 @@
 """Explain, test and rank what an image model in biology or medicine uses, and say what it means."""
 
-from pellucid.attribution import Explanation, Method, explain
+from pellucid.attribution import Explanation, Method, combine, explain, methods
 from pellucid.errors import PellucidError, UntrustedModel
-from pellucid.images import ImageSet
-from pellucid.models import Model, targets
+from pellucid.evaluation import Metric, Ranking, Scores, evaluate, metrics, rank
+from pellucid.images import ImageSet, read_images
+from pellucid.models import Model, fit, load_model, targets
+from pellucid.study import Study
 
-__all__ = ["Explanation", "ImageSet", "Method", "Model", "PellucidError", "UntrustedModel", "explain", "targets"]
+__all__ = [
+    "Explanation",
+    "ImageSet",
+    "Method",
+    "Metric",
+    "Model",
+    "PellucidError",
+    "Ranking",
+    "Scores",
+    "Study",
+    "UntrustedModel",
+    "combine",
+    "evaluate",
+    "explain",
+    "fit",
+    "load_model",
+    "methods",
+    "metrics",
+    "rank",
+    "read_images",
+    "targets",
+]
 __version__ = "0.1.0"

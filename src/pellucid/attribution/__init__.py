@@ -5,7 +5,7 @@ from pellucid.attribution.combine import Combined, combine
 from pellucid.attribution.explain import explain
 from pellucid.attribution.explanation import Explanation
 from pellucid.attribution.fills import FILLS
-from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
+from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy, methods
 from pellucid.attribution.objects import object_table
 from pellucid.attribution.steps import STEPS, Step
 
@@ -22,5 +22,6 @@ __all__ = [
     "Taxonomy",
     "combine",
     "explain",
+    "methods",
     "object_table",
 ]

@@ -12,7 +12,7 @@ from torch import Tensor
 from pellucid.models import Inputs, Passes, ReadOut
 from pellucid.recipes import Recipe, Registry
 
-__all__ = ["METHODS", "Attribution", "Call", "Method", "Taxonomy", "row_seeds"]
+__all__ = ["METHODS", "Attribution", "Call", "Method", "Taxonomy", "methods", "row_seeds"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,3 +146,8 @@ class Method(Recipe):
 
 
 METHODS: Registry[Method] = Registry("method", Method, "pellucid.methods")  # type: ignore[type-abstract]
+
+
+def methods() -> dict[str, Taxonomy]:
+    """Return what each known method is and needs, by name."""
+    return {name: recipe.taxonomy for name, recipe in METHODS.items()}
