@@ -1,0 +1,114 @@
+"""Forwards are shared, and a score never depends on company."""
+
+import pytest
+import torch
+
+from pellucid import explain
+from pellucid.attribution.controls import edge_map, random_map
+from pellucid.attribution.gradient import gradient, input_x_gradient, saliency
+from pellucid.evaluation import METRICS, evaluate
+
+IDS = ["a", "b", "c", "d", "e"]
+METHODS = [gradient(), input_x_gradient(), saliency(), random_map(), edge_map()]
+
+
+def _explained(net, x, ids=IDS):
+    return [explain(net, x, method, ids=ids) for method in METHODS]
+
+
+def _table(scores):
+    return {
+        (row["image"], row["method"], row["metric"]): (row["value"], row["chance"], row["reason"])
+        for row in scores.table.to_pylist()
+    }
+
+
+def _close(left, right):
+    assert left[2] == right[2]
+    for one, other in zip(left[:2], right[:2], strict=True):
+        assert one == other if one is None or other is None else one == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+@pytest.fixture
+def scene(kit):
+    net, x = kit.convolutional(), torch.rand(5, 2, 10, 10)
+    masks = torch.zeros(5, 10, 10)
+    masks[:, 2:5, 3:8] = 1
+    masks[3] = 0
+    return net, x, masks
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_a_score_does_not_depend_on_company_batch_size_or_order(name, scene):
+    net, x, masks = scene
+    whole = _table(evaluate(net, x, _explained(net, x), name, masks, batch_size=64))
+    assert len(whole) == 25
+    shuffled = [3, 0, 4, 2, 1]
+    ids = [IDS[row] for row in shuffled]
+    other = _table(evaluate(net, x[shuffled], _explained(net, x[shuffled], ids), name, masks[shuffled], batch_size=3))
+    alone = _table(evaluate(net, x[2:3], _explained(net, x[2:3], ["c"]), name, masks[2:3]))
+    assert other.keys() == whole.keys()
+    for key, found in other.items():
+        _close(found, whole[key])
+    for key, found in alone.items():
+        _close(found, whole[key])
+
+
+@pytest.mark.parametrize("name", ["faithfulness_correlation", "sensitivity_n", "infidelity"])
+def test_ten_methods_cost_the_forwards_of_one(name, kit):
+    net, x = kit.linear((1, 8, 8)), torch.rand(2, 1, 8, 8)
+    maps = [kit.given(torch.randn_like(x), net, x, f"map {place}") for place in range(10)]
+    one, ten = evaluate(net, x, maps[:1], name), evaluate(net, x, maps, name)
+    assert ten.forwards == one.forwards > 2
+
+
+def test_metrics_of_the_same_subsets_share_them(kit):
+    net, x = kit.linear((1, 8, 8)), torch.rand(2, 1, 8, 8)
+    given = kit.given(torch.randn_like(x), net, x, "map")
+    alone = evaluate(net, x, given, "faithfulness_correlation")
+    assert evaluate(net, x, given, ["faithfulness_correlation", "infidelity"]).forwards == alone.forwards
+
+
+def test_pixel_flipping_runs_along_the_curve_of_deletion(kit):
+    net, x = kit.linear((1, 8, 8)), torch.rand(2, 1, 8, 8)
+    given = kit.given(torch.randn_like(x), net, x, "map")
+    alone = evaluate(net, x, given, "deletion")
+    both = evaluate(net, x, given, ["pixel_flipping", "deletion"])
+    assert both.forwards == alone.forwards == 2 * (1 + 15 + 1)
+
+
+def test_robustness_metrics_share_their_noisy_explanations(kit):
+    net, x = kit.convolutional(), torch.rand(2, 2, 10, 10)
+    explained = explain(net, x, gradient())
+    one = evaluate(net, x, explained, "max_sensitivity")
+    three = evaluate(net, x, explained, ["max_sensitivity", "local_lipschitz", "avg_sensitivity"])
+    assert three.backwards == one.backwards == 16
+    assert three.forwards == one.forwards
+
+
+def test_the_model_comes_back_as_it_was(scene):
+    net, x, masks = scene
+    net.train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    explained = _explained(net, x)
+    evaluate(net, x, explained, list(METRICS), masks)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert net.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
+    assert not any(part._forward_hooks for part in net.modules())
+
+
+def test_evaluation_leaves_the_global_random_state_alone(scene):
+    net, x, masks = scene
+    explained = _explained(net, x)
+    state = torch.get_rng_state()
+    evaluate(net, x, explained, list(METRICS), masks)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_seed_decides_the_draws(scene):
+    net, x, _ = scene
+    explained = _explained(net, x)
+    first, again, other = (evaluate(net, x, explained, "sensitivity_n", seed=seed).table["value"] for seed in (1, 1, 2))
+    assert first == again
+    assert first != other
