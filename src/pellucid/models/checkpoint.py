@@ -44,9 +44,8 @@ def read_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any] |
     if not isinstance(state, dict) or "settings" not in state:
         raise BadStudy(f"{path} is no checkpoint of this library; give another file")
     for name, value in settings.items():
-        if state["settings"].get(name) != value:
-            raise BadStudy(
-                f"{path} was trained with {name}={state['settings'].get(name)!r} and now {name}={value!r} is asked for; "
-                "remove it to train anew, or give another file"
-            )
+        before = state["settings"].get(name)
+        if before != value:
+            told = "other images" if name == "images" else f"{name}={before!r} and now {name}={value!r} is asked for"
+            raise BadStudy(f"{path} was trained with {told}; remove it to train anew, or give another file")
     return state

@@ -135,7 +135,8 @@ def _spelt(factory: str | Callable[..., nn.Module]) -> str:
 def _unpickled(path: Path) -> nn.Module:
     """Open a pickled module: executes what it holds, hence only with consent."""
     try:
-        held = torch.load(path, map_location="cpu", weights_only=False)
+        with path.open("rb") as file:
+            held = torch.load(file, map_location="cpu", weights_only=False)
     except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, ImportError) as error:
         raise CannotExplain(f"{path} cannot be opened: {_first_line(error)}") from error
     if not isinstance(held, nn.Module):

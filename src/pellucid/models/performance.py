@@ -1,6 +1,6 @@
 """How good the model is, with intervals: what stands before every explanation of it."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,28 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.errors import ShapeError
+from pellucid.models.intervals import Estimate, clusters_of, percentile, resamples, unbiased, wilson
 from pellucid.models.predict import two_columns
 
-__all__ = ["Estimate", "Performance", "performance", "wilson"]
+__all__ = ["Performance", "performance"]
 
 Array = NDArray[np.float64]
 
 _BINS = 15
 _FEW_GROUPS = 10
-_RESAMPLES = 2000
-_CHUNK = 2**22
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,7 @@ class Performance:
     interval
         How the intervals were made.
     table
-        Long: metric, class (null where it is over all), value, low, high, images.
+        Long: metric, class (null where it is over all), value, low, high (null where nothing can be said), images.
     warnings
         What a reader must know.
     """
@@ -87,16 +74,6 @@ class Performance:
             f"{self.images} images{of} (95 % interval {100 * self.accuracy.low:.1f} to {100 * self.accuracy.high:.1f} %, "
             f"{self.interval}; always naming the commonest class gives {100 * self.baseline:.1f} %)."
         )
-
-
-def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (Wilson, J. Am. Stat. Assoc. 1927)."""
-    if trials <= 0:
-        return 0.0, 1.0
-    z2, rate = 1.959963984540054**2, successes / trials
-    middle = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = np.sqrt(z2 * rate * (1 - rate) / trials + z2**2 / (4 * trials**2)) / (1 + z2 / trials)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def performance(
@@ -138,13 +115,15 @@ def performance(
     outputs = two_columns(logits.detach().double().cpu())
     truth, names = _checked(labels, outputs, classes, groups)
     chance = (outputs / temperature).softmax(1).numpy()
-    cluster, clusters = _clusters(groups, len(truth))
+    cluster, clusters = clusters_of(groups, len(truth))
     measured = _Measured(truth, chance, outputs.argmax(1).numpy())
     value = measured(np.ones((1, len(truth))))
-    resampled = [measured(weights) for weights in _resamples(cluster, clusters, seed)]
+    resampled = [measured(weights) for weights in resamples(cluster, clusters, seed)]
     drawn = {name: np.concatenate([part[name] for part in resampled]) for name in value}
-    estimates = {name: _estimate(value[name][0], drawn[name]) for name in value}
-    correct = value["accuracy", -1][0]
+    estimates = {name: percentile(value[name][0], drawn[name]) for name in value}
+    calibration = ("calibration_error", -1)
+    estimates[calibration] = unbiased(float(value[calibration][0]), drawn[calibration])
+    correct = float(value["accuracy", -1][0])
     if groups is None or correct in {0.0, 1.0}:
         trials = clusters if groups is not None else len(truth)
         estimates["accuracy", -1] = Estimate(correct, *wilson(correct * trials, trials))
@@ -185,25 +164,6 @@ def _checked(
     if groups is not None and len(groups) != len(truth):
         raise ShapeError(f"{len(groups)} groups were given for {len(truth)} images")
     return truth, tuple(classes) or tuple(map(str, range(width)))
-
-
-def _clusters(groups: Sequence[Hashable] | None, images: int) -> tuple[NDArray[np.int64], int]:
-    """Return the cluster number of every image; an image without a group stands for itself."""
-    if groups is None:
-        return np.arange(images), images
-    keys = [("image", row) if group is None else ("group", group) for row, group in enumerate(groups)]
-    number = {key: place for place, key in enumerate(dict.fromkeys(keys))}
-    return np.array([number[key] for key in keys]), len(number)
-
-
-def _resamples(cluster: NDArray[np.int64], clusters: int, seed: int) -> Iterator[Array]:
-    """Yield ``(B, N)`` how often each image is drawn, in blocks of bounded size, when whole clusters are drawn."""
-    draw = np.random.default_rng(seed)
-    rows = max(1, min(_RESAMPLES, _CHUNK // max(len(cluster), clusters)))
-    for start in range(0, _RESAMPLES, rows):
-        size = min(rows, _RESAMPLES - start)
-        counts = draw.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
-        yield counts[:, cluster].astype(np.float64)
 
 
 def _ratio(above: Array, below: Array) -> Array:
@@ -268,14 +228,6 @@ def _auc(score: Array, positive: Array) -> Callable[[Array], Array]:
     return area
 
 
-def _estimate(value: float, drawn: Array) -> Estimate:
-    known = drawn[~np.isnan(drawn)]
-    if np.isnan(value) or not len(known):
-        return Estimate(float(value), float("nan"), float("nan"))
-    low, high = np.percentile(known, [2.5, 97.5])
-    return Estimate(float(value), float(low), float(high))
-
-
 def _table(estimates: dict[tuple[str, int], Estimate], names: tuple[str, ...], truth: NDArray[np.int64]) -> pa.Table:
     counts = np.bincount(truth, minlength=len(names))
     return pa.Table.from_pylist(
@@ -283,9 +235,7 @@ def _table(estimates: dict[tuple[str, int], Estimate], names: tuple[str, ...], t
             {
                 "metric": metric,
                 "class": names[place] if place >= 0 else None,
-                "value": found.value,
-                "low": found.low,
-                "high": found.high,
+                **{name: None if np.isnan(number) else number for name, number in vars(found).items()},
                 "images": int(counts[place]) if place >= 0 else len(truth),
             }
             for (metric, place), found in estimates.items()

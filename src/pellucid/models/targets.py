@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -178,9 +179,8 @@ class Region(Target):
         region = self._region(outputs, columns)
         empty = (region.flatten(1).sum(1) == 0).nonzero()
         if len(empty):
-            raise BadTarget(
-                f"{self.name}: the region of row {int(empty[0])} is empty: no pixel is predicted as this class"
-            )
+            why = "no pixel is predicted as this class" if self.mask is None else "the mask holds no pixel"
+            raise BadTarget(f"{self.name}: the region of row {int(empty[0])} is empty: {why}")
 
         def read(out: Tensor, rows: Tensor) -> Tensor:
             maps = out[torch.arange(len(out), device=out.device), columns[rows]].flatten(1)
@@ -210,6 +210,10 @@ class Region(Target):
             raise BadTarget(
                 f"Region({given[0]}={getattr(self, given[0])}) has not one number for each axis of {tuple(shape)}"
             )
+        if not all(0 <= start < stop <= length for start, stop, length in zip(low, high, shape, strict=True)):
+            raise BadTarget(
+                f"Region({given[0]}={getattr(self, given[0])}) does not lie in the output's axes {tuple(shape)}"
+            )
         region[tuple(slice(start, stop) for start, stop in zip(low, high, strict=True))] = True
         return region.expand(rows, *shape)
 
@@ -233,6 +237,8 @@ class Similarity(Target):
     def freeze(self, model: Model, outputs: Tensor) -> ReadOut:
         """Fix the reference direction."""
         direction = self.reference.flatten().to(outputs.device, outputs.dtype)
+        if not direction.norm() > 0:
+            raise BadTarget("Similarity: the reference is zero or not a number, so it has no direction")
         direction = direction / direction.norm()
 
         def read(out: Tensor, _rows: Tensor) -> Tensor:
@@ -259,7 +265,7 @@ class Latent(Target):
         def read(out: Tensor, _rows: Tensor) -> Tensor:
             if not 0 <= self.index < out.shape[1]:
                 raise BadTarget(f"{self}: the layer has {out.shape[1]} units (shape {tuple(out.shape)})")
-            return out[:, self.index].flatten(1).mean(1)
+            return out[:, self.index].reshape(len(out), -1).mean(1)
 
         return ReadOut(read, _layer(model, self.layer, str(self)))
 
@@ -278,12 +284,12 @@ def resolve(target: Any, model: Model, outputs: Tensor) -> Target:
         return target
     if isinstance(target, str):
         return Class(target)
-    if isinstance(target, SupportsIndex) and not (isinstance(target, Tensor) and target.ndim):
-        return Class(operator.index(target))
-    if isinstance(target, Tensor):
+    if isinstance(target, Tensor | np.ndarray):
         target = target.tolist()
-    if isinstance(target, Sequence):
-        return Class(tuple(target))
+    if isinstance(target, SupportsIndex):
+        return Class(operator.index(target))
+    if isinstance(target, Sequence) and all(isinstance(one, str | SupportsIndex) for one in target):
+        return Class(tuple(one if isinstance(one, str) else operator.index(one) for one in target))
     if target is not None:
         raise BadTarget(f"target={target!r} is no class, sequence of classes or pellucid.targets value")
     shape = tuple(outputs.shape)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,7 +101,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         When it holds more than tensors and plain values.
     """
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings():  # a path would be read by its name, not its content
+            warnings.filterwarnings("ignore", message="Detected pickle protocol", category=UserWarning)
+            held = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UntrustedModel(
             f"{path} holds Python objects and not only tensors, and opening it could execute code: where you trust it, "
@@ -205,5 +208,5 @@ def save_model(model: Model, path: Path | str) -> None:
         "shape": source.shape if source else None,
     }
     partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"format": "pt", "pellucid": json.dumps(told, sort_keys=True)})
+    save_file(tensors, partial, metadata={"pellucid": json.dumps(told, sort_keys=True)})
     partial.replace(path)
