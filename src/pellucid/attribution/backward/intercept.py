@@ -36,11 +36,14 @@ class Entry:
         Whether it takes a call, given the call's operands in order; other calls keep their plain gradient.
     parts
         Instead of a rule: a function that computes the same from simpler calls, each of which is intercepted.
+    make
+        Instead of a rule: a function that is given the state and the call and makes it, uninterrupted.
     """
 
     rule: Rule | None = None
     when: Callable[[tuple[Any, ...], Mapping[str, Any]], bool] = lambda _args, _kwargs: True
     parts: Callable[..., Any] | None = None
+    make: Callable[[Any, Function, tuple[Any, ...], Mapping[str, Any]], Any] | None = None
 
 
 def entries(names: tuple[str, ...], entry: Entry) -> dict[Function, Entry]:
@@ -103,6 +106,8 @@ class _Intercept(TorchFunctionMode):
             return function(*args, **kwargs)
         if entry.rule is not None:
             return apply_rule(entry.rule, self.state, function, args, kwargs)
+        if entry.make is not None:
+            return entry.make(self.state, function, args, kwargs)
         assert entry.parts is not None  # noqa: S101
         with self:
             return entry.parts(self.state, *args, **kwargs)

@@ -1,0 +1,128 @@
+"""Operations with weights, taken apart: input, weight and bias, whichever torch call they come from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pellucid.attribution.backward.functions import functions
+from pellucid.attribution.backward.operation import Operation, bound, operand
+
+__all__ = ["CONVOLUTIONS", "DENSE", "Weighted", "normalisation", "weighted"]
+
+CONVOLUTIONS = tuple(f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3))
+DENSE = ("linear", "matmul", "mm", "bmm", "mv")
+
+_STRAIGHT = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+_TURNED = frozenset(functions(("rmatmul",)))
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """``apply(entering, weight, bias)`` is the operation's output.
+
+    Attributes
+    ----------
+    entering
+        The active operand, detached.
+    source
+        The same with its graph.
+    weight, bias
+        Constants; `bias` is one number an output channel, or None.
+    axis
+        Channel axis of the output.
+    scaled
+        From the weight and one factor an output channel to the weight times these factors.
+    convolution
+        Whether composites treat it as a convolution.
+    """
+
+    apply: Callable[[Tensor, Tensor, Tensor | None], Tensor]
+    entering: Tensor
+    source: Tensor
+    weight: Tensor
+    bias: Tensor | None
+    axis: int
+    scaled: Callable[[Tensor, Tensor], Tensor]
+    convolution: bool
+
+    def column(self, values: Tensor, output: Tensor) -> Tensor:
+        """Return one value an output channel, shaped to fit the output."""
+        shape = [1] * output.ndim
+        shape[self.axis] = -1
+        return values.view(shape)
+
+    @property
+    def foldable(self) -> bool:
+        """Whether a normalisation of channels (axis 1) can be folded in."""
+        return self.convolution or self.entering.ndim == 2 and self.axis == -1
+
+    def folded(self, scale: Tensor, shift: Tensor) -> "Weighted":
+        """Return the operation followed by ``scale × + shift`` on every output channel, as one operation."""
+        bias = shift if self.bias is None else self.bias * scale + shift
+        return replace(self, weight=self.scaled(self.weight, scale), bias=bias)
+
+
+def weighted(operation: Operation) -> Weighted:
+    """Take an operation with constant weights apart."""
+    if operation.name.startswith("conv"):
+        return _convolution(operation)
+    if operation.name == "linear":
+        given = bound(operation, ("input", "weight", "bias"))
+        return _weighted(operation, functional.linear, given["weight"], given.get("bias"), axis=-1, scaled=_rows)
+    first, second = operation.args if len(operation.args) > 1 else (*operation.args, *operation.kwargs.values())
+    if operation.function in _TURNED:
+        first, second = second, first
+    if operand(operation, first) is not None:
+        return _weighted(operation, _times, second, None, axis=-1, scaled=torch.mul)
+    return _weighted(operation, lambda x, w, b: _times(w, x, b), first, None, axis=-2, scaled=torch.mul)
+
+
+def _times(first: Tensor, second: Tensor, bias: Tensor | None) -> Tensor:
+    product = torch.matmul(first, second)
+    return product if bias is None else product + bias
+
+
+def _weighted(operation: Operation, apply: Any, weight: Tensor, bias: Tensor | None, **settings: Any) -> Weighted:
+    settings.setdefault("convolution", False)
+    return Weighted(apply, operation.active[0], operation.sources[0], weight.detach(),
+                    None if bias is None else bias.detach(), **settings)  # fmt: skip
+
+
+def _convolution(operation: Operation) -> Weighted:
+    turned = "transpose" in operation.name
+    given = bound(operation, _TRANSPOSED if turned else _STRAIGHT)
+    rest = {name: value for name, value in given.items() if name not in {"input", "weight", "bias"}}
+    groups = rest.get("groups", 1)
+
+    def apply(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        result: Tensor = operation.function(x, weight, bias, **rest)
+        return result
+
+    def columns(weight: Tensor, scale: Tensor) -> Tensor:
+        grouped = weight.view(groups, -1, *weight.shape[1:])
+        return (grouped * scale.view(groups, 1, -1, *[1] * (weight.ndim - 2))).view_as(weight)
+
+    axis = 1 - (given["weight"].ndim - given["input"].ndim)  # an image without a row axis has its channels first
+    return _weighted(operation, apply, given["weight"], given.get("bias"),
+                     axis=axis, scaled=columns if turned else _rows, convolution=True)  # fmt: skip
+
+
+def _rows(weight: Tensor, scale: Tensor) -> Tensor:
+    return weight * scale.view(-1, *[1] * (weight.ndim - 1))
+
+
+def normalisation(operation: Operation) -> tuple[Tensor, Tensor]:
+    """Return scale and shift, one number a channel, of a BatchNorm that uses its running statistics."""
+    names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    given = bound(operation, names)
+    mean, variance = given["running_mean"].detach(), given["running_var"].detach()
+    scale = (variance + given.get("eps", 1e-5)).rsqrt()
+    if given.get("weight") is not None:
+        scale = scale * given["weight"].detach()
+    shift = -mean * scale
+    return scale, shift if given.get("bias") is None else shift + given["bias"].detach()
