@@ -215,11 +215,18 @@ def test_sequences_volumes_and_time_series_train_too(axes, shape):
         ({"epochs": 0}, "epochs must be"),
         ({"learning_rate": -1.0}, "learning_rate must be"),
         ({"patience": 0}, "patience"),
+        ({"batch_size": 1}, "2 images or more"),
     ],
 )
 def test_settings_out_of_range_are_refused(make_bars, change, says):
     with pytest.raises(BadStudy, match=says):
         fit(make_bars(), **{**QUICK, **change})
+
+
+def test_no_batch_of_a_shuffled_epoch_holds_one_image_alone(make_bars):
+    found = fit(make_bars(size=6), **{**QUICK, "depth": 3, "batch_size": 2})
+    assert len(found.split.train) % 2 == 1
+    assert found.history.num_rows == 4
 
 
 def test_training_that_diverges_says_so(make_bars):

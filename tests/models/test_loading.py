@@ -170,6 +170,17 @@ def test_a_factory_that_the_file_names_is_not_called(tmp_path):
     assert not proof.exists()
 
 
+def test_with_trust_the_file_may_name_its_factory(tmp_path, factories):
+    net = linear(3)
+    path = tmp_path / "net.safetensors"
+    save_model(Model(net, source=Source(f"{factories}:net", {"outputs": 3})), path)
+    for arguments in ({}, {"factory": f"{factories}:net"}):
+        with pytest.raises(UntrustedModel, match="is code"):
+            load_model(path, **arguments)
+    for arguments in ({"trust": True}, {"factory": f"{factories}:net", "settings": {"outputs": 3}}):
+        assert torch.equal(load_model(path, **arguments).network(X[:, :1, :2, :2]), net(X[:, :1, :2, :2]))
+
+
 def test_a_pickled_module_opens_with_trust_only(tmp_path):
     net = linear()
     torch.save(net, tmp_path / "net.pt")

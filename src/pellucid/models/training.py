@@ -44,6 +44,8 @@ class Plan:
         for name in ("epochs", "batch_size", "patience", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise BadStudy(f"fit({name}={getattr(self, name)}): {name} must be above 0")
+        if self.batch_size < 2:
+            raise BadStudy("fit(batch_size=1): batch normalisation needs batches of 2 images or more")
 
     def stream(self, epoch: int) -> int:
         """Return the seed of an epoch (0 draws the weights): nothing random outlives an epoch, so any can be resumed."""
@@ -69,7 +71,10 @@ class Part:
         """Return the rows of each batch, all of nearly the same size, shuffled where there is a `generator`."""
         count = len(self.ids)
         order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
-        return list(torch.tensor_split(order, math.ceil(count / size)))
+        parts = math.ceil(count / size)
+        if generator is not None:
+            parts = max(1, min(parts, count // 2))  # batch normalisation cannot learn from one image alone
+        return list(torch.tensor_split(order, parts))
 
     def read(self, rows: Tensor, device: str) -> tuple[Tensor, Tensor]:
         """Return normalised images and their labels."""
