@@ -234,3 +234,11 @@ def test_misfits_are_refused_in_a_sentence():
         phenotypes(torch.rand(1, 8, 8), torch.ones(8, 8), PLAIN)
     with pytest.raises(BadImage, match="one grey level"):
         segment(torch.ones(1, 8, 8))
+
+
+def test_progress_is_shown_only_when_asked(capsys):
+    cells = phantoms.cells(2, (48, 48))
+    measure_images(cells.images)
+    assert capsys.readouterr().out == ""
+    measure_images(cells.images, progress=True)
+    assert "measuring objects" in capsys.readouterr().out

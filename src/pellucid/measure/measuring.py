@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from rich.progress import track
 from skimage.measure import regionprops
 from torch import Tensor
 
@@ -75,6 +76,7 @@ def measure_images(
     ids: Sequence[str] | None = None,
     spot_diameter: float | None = None,
     spot_contrast: float = 0.08,
+    progress: bool = False,
 ) -> pa.Table:
     """Measure the objects of a whole set: one row an object, with the id of its image.
 
@@ -88,6 +90,8 @@ def measure_images(
         Images to measure; None: all. One without that mask, or without an object, gives no row.
     spot_diameter, spot_contrast
         See `phenotypes`.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -96,7 +100,8 @@ def measure_images(
     """
     schema = _schema(images.record).insert(0, pa.field("image", pa.string()))
     tables = [schema.empty_table()]
-    for name in images.ids if ids is None else ids:
+    chosen = images.ids if ids is None else ids
+    for name in track(chosen, "measuring objects", disable=not progress):
         image = images.tensor([name])[0]
         labels = segment(image) if mask is None else images.mask(mask, [name])[0]
         if labels is None:

@@ -139,9 +139,9 @@ class Phantom:
         found = [mask.bool() for mask in masks if mask is not None]
         return torch.stack(found) if found else torch.empty(0, *self.images.shape[1:], dtype=torch.bool)
 
-    def write(self, folder: str | Path) -> Path:
+    def write(self, folder: str | Path, *, progress: bool = False) -> Path:
         """Write a folder that `pellucid.read_images` opens like any other; see `write_phantom`."""
-        return write_phantom(self.images, self.factors, folder)
+        return write_phantom(self.images, self.factors, folder, progress=progress)
 
 
 def assemble(

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from rich.progress import track
 from torch import Tensor
 
 from pellucid.errors import BadImage
@@ -18,7 +19,7 @@ _MASKS = ("object", "truth")
 _BLACK_AND_WHITE = (0, 0, 0, 255, 255, 255)
 
 
-def write_phantom(images: ImageSet, factors: pa.Table, folder: str | Path) -> Path:
+def write_phantom(images: ImageSet, factors: pa.Table, folder: str | Path, *, progress: bool = False) -> Path:
     """Write images and masks as eight-bit PNG with ``labels.csv``; factor values stay apart.
 
     ``read_images(folder, labels="labels.csv", masks=["object", "truth"], split="split", group="group")``
@@ -33,6 +34,8 @@ def write_phantom(images: ImageSet, factors: pa.Table, folder: str | Path) -> Pa
         One row an image.
     folder
         Made if missing; files of the same names are replaced.
+    progress
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -49,7 +52,8 @@ def write_phantom(images: ImageSet, factors: pa.Table, folder: str | Path) -> Pa
     root = Path(folder)
     for part in ("images", *(f"masks/{mask}" for mask in _MASKS)):
         (root / part).mkdir(parents=True, exist_ok=True)
-    rows = [_write_image(images, image, root) for image in images.ids]
+    shown = track(images.ids, "painting images", disable=not progress)
+    rows = [_write_image(images, image, root) for image in shown]
     with (root / "labels.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, ("image", "label", "split", "group", *_MASKS))
         writer.writeheader()
