@@ -123,6 +123,26 @@ def test_no_noise_is_the_base_method():
         torch.testing.assert_close(calm.values, pellucid.explain(net, x, base).values, rtol=1e-5, atol=1e-7)
 
 
+BASES = ("guided_backprop", "deeplift", "gradcam", "occlusion(window=3)", "kernel_shap(segments=3, samples=8)")
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_any_method_can_be_averaged_over_noise(base):
+    torch.manual_seed(0)
+    net, x, ids = (
+        nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 3)),
+        images(2),
+        ("a", "b", "c"),
+    )
+    calm = pellucid.explain(net, x, METHODS["smoothgrad"](samples=1, sigma=0.0, method=base))
+    if "kernel_shap" not in base:  # its coalitions are drawn anew for every sample
+        torch.testing.assert_close(calm.values, pellucid.explain(net, x, base).values, rtol=1e-4, atol=1e-6)
+    noisy = METHODS["smoothgrad"](samples=3, method=base)
+    together = pellucid.explain(net, x, noisy, target=1, ids=ids, batch_size=4)
+    alone = pellucid.explain(net, x[1:2], noisy, target=1, ids=("b",))
+    torch.testing.assert_close(alone.values[0], together.values[1], rtol=1e-4, atol=1e-5)
+
+
 def test_the_class_is_chosen_before_the_noise():
     class Step(nn.Module):
         def forward(self, x):
