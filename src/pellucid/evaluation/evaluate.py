@@ -1,5 +1,6 @@
 """The verb: test explanations with metrics, paired on the same images and the same draws."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -137,35 +138,39 @@ def _table(
     if len(outcomes) != len(bench.explanations):
         raise ShapeError(f"{metric} returned {len(outcomes)} outcomes for {len(bench.explanations)} explanations")
     images = list(ids) if ids is not None else [str(row) for row in range(len(bench))]
-    parts = [
-        _rows(bench, metric, index, outcome, images, list(groups) if groups is not None else images)
-        for index, outcome in enumerate(outcomes)
-    ]
+    which = {
+        "metric": str(metric),
+        "family": metric.profile.family,
+        "direction": metric.profile.direction,
+        "resolution": metric.profile.resolution,
+        "definition": metric.definition,
+        "seed": bench.seed,
+    }
+    parts = []
+    for index, outcome in enumerate(outcomes):
+        if len(outcome.values) != len(bench):
+            raise ShapeError(f"{metric} returned {len(outcome.values)} scores for {len(bench)} images")
+        whose = {
+            "method": bench.explanations[index].name,
+            "step": bench.maps[index].step,
+            "control": bench.control(index),
+        }
+        columns = {name: [value] * len(bench) for name, value in (which | whose).items()} | _numbers(outcome)
+        columns |= {"image": images, "group": list(groups or images), "target": _targets(bench, index)}
+        parts.append(pa.table({name: columns[name] for name in SCHEMA.names}, schema=SCHEMA))
     return pa.concat_tables(parts)
 
 
-def _rows(bench: Bench, metric: Metric, index: int, outcome: Outcome, images: list[str], groups: list[str]) -> pa.Table:
-    explanation, rows = bench.explanations[index], len(images)
-    if len(outcome.values) != rows:
-        raise ShapeError(f"{metric} returned {len(outcome.values)} scores for {rows} images")
-    profile = metric.profile
-    chance = [None] * rows if outcome.chance is None else outcome.chance.tolist()
-    columns = {
-        "image": images,
-        "method": [explanation.name] * rows,
-        "metric": [str(metric)] * rows,
-        "value": [None if reason else value for value, reason in zip(outcome.values.tolist(), outcome.reasons, strict=True)],
-        "chance": [None if reason or level is None or level != level else level
-                   for level, reason in zip(chance, outcome.reasons, strict=True)],
+def _numbers(outcome: Outcome) -> dict[str, list[Any]]:
+    chance = outcome.values.new_full(outcome.values.shape, math.nan) if outcome.chance is None else outcome.chance
+    triples = list(zip(outcome.values.tolist(), chance.tolist(), outcome.reasons, strict=True))
+    return {
+        "value": [None if reason else value for value, _, reason in triples],
+        "chance": [None if reason or math.isnan(level) else level for _, level, reason in triples],
         "reason": list(outcome.reasons),
-        "family": [profile.family] * rows,
-        "direction": [profile.direction] * rows,
-        "resolution": [profile.resolution] * rows,
-        "definition": [metric.definition] * rows,
-        "target": [str(explanation[[row]].target) for row in range(rows)],
-        "step": [bench.maps[index].step] * rows,
-        "control": [bench.control(index)] * rows,
-        "group": groups,
-        "seed": [bench.seed] * rows,
-    }  # fmt: skip
-    return pa.table(columns, schema=SCHEMA)
+    }
+
+
+def _targets(bench: Bench, index: int) -> list[str]:
+    explanation = bench.explanations[index]
+    return bench.once(("targets", index), lambda: [str(explanation[[row]].target) for row in range(len(explanation))])

@@ -57,19 +57,20 @@ def _hide(bench: Bench, share: float, samples: int, fill: Fill) -> _Hidden:
         flat = masks.flatten(0, 1)
         after = bench.hidden(here.repeat_interleave(samples), fill, flat.__getitem__)
         scores.append(after.reshape(len(after), len(here), samples))
-        sums.append(torch.stack([_sums(masks, bench, index, here) for index in range(len(bench.maps))]))
+        chosen = masks.double()
+        sums.append(torch.stack([_sums(chosen, bench, index, here) for index in range(len(bench.maps))]))
     after = torch.cat(scores, 1)
     before = bench.outputs[:, :, None]
     noise = _NOISE * torch.maximum(after.abs().amax(2), before.abs().amax(2))
     return _Hidden(torch.cat(sums, 1), before - after, noise)
 
 
-def _sums(masks: Tensor, bench: Bench, index: int, here: Tensor) -> Tensor:
+def _sums(chosen: Tensor, bench: Bench, index: int, here: Tensor) -> Tensor:
     placed = bench.maps[index]
     if placed.reason:
-        return torch.full(masks.shape[:2], torch.nan, dtype=torch.float64, device=masks.device)
+        return chosen.new_full(chosen.shape[:2], torch.nan)
     values = placed.values[here.to(placed.values.device)]
-    return torch.einsum("nsp,np->ns", masks.double(), values.double())
+    return torch.einsum("nsp,np->ns", chosen, values.double())
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
