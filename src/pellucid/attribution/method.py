@@ -22,7 +22,8 @@ class Taxonomy:
     Attributes
     ----------
     family
-        ``"gradient"``, ``"backpropagation"``, ``"path"``, ``"cam"``, ``"perturbation"``, ``"attention"``.
+        ``"gradient"``, ``"backpropagation"``, ``"path"``, ``"cam"``, ``"perturbation"``, ``"attention"``,
+        or ``"control"`` for maps that know nothing of the model.
     question
         The question it can answer, in a biologist's words.
     needs
