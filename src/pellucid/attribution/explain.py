@@ -119,7 +119,9 @@ def _finite(output: Tensor, target: Target) -> None:
     broken = (~output.isfinite()).nonzero()
     if len(broken):
         row = int(broken[0])
-        raise CannotExplain(f"the model gives {float(output[row])} for {target} of row {row}: there is nothing to explain")
+        raise CannotExplain(
+            f"the model gives {float(output[row])} for {target} of row {row}: there is nothing to explain"
+        )
 
 
 def _sound(result: Attribution, method: Method, inputs: Inputs) -> None:

@@ -98,9 +98,7 @@ FILLS: Mapping[str, NamedFill] = MappingProxyType(
         ),
         "mean": NamedFill("the image's own mean of each channel", _mean),
         "blur": NamedFill(f"the image blurred by a Gaussian, sigma {BLUR} of the shortest axis", _blur),
-        "local_mean": NamedFill(
-            f"the mean of a window of {LOCAL} of the shortest axis round each pixel", _local_mean
-        ),
+        "local_mean": NamedFill(f"the mean of a window of {LOCAL} of the shortest axis round each pixel", _local_mean),
         "noise": NamedFill("Gaussian noise with the image's own mean and spread of each channel", _noise),
         "minimum": NamedFill(
             "the image's smallest value of each channel",
@@ -110,9 +108,7 @@ FILLS: Mapping[str, NamedFill] = MappingProxyType(
             "the image's largest value of each channel",
             lambda x, _streams: x.amax(_rest(x), keepdim=True).expand_as(x),
         ),
-        "edge_mean": NamedFill(
-            "the mean of the image's rim of one pixel, a sample of the background", _edge_mean
-        ),
+        "edge_mean": NamedFill("the mean of the image's rim of one pixel, a sample of the background", _edge_mean),
     }
 )
 """Fills by name; a number, or one number a channel, is a fill too."""
@@ -173,8 +169,6 @@ def reference(fill: str | float | tuple[float, ...], inputs: Inputs, seeds: Sequ
     named = FILLS[fill]
     for place, x in enumerate(inputs):
         if named.spatial and x.ndim < 3:
-            raise ShapeError(
-                f"fill {fill!r} needs spatial axes; input {place} has shape {tuple(x.shape)}: use 'zero'"
-            )
+            raise ShapeError(f"fill {fill!r} needs spatial axes; input {place} has shape {tuple(x.shape)}: use 'zero'")
     streams = [torch.Generator().manual_seed(seed) for seed in seeds]
     return tuple(named.make(x, streams).contiguous() for x in inputs)
