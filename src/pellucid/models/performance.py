@@ -117,27 +117,22 @@ def performance(
     chance = (outputs / temperature).softmax(1).numpy()
     cluster, clusters = clusters_of(groups, len(truth))
     measured = _Measured(truth, chance, outputs.argmax(1).numpy())
-    value = measured(np.ones((1, len(truth))))
-    resampled = [measured(weights) for weights in resamples(cluster, clusters, seed)]
-    drawn = {name: np.concatenate([part[name] for part in resampled]) for name in value}
-    estimates = {name: percentile(value[name][0], drawn[name]) for name in value}
-    calibration = ("calibration_error", -1)
-    estimates[calibration] = unbiased(float(value[calibration][0]), drawn[calibration])
-    correct = float(value["accuracy", -1][0])
-    if groups is None or correct in {0.0, 1.0}:
-        trials = clusters if groups is not None else len(truth)
-        estimates["accuracy", -1] = Estimate(correct, *wilson(correct * trials, trials))
-    overall = {name: estimates[name, -1] for name in _OVERALL}
+    estimates = _estimates(measured, cluster, clusters, seed)
+    interval = f"bootstrap over {clusters} groups"
+    correct = estimates["accuracy", -1].value
+    if groups is None or correct in {0.0, 1.0}:  # where every group is alike a bootstrap knows no doubt
+        interval = "Wilson" if groups is None else f"Wilson over {clusters} groups"
+        estimates["accuracy", -1] = Estimate(correct, *wilson(correct * clusters, clusters))
     confusion = np.zeros((len(names), len(names)), np.int64)
     np.add.at(confusion, (truth, measured.predicted), 1)
     return Performance(
-        **overall,
+        **{name: estimates[name, -1] for name in _OVERALL},
         baseline=float(np.bincount(truth).max() / len(truth)),
         images=len(truth),
         groups=clusters if groups is not None else None,
         confusion=confusion,
         classes=names,
-        interval="Wilson" if groups is None else f"bootstrap over {clusters} groups",
+        interval=interval,
         table=_table(estimates, names, truth),
         warnings=_warnings(clusters if groups is not None else None, truth, names),
     )
@@ -169,6 +164,19 @@ def _checked(
 def _ratio(above: Array, below: Array) -> Array:
     unknown: Array = np.full(np.broadcast(above, below).shape, np.nan)
     return np.divide(above, below, out=unknown, where=below > 0)
+
+
+def _estimates(
+    measured: "_Measured", cluster: NDArray[np.int64], clusters: int, seed: int
+) -> dict[tuple[str, int], Estimate]:
+    value = measured(np.ones((1, len(cluster))))
+    resampled = [measured(weights) for weights in resamples(cluster, clusters, seed)]
+    estimates = {}
+    for name, (found,) in value.items():
+        drawn = np.concatenate([part[name] for part in resampled])
+        make = unbiased if name[0] == "calibration_error" else percentile
+        estimates[name] = make(float(found), drawn)
+    return estimates
 
 
 class _Measured:
