@@ -6,13 +6,14 @@ from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch import Tensor
 
 from pellucid.attribution import METHODS
-from pellucid.errors import BadImage
+from pellucid.errors import BadImage, PellucidError
 from pellucid.evaluation import Scores, rank
 from pellucid.images import ImageSet
-from pellucid.interpretation import Evidence, interpret
+from pellucid.interpretation import Evidence, Interpretations, interpret
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
@@ -33,18 +34,25 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
         store.write_table("ranking.parquet", ranking)
     if (store.root / "findings.json").is_file():
         return
-    unread: Rows = []
+    failed: Rows = []
+    verdict = Interpretations(())
     with fixed_arithmetic(setup.plan.threads):
-        verdict = interpret(_evidence(setup, scores.table, ranking, unread, progress=progress))
-    store.write_failures("interpret", unread)
+        try:
+            verdict = interpret(_evidence(setup, scores.table, ranking, failed, progress=progress))
+        except PellucidError as error:  # scores and maps are worth a report without it
+            failed.append(failure_row("interpret", str(error)))
+    store.write_failures("interpret", failed)
     for name, table in verdict.tables.items():
         store.write_table(f"interpretation/{name}.parquet", table)
     store.write_json("findings.json", [finding.to_dict() for finding in verdict.findings])
 
 
 def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
+    failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
+    methods, ids = _complete(setup, scores, failures)
+    unreadable = [row["image"] for row in failures if row["stage"] == "read"]
     predictions = setup.store.read_table("predictions.parquet")
-    methods, ids = _complete(setup, scores)
+    predictions = predictions.filter(pc.invert(pc.is_in(predictions["image"], pa.array(unreadable, pa.string()))))
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
         maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
@@ -52,10 +60,9 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
     )  # fmt: skip
 
 
-def _complete(setup: Setup, scores: pa.Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return methods and images of which every pair has a map."""
     plan = setup.plan
-    failures = setup.store.gather_failures(len(plan.shards)).to_pylist()
     failed = {(row["method"], row["image"]) for row in failures if row["stage"] == "explain" and row["image"]}
     often = Counter(method for method, _ in failed)
     methods = tuple(method for method in plan.methods if often[method] <= _FEW * len(plan.ids))

@@ -24,7 +24,7 @@ FORMAT = 1
 """Version of the directory; raised when an older pellucid could not read it."""
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("image", "method", "metric", "stage", "sentence")])
-"""What went wrong: image, method or metric is "" where all are meant; stage is read, explain or evaluate."""
+"""What went wrong: image, method or metric is "" where all are meant; stage is read, explain, evaluate or interpret."""
 
 COSTS = pa.schema(
     [("stage", pa.string()), ("method", pa.string()), ("seconds", pa.float64()),
