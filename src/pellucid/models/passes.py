@@ -197,7 +197,7 @@ class Passes:
         taps = (layer,) if layer is not None else ()
         try:
             with torch.inference_mode():
-                output, tapped = self._call(batch, taps)
+                output, tapped = self._call(tuple(tensor.clone() for tensor in batch), taps)  # it may write into them
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
