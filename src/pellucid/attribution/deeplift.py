@@ -3,13 +3,19 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from pellucid.attribution.backward import between, rescale_rules
 from pellucid.attribution.fills import Fill, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
+from pellucid.errors import GuardError
+from pellucid.models import Inputs
 
 __all__ = ["deeplift"]
 
-_WARN = 1e-3
+_CLOSED = 0.01
+"""Gap, as a fraction of what is explained, above which the rules cannot have followed the network."""
 
 
 @METHODS.register
@@ -57,4 +63,21 @@ class deeplift(Method):
         values = tuple(
             slope * (x - b) for slope, x, b in zip(multipliers[:several], call.inputs, baselines, strict=True)
         )
-        return Attribution(values, reference_output=call.passes.scores(baselines, call.read))
+        before = call.passes.scores(baselines, call.read)
+        _refuse_open(values, call.output, before)
+        return Attribution(values, reference_output=before)
+
+
+def _refuse_open(values: Inputs, output: Tensor, before: Tensor) -> None:
+    total = sum((part.double().flatten(1).sum(1) for part in values), start=torch.zeros_like(output).double())
+    gap = (total - (output - before).double()).abs()
+    size = (
+        output.abs() + before.abs() + sum((part.double().abs().flatten(1).sum(1) for part in values), start=total * 0)
+    )
+    if bool((gap > _CLOSED * size).any()):
+        row = int((gap - _CLOSED * size).argmax())
+        raise GuardError(
+            f"deeplift: in row {row} the values add up to {float(total[row]):.4g} and the output differs from the "
+            f"baseline's by {float(output[row] - before[row]):.4g}: part of the network depends on the image outside the "
+            "graph (detached or converted to numbers), or mixes rows; use integrated_gradients"
+        )

@@ -25,7 +25,10 @@ PRODUCTS = ("mul", "multiply", "matmul", "mm", "bmm", "einsum")
 """Linear in each of two operands."""
 
 MAX_POOLS = tuple(
-    f"{kind}max_pool{rank}d{places}" for kind in ("", "adaptive_") for rank in (1, 2, 3) for places in ("", "_with_indices")
+    f"{kind}max_pool{rank}d{places}"
+    for kind in ("", "adaptive_")
+    for rank in (1, 2, 3)
+    for places in ("", "_with_indices")
 )
 
 QUOTIENTS = ("div", "divide", "true_divide", "truediv")
@@ -36,7 +39,7 @@ COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "greater", "less", "sign", "h
 
 def functions(names: Iterable[str]) -> tuple[Callable[..., Any], ...]:
     """Return every function object that does one of the named operations, in torch, in F and on tensors."""
-    found = {}
+    found: dict[Callable[..., Any], None] = {}
     for name in names:
         for place in (torch, functional, Tensor):
             for spelling in _SPELLINGS:

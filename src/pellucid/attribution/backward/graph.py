@@ -15,40 +15,45 @@ from pellucid.errors import GuardError
 
 __all__ = ["CURVED", "LINEAR", "MOVES", "PEAKS", "WEIGHTED", "check_graph", "node_name", "nodes_behind"]
 
-MOVES = frozenset(
-    "AccumulateGrad Alias AsStrided AsStridedView Cat Clone ConstantPadNd Copy CopySlices Diagonal Expand Fill Flip Gather Im2Col Index "
-    "IndexPut IndexSelect NativeChannelShuffle Permute PixelShuffle PixelUnshuffle ReflectionPad1D ReflectionPad2D "
-    "ReflectionPad3D Repeat ReplicationPad1D ReplicationPad2D ReplicationPad3D ReshapeAlias Roll Select SelectScatter "
-    "Slice SliceScatter Split SplitWithSizes Squeeze Stack T ToCopy Transpose Unbind Unfold Unsqueeze UnsafeSplit "
-    "UnsafeView View ViewAs Zero".split()
-)
+
+def _named(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+MOVES = _named("""
+    AccumulateGrad Alias AsStrided Cat Clone ConstantPadNd Copy CopySlices Diagonal Expand Fill Flip Gather Im2Col Index
+    IndexPut IndexSelect NativeChannelShuffle Permute PixelShuffle PixelUnshuffle ReflectionPad1D ReflectionPad2D
+    ReflectionPad3D Repeat ReplicationPad1D ReplicationPad2D ReplicationPad3D ReshapeAlias Roll Select SelectScatter
+    Slice SliceScatter Split SplitWithSizes Squeeze Stack T ToCopy Transpose Unbind Unfold Unsqueeze UnsafeSplit
+    UnsafeView View Zero
+""")
 """Nodes that copy numbers from place to place."""
 
-LINEAR = MOVES | frozenset(
-    "AdaptiveAvgPool2D AdaptiveAvgPool3D Add Addcmul AvgPool2D AvgPool3D Baddbmm Bmm Col2Im Cumsum Div "
-    "MkldnnAdaptiveAvgPool2D Mean Mm Mul Mv Neg Rsub Sub Sum UpsampleBicubic2D UpsampleBilinear2D "
-    "UpsampleLinear1D UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleTrilinear3D".split()
-)
+LINEAR = MOVES | _named("""
+    AdaptiveAvgPool2D AdaptiveAvgPool3D Add Addcmul AvgPool2D AvgPool3D Baddbmm Bmm Col2Im Cumsum Div
+    MkldnnAdaptiveAvgPool2D Mean Mm Mul Mv Neg Rsub Sub Sum UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D
+    UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleTrilinear3D
+""")
 """Nodes that add numbers up or scale them by constants: for them the gradient is the contribution."""
 
-WEIGHTED = frozenset(
-    "Addmm Addmv Convolution ConvolutionOverrideable CudnnBatchNorm CudnnConvolution Linear MiopenBatchNorm "
-    "MkldnnConvolution MkldnnLinear MkldnnRnn NativeBatchNorm SlowConvDilated2D Thnn".split()
-) - {"MkldnnRnn", "Thnn"}
+WEIGHTED = _named("""
+    Addmm Addmv Convolution ConvolutionOverrideable CudnnBatchNorm CudnnConvolution Linear MiopenBatchNorm
+    MkldnnConvolution MkldnnLinear NativeBatchNorm SlowConvDilated2D
+""")
 """Affine nodes with weights."""
 
-PEAKS = frozenset(
-    "AdaptiveMaxPool2D AdaptiveMaxPool3D Amax Max MaxPool2DWithIndices MaxPool3DWithIndices MkldnnMaxPool2D "
-    "MkldnnMaxPool3D Topk".split()
-)
+PEAKS = _named("""
+    AdaptiveMaxPool2D AdaptiveMaxPool3D Amax Max MaxPool2DWithIndices MaxPool3DWithIndices MkldnnMaxPool2D
+    MkldnnMaxPool3D Topk
+""")
 """Nodes that pass on the largest number."""
 
-CURVED = frozenset(
-    "Abs Addcdiv Celu Clamp ClampMax ClampMin Cos Elu Erf Exp Expm1 Gelu Hardsigmoid Hardswish Hardtanh LeakyRelu LinalgVectorNorm Log "
-    "Log1P LogSigmoid LogSoftmax Logsumexp Mish NativeGroupNorm NativeLayerNorm Norm Pow Prelu PreluKernel Reciprocal Rsqrt "
-    "ScaledDotProductEfficientAttention ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu Sigmoid Silu "
-    "Sin Softmax Softplus Sqrt Square Std Tanh Var".split()
-)
+CURVED = _named("""
+    Abs Addcdiv Celu Cos Elu Erf Exp Expm1 Gelu Hardsigmoid Hardswish LeakyRelu LinalgVectorNorm Log Log1P LogSigmoid
+    LogSoftmax Logsumexp Mish NativeGroupNorm NativeLayerNorm Norm Pow Prelu PreluKernel Reciprocal Rsqrt
+    ScaledDotProductEfficientAttention ScaledDotProductFlashAttention ScaledDotProductFlashAttentionForCpu Sigmoid Silu
+    Sin Softmax Softplus Sqrt Square Std Tanh Var
+""")
 """Nodes that bend without being rectifiers."""
 
 _TOGETHER: Mapping[str, tuple[int, int]] = {

@@ -154,7 +154,9 @@ def _constant(values: Any) -> Any:
 
 @contextmanager
 def _without_saved_tensor_hooks(name: str) -> Iterator[None]:
-    refusal = f"{name} cannot follow checkpointing or other saved-tensor hooks; switch them off for explaining, or {_INSTEAD}"
+    refusal = (
+        f"{name} cannot follow checkpointing or other saved-tensor hooks; switch them off for explaining, or {_INSTEAD}"
+    )
     try:
         with torch.autograd.graph.disable_saved_tensors_hooks(refusal):
             yield
@@ -169,7 +171,9 @@ def _refuse_scripted(model: Model, name: str) -> None:
     for place, part in parts:
         if isinstance(part, torch.jit.ScriptModule):
             where = f"the layer {place!r}" if place else "the model"
-            raise GuardError(f"{where} is scripted, and {name} cannot see into TorchScript; give the Python module, or {_INSTEAD}")
+            raise GuardError(
+                f"{where} is scripted, and {name} cannot see into TorchScript; give the Python module, or {_INSTEAD}"
+            )
 
 
 def intercepted(

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pellucid.errors import GuardError
 
-__all__ = ["Enter", "Ledger", "Leave"]
+__all__ = ["Enter", "Leave", "Ledger"]
 
 
 class Ledger:

@@ -61,7 +61,7 @@ class Ruled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rule: Rule, operation: Operation, state: Any, *_active: Tensor) -> Any:
         """Run the operation under its rule."""
-        ctx.rule = rule
+        ctx.called = operation.name
         output, ctx.pullback = rule(operation, state)
         if isinstance(output, tuple):
             ctx.mark_non_differentiable(*output[1:])

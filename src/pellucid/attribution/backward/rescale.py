@@ -47,11 +47,13 @@ def _largest(tensor: Tensor) -> Tensor:
 
 
 def _rescale(operation: Operation, pairs: _Pairs) -> tuple[Tensor, Pullback]:
-    """Function of one number: Δoutput / Δinput, or the gradient where the input hardly differs."""
+    """Slope a function of one number: Δoutput / Δinput, or the gradient where the input hardly differs."""
     (entering,) = operation.active
     output: Tensor = operation.run(entering)
     if output.shape != entering.shape:
-        raise GuardError(f"deeplift: {operation.name} gives shape {tuple(output.shape)} for {tuple(entering.shape)}; use integrated_gradients")
+        raise GuardError(
+            f"deeplift: {operation.name} gives shape {tuple(output.shape)} for {tuple(entering.shape)}; use integrated_gradients"
+        )
     image, baseline = pairs.halves(entering, operation)
     above, below = pairs.halves(output, operation)
     apart = image - baseline
@@ -70,7 +72,7 @@ def _derivative(operation: Operation, entering: Tensor) -> Tensor:
 
 
 def _peak(operation: Operation, pairs: _Pairs) -> tuple[Any, Pullback]:
-    """Max-pool: the difference of the two maxima goes to the position that makes the larger one."""
+    """Send the difference of two maxima to the position that makes the larger one."""
     (entering,) = operation.active
     output, places, asked = _pooled(operation, entering)
     rank = int(operation.name.split("max_pool")[1][0])
@@ -81,9 +83,11 @@ def _peak(operation: Operation, pairs: _Pairs) -> tuple[Any, Pullback]:
     same = apart == 0
     share = torch.where(same, 1.0, (above - below).flatten(-rank) / torch.where(same, 1.0, apart))
 
-    def pull(arrived: Tensor) -> tuple[Tensor]:
-        sent = arrived[: len(above)].flatten(-rank) * share
-        spread = torch.zeros_like(image).scatter_add(-1, place, sent).view_as(entering[: len(above)])
+    rows, shape, blank = len(above), entering[: len(above)].shape, torch.zeros_like(image)
+
+    def pull(arrived: Tensor) -> tuple[Tensor]:  # holds no view of the output, which would keep the graph alive
+        sent = arrived[:rows].flatten(-rank) * share
+        spread = blank.scatter_add(-1, place, sent).view(shape)
         return (torch.cat([spread, torch.zeros_like(spread)]),)
 
     return (output, places) if asked else output, pull
@@ -101,7 +105,7 @@ def _pooled(operation: Operation, entering: Tensor) -> tuple[Tensor, Tensor, boo
 
 
 def _product(operation: Operation, pairs: _Pairs) -> tuple[Tensor, Pullback]:
-    """Bilinear operation: Δ(ab) = b̄ Δa + ā Δb with the means of both points, exactly."""
+    """Slope a bilinear operation by the means of both points: Δ(ab) = b̄ Δa + ā Δb, exactly."""
     output: Tensor = operation.run(*operation.active)
     halves = [pairs.halves(factor, operation) for factor in operation.active]
     middles = [((image + baseline) / 2).requires_grad_() for image, baseline in halves]
@@ -123,20 +127,20 @@ def _reflected(_pairs: _Pairs, below: Any, above: Any) -> Tensor:
     return torch.mul(torch.reciprocal(below), above)
 
 
-def _exponentials(pairs: _Pairs, scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+def _exponentials(scores: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     """Subtract the larger of both points' maxima: the same constant for both, so that no difference is lost."""
     top = scores.detach().amax(dim, keepdim=True).chunk(2)
     shifted = scores - torch.maximum(*top).repeat(2, *[1] * (scores.ndim - 1))
     return shifted, torch.exp(shifted)
 
 
-def _softmax(pairs: _Pairs, input: Tensor, dim: int = -1, *_rest: Any, **_settings: Any) -> Tensor:  # noqa: A002
-    _, weights = _exponentials(pairs, input, dim)
+def _softmax(_pairs: _Pairs, input: Tensor, dim: int = -1, *_rest: Any, **_settings: Any) -> Tensor:  # noqa: A002
+    _, weights = _exponentials(input, dim)
     return torch.mul(weights, torch.reciprocal(weights.sum(dim, keepdim=True)))
 
 
-def _log_softmax(pairs: _Pairs, input: Tensor, dim: int = -1, *_rest: Any, **_settings: Any) -> Tensor:  # noqa: A002
-    shifted, weights = _exponentials(pairs, input, dim)
+def _log_softmax(_pairs: _Pairs, input: Tensor, dim: int = -1, *_rest: Any, **_settings: Any) -> Tensor:  # noqa: A002
+    shifted, weights = _exponentials(input, dim)
     return shifted - torch.log(weights.sum(dim, keepdim=True))
 
 

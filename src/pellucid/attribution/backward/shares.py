@@ -102,8 +102,6 @@ def box(low: Callable[[Tensor], Tensor], high: Callable[[Tensor], Tensor]) -> Sh
 
     def rule(op: Weighted) -> tuple[Share, ...]:
         x, w = op.entering, op.weight
-        return (
-            Share((Part(x, w), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),
-        )
+        return (Share((Part(x, w), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),)
 
     return rule

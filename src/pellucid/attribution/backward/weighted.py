@@ -59,7 +59,7 @@ class Weighted:
     @property
     def foldable(self) -> bool:
         """Whether a normalisation of channels (axis 1) can be folded in."""
-        return self.convolution or self.entering.ndim == 2 and self.axis == -1
+        return self.convolution or (self.entering.ndim == 2 and self.axis == -1)
 
     def folded(self, scale: Tensor, shift: Tensor) -> "Weighted":
         """Return the operation followed by ``scale × + shift`` on every output channel, as one operation."""

@@ -1,0 +1,140 @@
+"""Operations with weights under LRP: which rule each gets, and how it pulls relevance back."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pellucid.attribution.backward import shares
+from pellucid.attribution.backward.graph import MOVES, node_name
+from pellucid.attribution.backward.ledger import Enter, Ledger
+from pellucid.attribution.backward.operation import Ruled
+from pellucid.attribution.backward.shares import Share, ShareRule, stabiliser
+from pellucid.attribution.backward.weighted import Weighted
+from pellucid.errors import CannotExplain, GuardError
+
+__all__ = ["STABILISER", "Composite", "RelevanceState", "spread"]
+
+_SCALINGS = frozenset({"Mul", "Div", "Neg", "Add", "Sub", "Rsub"})
+_SHIFTS = frozenset({"add", "sub", "subtract", "rsub", "batch_norm"})
+
+STABILISER = 1e-6
+"""ε of every rule but the epsilon rule, relative to the row's root mean square."""
+
+
+@dataclass(frozen=True)
+class Composite:
+    """Which rule goes where.
+
+    Attributes
+    ----------
+    convolution, dense
+        Rules of convolutions and of linear layers.
+    first
+        Rule of the operations with weights that see the pixels themselves; None: no special one.
+    epsilon
+        Stabiliser of the epsilon rule, relative to the row's root mean square.
+    """
+
+    convolution: ShareRule = shares.epsilon
+    dense: ShareRule = shares.epsilon
+    first: ShareRule | None = None
+    epsilon: float = 1e-6
+
+    def stabiliser(self, rule: ShareRule) -> float:
+        """Return the ε of a rule."""
+        return self.epsilon if rule is shares.epsilon else STABILISER
+
+
+@dataclass
+class RelevanceState:
+    """What the rules of one pass share: its composite, its books, its inputs, and the first layers that were met."""
+
+    composite: Composite
+    ledger: Ledger
+    entered: tuple[Tensor, ...]
+    seen: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Spread:
+    """Pulls relevance back through an operation with weights; computed when it is needed, from the input alone."""
+
+    op: Weighted
+    name: str
+    rule: ShareRule
+    state: RelevanceState
+    first: bool
+    version: int
+
+    def __call__(self, arrived: Tensor) -> tuple[Tensor]:
+        entering = self.op.entering
+        if entering._version != self.version:  # noqa: SLF001
+            raise GuardError(
+                f"lrp: the input of {self.name} was overwritten in place afterwards; write it out of place"
+            )
+        output = self.op.apply(entering, self.op.weight, self.op.bias)
+        given = [self._shared(share, output, arrived) for share in self.rule(self.op)]
+        found = sum(given[1:], given[0])
+        if not self.first:
+            return (found,)
+        entered = self.state.entered
+        sent = torch.autograd.grad(self.op.source, entered, found, retain_graph=True, allow_unused=True)
+        for place, relevance in enumerate(sent):
+            if relevance is not None:
+                self.state.ledger.send(place, relevance)
+        return (torch.zeros_like(found),)
+
+    def _shared(self, share: Share, output: Tensor, arrived: Tensor) -> Tensor:
+        """Return what a share gives back per unit of input, or, in the first layer, outright."""
+        with torch.enable_grad():
+            leaves = [part.values.detach().requires_grad_() for part in share.parts]
+            products = [self.op.apply(leaf, part.weight, None if place else share.bias) * part.sign
+                        for place, (leaf, part) in enumerate(zip(leaves, share.parts, strict=True))]  # fmt: skip
+            whole = sum(products[1:], products[0])
+        denominator = whole.detach()
+        added = stabiliser(denominator, self.state.composite.stabiliser(self.rule))
+        kept = share.portion * arrived * output
+        if share.keep is not None:
+            kept = kept * share.keep(output)
+        unit = kept / (denominator + added)
+        bias = 0.0 if share.bias is None else self.op.column(share.bias, output)
+        self.state.ledger.take(unit * (added + bias), self.name)
+        slopes = torch.autograd.grad(whole, leaves, unit)
+        factors = (part.values if self.first else part.by for part in share.parts)
+        given = [slope * factor for slope, factor in zip(slopes, factors, strict=True)]
+        return sum(given[1:], given[0])
+
+
+def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
+    """Return how an operation with weights pulls relevance back under the composite's rule for it."""
+    composite = state.composite
+    first = composite.first is not None and _sees_pixels(op.source, name)
+    if first:
+        state.seen.append(name)
+    rule = composite.first if first else composite.convolution if op.convolution else composite.dense
+    assert rule is not None  # noqa: S101
+    return _Spread(op, name, rule, state, first, op.entering._version)  # noqa: SLF001
+
+
+def _sees_pixels(source: Tensor, name: str) -> bool:
+    """Say whether an operation sees nothing but the images themselves, moved about at most."""
+    entry, ruled = (kind._backward_cls for kind in (Enter, Ruled))  # noqa: SLF001
+    waiting, scaled = [source.grad_fn], False
+    while waiting:
+        node = waiting.pop()
+        if node is None or isinstance(node, entry):
+            continue
+        called = getattr(node, "called", "") if isinstance(node, ruled) else ""
+        if called in _SHIFTS or node_name(node) in _SCALINGS:
+            scaled = True
+        elif node_name(node) not in MOVES:
+            return False
+        waiting += [before for before, _ in node.next_functions]
+    if scaled:
+        raise CannotExplain(
+            f"lrp: the network rescales its input before the first layer ({name}), so that this layer's rule would not "
+            "speak of the pixels; take that step out and give it as Model(..., preprocess=Normalise(mean, std)), or use "
+            "lrp(composite='epsilon')"
+        )
+    return True

@@ -1,0 +1,209 @@
+"""Without each guard the map would be silently wrong: every test first shows what the wrong map would have been."""
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+import pellucid.attribution.backward.intercept as interception
+from pellucid.attribution import explain
+from pellucid.attribution import lrp as _lrp  # noqa: F401  # registers the method
+from pellucid.errors import CannotExplain, GuardError
+from pellucid.models import Model, Passes, passes
+
+METHODS = ["deconvnet", "guided_backprop", "deeplift", "lrp"]
+
+
+class CustomReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradient * (x > 0)
+
+
+def rectify(x: Tensor) -> Tensor:
+    return torch.relu(x)
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)
+    scripted_relu = torch.jit.script(rectify)
+
+
+HIDDEN = {
+    "scripted function": scripted_relu,
+    "custom Function": CustomReLU.apply,
+    "reentrant checkpoint": lambda x: checkpoint(functional.relu, x, use_reentrant=True),
+    "checkpoint": lambda x: checkpoint(functional.relu, x, use_reentrant=False),
+    "hand-made ReLU": lambda x: x * (x > 0),
+    "where": lambda x: torch.where(x.detach() + 0 > 0, x, torch.zeros(())),
+}
+
+
+def two_layers(nets, activation, *, hidden_first: bool = True):
+    """ReLU that all can see, then the hidden one."""
+    net = nets.Call(
+        lambda x, a, b, c: c(activation(b(functional.relu(a(x.flatten(1)))))),
+        nn.Linear(12, 8), nn.Linear(8, 8), nn.Linear(8, 2),
+    )  # fmt: skip
+    return nets.lived_in(net)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("kind", ["scripted function", "custom Function", "reentrant checkpoint", "checkpoint"])
+def test_a_hidden_relu_is_refused_by_name(nets, pixels, method, kind):
+    net = two_layers(nets, HIDDEN[kind])
+    with pytest.raises(GuardError, match="Relu|CustomReLU|heckpoint|Script|Clamp|DifferentiableGraph"):
+        explain(net, pixels(3, 3, 2, 2), method, target=0)
+
+
+@pytest.mark.parametrize("kind", ["scripted function", "custom Function"])
+def test_without_the_graph_guard_a_hidden_relu_gives_a_wrong_map(nets, pixels, monkeypatch, kind):
+    x = pixels(3, 3, 2, 2)
+    right = explain(two_layers(nets, functional.relu), x, "guided_backprop", target=0).values
+    monkeypatch.setattr(interception, "check_graph", lambda *_args, **_settings: None)
+    wrong = explain(two_layers(nets, HIDDEN[kind]), x, "guided_backprop", target=0).values
+    assert not torch.allclose(right, wrong, rtol=0.01)
+
+
+def test_without_the_checkpoint_guard_lrp_reads_recomputed_layers(nets, pixels, monkeypatch):
+    net = nets.lived_in(nets.Call(lambda x, a, b: b(checkpoint(lambda y: functional.softplus(a(y)), x.flatten(1), use_reentrant=False)),
+                                  nn.Linear(12, 8), nn.Linear(8, 2)))  # fmt: skip
+    with pytest.raises(GuardError, match="checkpoint"):
+        explain(net, pixels(2, 3, 2, 2), "lrp", target=0)
+
+
+def test_saved_tensor_hooks_that_are_open_already_are_refused(nets, pixels):
+    net = nets.lived_in(nets.ResNet(1))
+    with (
+        torch.autograd.graph.saved_tensors_hooks(lambda kept: kept, lambda kept: kept),
+        pytest.raises(GuardError, match="saved-tensor hooks"),
+    ):
+        explain(net, pixels(1, 3, 8, 8), "guided_backprop", target=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("method", METHODS)
+def test_a_scripted_layer_anywhere_is_refused_up_front_by_its_name(nets, pixels, method):
+    net = nets.lived_in(nets.ResNet(1))
+    net.relu = torch.jit.script(nn.ReLU())
+    with pytest.raises(GuardError, match="relu"):
+        explain(net, pixels(1, 3, 8, 8), method, target=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_mask_made_by_comparison_is_refused(nets, pixels, method):
+    with pytest.raises(GuardError, match="gt"):
+        explain(two_layers(nets, HIDDEN["hand-made ReLU"]), pixels(2, 3, 2, 2), method, target=0)
+
+
+def aliased(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+    """An in-place ReLU on a tensor that another name sees: the sum holds the rectified values twice."""
+    h = a(x.flatten(1))
+    seen = h.view(-1, 2, 4)
+    functional.relu(h, inplace=True)
+    return b(h + seen.flatten(1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_aliased_in_place_relu_acts_on_every_alias(nets, pixels, method):
+    parts = nn.Linear(12, 8), nn.Linear(8, 2)
+    net = nets.lived_in(nets.Call(aliased, *parts))
+
+    def plain(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+        h = functional.relu(a(x.flatten(1)))
+        return b(h + h)
+
+    same = nets.Call(plain, *parts).eval()
+    x = pixels(4, 3, 2, 2)
+    found, wanted = explain(net, x, method, target=1), explain(same, x, method, target=1)
+    torch.testing.assert_close(found.values, wanted.values)
+    torch.testing.assert_close(found.output, net(x)[:, 1].detach())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_forward_that_differs_under_the_rules_is_refused(nets, pixels, monkeypatch, method):
+    """The in-place call made out of place, without copying back: what the second guard is for."""
+
+    def forgets(self, entry, function, args, kwargs):
+        return self._make(entry, function, (args[0].clone(), *args[1:]), kwargs)
+
+    monkeypatch.setattr(interception._Intercept, "_write", forgets)
+    net = nets.lived_in(nets.Call(aliased, nn.Linear(12, 8), nn.Linear(8, 2)))
+    with pytest.raises(GuardError, match="plain forward"):
+        explain(net, pixels(4, 3, 2, 2), method, target=1)
+
+
+def test_without_the_forward_guard_the_aliased_relu_gives_a_wrong_map(nets, pixels, monkeypatch):
+    net = nets.lived_in(nets.Call(aliased, nn.Linear(12, 8), nn.Linear(8, 2)))
+    x = pixels(4, 3, 2, 2)
+    right = explain(net, x, "lrp", target=1).values
+    monkeypatch.setattr(passes, "_agree", lambda *_args: None)
+    monkeypatch.setattr(
+        interception._Intercept, "_write",
+        lambda self, entry, function, args, kwargs: self._make(entry, function, (args[0].clone(), *args[1:]), kwargs),
+    )  # fmt: skip
+    assert not torch.allclose(explain(net, x, "lrp", target=1).values, right, rtol=0.01)
+
+
+def test_the_forward_is_checked_where_the_target_is_not_known_too(nets, pixels, monkeypatch):
+    from pellucid.attribution.backward import relu_rules
+    from pellucid.models.targets import Class
+
+    net = nets.lived_in(nets.Call(aliased, nn.Linear(12, 8), nn.Linear(8, 2)))
+    model, x = Model.of(net), pixels(4, 3, 2, 2)
+    monkeypatch.setattr(
+        interception._Intercept, "_write",
+        lambda self, entry, function, args, kwargs: self._make(entry, function, (args[0].clone(), *args[1:]), kwargs),
+    )  # fmt: skip
+    with Passes(model) as way:
+        read = Class(0).freeze(model, way.outputs((x,)))
+        with pytest.raises(GuardError, match="plain forward"):
+            way.gradient((x,), read, rules=relu_rules("guided"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_normalising_by_the_batch_is_refused(nets, pixels, method):
+    net = nets.lived_in(nets.Call(
+        lambda x, a, b: b(functional.relu(functional.batch_norm(a(x.flatten(1)), None, None, training=True))),
+        nn.Linear(12, 8), nn.Linear(8, 2)))  # fmt: skip
+    with pytest.raises(GuardError, match="statistics of the batch"):
+        explain(net, pixels(3, 3, 2, 2), method, target=0)
+
+
+@pytest.mark.parametrize(("method", "activation", "named"), [
+    ("deeplift", lambda h: functional.layer_norm(h, (8,)), "LayerNorm"),
+    ("lrp", lambda h: functional.layer_norm(h, (8,)), "LayerNorm"),
+    ("lrp", lambda h: h.softmax(1), "Softmax"),
+    ("deeplift", lambda h: torch.maximum(h, h.flip(1)), "Maximum"),
+    ("guided_backprop", lambda h: torch.maximum(h, torch.zeros(())), "Maximum"),
+])  # fmt: skip
+def test_an_operation_without_a_rule_is_refused_by_name_with_methods_that_would_do(nets, pixels, method, activation, named):
+    with pytest.raises(GuardError, match=f"{named}.*integrated_gradients.*occlusion"):
+        explain(two_layers(nets, activation), pixels(2, 3, 2, 2), method, target=0)
+
+
+def test_a_nonlinear_call_in_place_on_a_slice_cannot_hide_in_the_graph(nets, pixels):
+    def bends(h: Tensor) -> Tensor:
+        h = h * 1
+        h[:, 1:3].erfinv_()
+        return h
+
+    with pytest.raises(GuardError, match="Erfinv"):
+        explain(two_layers(nets, lambda h: bends(h.tanh())), pixels(2, 3, 2, 2), "deeplift", target=0)
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided_backprop"])
+def test_relu_rules_refuse_a_network_without_a_relu(nets, pixels, method):
+    net = nets.lived_in(nets.Call(lambda x, a: a(x.flatten(1).tanh()), nn.Linear(12, 2)))
+    with pytest.raises(CannotExplain, match="calls none"):
+        explain(net, pixels(2, 3, 2, 2), method, target=0)
