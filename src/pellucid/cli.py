@@ -17,6 +17,8 @@ __all__ = ["app", "main"]
 
 DONE, SOME_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 _SHOWN = 20
+_WIDE = 200
+"""Columns of a table that goes to a file or another program."""
 
 app = typer.Typer(
     name="pellucid",
@@ -180,8 +182,10 @@ def _listed(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool)
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    table = Table(*columns, box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=name == "name", overflow="fold")
     for row in rows:
         table.add_row(*(", ".join(row[name]) if isinstance(row[name], list) else str(row[name]) for name in columns))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
     return DONE
