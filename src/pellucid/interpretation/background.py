@@ -168,7 +168,7 @@ def _named(
         statement=f"The background is being used{whose}: with the object unchanged, the background of another class moves "
         f"{100 * interval.value:.0f} % of the probability to that class; {where}.",
         evidence=f"{interval.n} objects moved to the background of another class, each against a move to another background of "
-        f"its own class (the null); mean pull {interval}, 95 % interval from {interval.groups} groups.",
+        f"its own class (the null); background is all but {evidence.outlined}; mean pull {interval}, 95 % interval from {interval.groups} groups.",
         value=interval.value,
         low=interval.low,
         high=interval.high,
@@ -217,11 +217,7 @@ def _block_effects(evidence: Evidence, swaps: Sequence[Swap], other: Tensor, sam
 
 
 def _untested(evidence: Evidence, cases: int) -> Finding:
-    reason = (
-        "no mask outlines the object"
-        if evidence.object_mask is None
-        else f"only {cases} labelled images have an outline"
-    )
+    reason = f"{cases} labelled images have an outline of {evidence.outlined}"
     return Finding(
         id="background-untested",
         kind="refused",

@@ -9,7 +9,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from pellucid.errors import BadImage
 from pellucid.images import ImageSet
+from pellucid.measure import segment
 from pellucid.models import Model, Passes
 
 __all__ = ["Case", "Evidence"]
@@ -45,7 +47,8 @@ class Evidence:
     scores, ranking
         The tables of `Scores` and `Ranking`.
     object_mask
-        Name of the mask that outlines the object, or None.
+        Name of the mask that outlines the object; None: whatever any mask outlines, and where there are no masks, what
+        `pellucid.measure.segment` finds.
     group
         Metadata column of the independent unit (patient, plate, smear), or None.
     seed, batch_size, progress
@@ -72,18 +75,35 @@ class Evidence:
 
     def cases(self, most: int, ids: Sequence[str] | None = None) -> list[Case]:
         """Return up to `most` labelled images with a usable outline, classes in turn, chosen by hash of the id."""
-        if self.object_mask is None or self.images.labels is None:
+        if self.images.labels is None:
             return []
         known = list(self.predictions["image"].to_pylist()) if ids is None else list(ids)
         found: list[Case] = []
         for name in _in_turn(known, self.images.label(known), self.seed):
-            outline = self.images.mask(self.object_mask, [name])[0]
-            if outline is not None and 0.005 < float((outline > 0).float().mean()) < 0.95:
-                found.append(Case(name, self.images.tensor([name])[0], outline > 0, self.images.label([name])[0],
+            outline = self._outline(name)
+            if outline is not None and 0.005 < float(outline.float().mean()) < 0.95:
+                found.append(Case(name, self.images.tensor([name])[0], outline, self.images.label([name])[0],
                                   self.groups([name])[0]))  # fmt: skip
             if len(found) == most:
                 break
         return found
+
+    @property
+    def outlined(self) -> str:
+        """What the outlines are, in words."""
+        if self.object_mask is not None:
+            return f"the object (mask {self.object_mask})"
+        if self.images.masks:
+            return f"what the masks outline ({', '.join(self.images.masks)})"
+        return "the object (segmented by Otsu's threshold)"
+
+    def _outline(self, image: str) -> Tensor | None:
+        """Return the pixels of the object, or None where nothing outlines it."""
+        if self.object_mask is None and not self.images.masks:
+            return _segmented(self.images.tensor([image])[0])
+        names = (self.object_mask,) if self.object_mask is not None else tuple(self.images.masks)
+        drawn = [mask > 0 for name in names if (mask := self.images.mask(name, [image])[0]) is not None]
+        return torch.stack(drawn).any(0) if drawn else None
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the model's outputs ``(N, K)`` for images in their own units."""
@@ -98,6 +118,17 @@ class Evidence:
     def random(self, purpose: str) -> np.random.Generator:
         """Return the random stream of one test, apart from every other's."""
         return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{self.seed}:{purpose}".encode()).digest()[:8]))
+
+
+def _segmented(image: Tensor) -> Tensor | None:
+    """Return bright objects on a dark ground or, where the rim is bright, dark ones; None where there are none."""
+    try:
+        bright = segment(image) > 0
+        rim = torch.ones_like(bright)
+        rim[tuple(slice(1, -1) for _ in bright.shape)] = False
+        return segment(image, dark_objects=True) > 0 if bright[rim].float().mean() > 0.5 else bright
+    except BadImage:
+        return None
 
 
 def _in_turn(ids: Sequence[str], labels: Sequence[int], seed: int) -> list[str]:

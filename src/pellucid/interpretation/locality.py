@@ -201,11 +201,7 @@ def _evidence(edit: Effect, best: Effect, whole: Interval, local: Interval) -> s
 
 
 def _untested(evidence: Evidence, cases: int) -> Finding:
-    reason = (
-        "no mask outlines the object"
-        if evidence.object_mask is None
-        else f"only {cases} explained images have an outline"
-    )
+    reason = f"{cases} explained images have an outline of {evidence.outlined}"
     return Finding(
         id="locality",
         kind="refused",
