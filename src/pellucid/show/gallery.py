@@ -1,0 +1,264 @@
+"""The gallery: which images are shown, by rules that are printed, and every method's map of each beside it."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pellucid.errors import BadImage, ShapeError
+from pellucid.show.charts import short
+from pellucid.show.colour import full_colour, signed_bytes
+from pellucid.show.picture import ScaleBar, address, line_path, outline_path, reduced, rgb, scale_bar
+from pellucid.show.view import View, on_image_grid, strongest_view
+from pellucid.study.study import Study
+
+__all__ = ["Album", "Case", "Chapter", "Outline", "Tile", "chapters"]
+
+Array = NDArray[np.float64]
+
+EACH = 6
+"""Cases a chapter."""
+
+EDGE = 144
+"""Longest side of a picture, in pixels; less where many methods would make the page heavy."""
+
+_PIXELS = 5_500_000
+"""Pixels of all maps together: at most about 8 MB of page."""
+
+_NUMBERS = {
+    "relevance_mass": "mass in mask",
+    "relevance_rank": "top pixels in mask",
+    "localisation_auc": "localisation AUC",
+    "insertion": "insertion",
+    "deletion": "deletion",
+    "faithfulness_correlation": "faithfulness corr.",
+}
+"""The number printed beside each map: of the first of these metrics that the study holds."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Cases that one rule chose."""
+
+    title: str
+    rule: str
+    ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The rim of a mask, as an SVG path."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One method's map of one image, ready for the page; without `src` the sentence says why there is none."""
+
+    method: str
+    label: str
+    src: str = ""
+    scale: float = 0.0
+    shared: float = 0.0
+    number: str = ""
+    sentence: str = ""
+    steps: str = ""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with the model's call, its masks and every method's map."""
+
+    id: str
+    truth: str
+    called: str
+    confidence: float
+    right: bool | None
+    src: str
+    lines: tuple[str, ...]
+    width: int
+    height: int
+    bar: ScaleBar
+    note: str
+    outlines: tuple[Outline, ...]
+    tiles: tuple[Tile, ...]
+
+
+def chapters(study: Study, each: int = EACH) -> list[Chapter]:
+    """Choose the cases: every image is shown once, in the first chapter whose rule takes it."""
+    explained = set(study.chosen)
+    rows = [row for row in study.predictions.to_pylist() if row["image"] in explained]
+    seed, count = study.config.seed, len(rows)
+    drawn = sorted(rows, key=lambda row: hashlib.sha256(f"gallery:{seed}:{row['image']}".encode()).digest())
+    by_confidence = sorted(rows, key=lambda row: (-row["confidence"], row["image"]))
+    wrong = [row for row in by_confidence if row["label"] is not None and row["label"] != row["predicted"]]
+    order = "in the order of a hash of seed and id, whatever they show"
+    plans = [
+        ("Random", f"of {count} explained images, {order}", drawn),
+        ("Most confident", f"of {count} explained images, by the probability of the called class", by_confidence),
+        ("Least confident", f"of {count} explained images, by the probability of the called class", by_confidence[::-1]),
+        ("Wrong", f"of the {len(wrong)} wrong among {count} explained images, most confident first", wrong),
+    ]  # fmt: skip
+    shown: set[str] = set()
+    made = []
+    for title, rule, candidates in plans:
+        ids = tuple(row["image"] for row in candidates if row["image"] not in shown)[:each]
+        shown |= set(ids)
+        told = f"{len(ids)} {rule}" + ("; those shown above are not repeated" if made and ids else "")
+        made.append(Chapter(title, told, ids))
+    return made
+
+
+@dataclass(frozen=True)
+class Album:
+    """Pictures and maps of the images that a report shows; all are read once.
+
+    Attributes
+    ----------
+    study
+        The study.
+    ids
+        The images shown.
+    """
+
+    study: Study
+    ids: tuple[str, ...]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """Images ``(N, C, *S)``."""
+        return self.study.images.tensor(self.ids)
+
+    @cached_property
+    def raw(self) -> dict[str, Tensor]:
+        """Raw maps by method; NaN where the method failed."""
+        return {method: self.study.maps(method, self.ids) for method in self.study.methods}
+
+    @cached_property
+    def shown(self) -> dict[str, Array | str]:
+        """Maps ``(N, *S)`` on the image's grid by method, or the sentence that says why there is none."""
+        return {method: _shown(maps, self.images) for method, maps in self.raw.items()}
+
+    @cached_property
+    def edge(self) -> int:
+        """Longest side of a picture."""
+        return min(EDGE, int(sqrt(_PIXELS / max(1, len(self.ids) * len(self.study.methods)))))
+
+    @cached_property
+    def _numbers(self) -> dict[tuple[str, str], str]:
+        known = {metric.split("(")[0]: metric for metric in self.study.metrics}
+        name = next((name for name in _NUMBERS if name in known), None)
+        if name is None:
+            return {}
+        wanted = set(self.ids)
+        table = self.study.scores.table.select(["image", "method", "metric", "value", "chance", "reason"])
+        return {
+            (row["image"], row["method"]): _number(_NUMBERS[name], row["value"], row["chance"], row["reason"])
+            for row in table.to_pylist()
+            if row["metric"] == known[name] and row["image"] in wanted
+        }
+
+    @cached_property
+    def _calls(self) -> dict[str, dict[str, object]]:
+        wanted = set(self.ids)
+        return {row["image"]: row for row in self.study.predictions.to_pylist() if row["image"] in wanted}
+
+    def case(self, image: str) -> Case:
+        """Return one image with everything that stands beside it."""
+        row, study = self.ids.index(image), self.study
+        maps = {method: maps[row] for method, maps in self.shown.items() if not isinstance(maps, str)}
+        sound = [one for one in maps.values() if np.isfinite(one).all()]
+        spatial = study.images.record.spatial
+        view = strongest_view(sound, spatial)
+        pixels, line = self.images[row], len(spatial) == 1
+        height, width = (1, pixels.shape[-1]) if line else tuple(view.plane(pixels).shape[-2:])
+        call = self._calls[image]
+        return Case(
+            id=image, truth=self._class(call["label"]), called=self._class(call["predicted"]),
+            confidence=float(str(call["confidence"])),
+            right=None if call["label"] is None else call["label"] == call["predicted"],
+            src="" if line else _picture(view.plane(pixels), study.images.record.display_range, self.edge),
+            lines=_lines(pixels) if line else (), width=width, height=height,
+            bar=scale_bar(study.images.record, width), note=view.note,
+            outlines=() if line else self._outlines(image, view),
+            tiles=tuple(self.tile(method, image, view) for method in study.methods),
+        )  # fmt: skip
+
+    def _class(self, number: object) -> str:
+        names = self.study.model.classes or self.study.images.classes
+        if number is None:
+            return "unknown"
+        return names[int(str(number))] if int(str(number)) < len(names) else str(number)
+
+    def _outlines(self, image: str, view: View) -> tuple[Outline, ...]:
+        found = []
+        for name in self.study.truth:
+            try:
+                mask = self.study.images.mask(name, [image])[0]
+            except BadImage:  # stands among the failures of the study already
+                continue
+            if mask is not None:
+                found.append(Outline(name, outline_path(view.plane(mask))))
+        return tuple(outline for outline in found if outline.path)
+
+    @cached_property
+    def _shared(self) -> dict[str, float]:
+        return {method: full_colour(maps[np.isfinite(maps)]) if not isinstance(maps, str) else 0.0
+                for method, maps in self.shown.items()}  # fmt: skip
+
+    def tile(self, method: str, image: str, view: View) -> Tile:
+        """Return one method's map of one image."""
+        maps, label = self.shown[method], short(method)
+        if isinstance(maps, str):
+            return Tile(method, label, sentence=maps)
+        values = maps[self.ids.index(image)]
+        if not np.isfinite(values).all():
+            return Tile(method, label, sentence="no map: the method failed on this image, see Failures")
+        plane = np.asarray(_planed(values, view))
+        number = self._numbers.get((image, method), "")
+        return drawn_tile(plane, method, label, shared=self._shared[method], edge=self.edge, number=number)
+
+
+def drawn_tile(
+    plane: Array, method: str, label: str, *, edge: int, scale: float = 0.0, shared: float = 0.0, number: str = "",
+    steps: str = "",
+) -> Tile:
+    """Return a plane as 8-bit signed grey; `scale` has full colour, by default the plane's own 99th percentile."""
+    scale = scale or full_colour(plane)
+    src = address(signed_bytes(reduced(plane, edge), scale))
+    return Tile(method, label, src, scale, shared, number, steps=steps)
+
+
+def _planed(values: Array, view: View) -> Array:
+    if values.ndim == 1:
+        return values[None]
+    return np.asarray(values[view.index]) if view.index else values
+
+
+def _shown(maps: Tensor, images: Tensor) -> Array | str:
+    try:
+        return on_image_grid(maps, images)
+    except ShapeError as error:
+        return str(error)
+
+
+def _number(told: str, value: float | None, chance: float | None, reason: str) -> str:
+    if value is None:
+        return reason
+    return f"{told} {value:.2f}" + (f" (chance {chance:.2f})" if chance is not None else "")
+
+
+def _picture(plane: Tensor, display_range: tuple[float, float], edge: int) -> str:
+    small = max(plane.shape[-2:]) <= edge
+    return address(rgb(plane, display_range), form="PNG" if small else "JPEG", edge=2 * edge)
+
+
+def _lines(signal: Tensor) -> tuple[str, ...]:
+    low, high = float(signal.min()), float(signal.max())
+    return tuple(line_path(channel.double().numpy(), low, high) for channel in signal)

@@ -1,0 +1,187 @@
+"""What the report says of the ranking: the tables, what drives it, and what the sanity checks mean in plain words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pellucid.evaluation import METRICS, Ranking, Scores, rank
+from pellucid.evaluation.metric import FAMILIES
+from pellucid.intervals import Interval, mean_interval
+from pellucid.show.colour import shade
+
+__all__ = ["Cell", "HeatTable", "Verdict", "left_out", "overall", "per_metric", "verdicts"]
+
+SIDE = "faithfulness-side"
+
+SAME_MAP = 0.5
+"""Similarity to the map of a randomised model from which on a map hardly depends on what was learnt."""
+
+WILD = 1.0
+"""Relative change of the map under slight noise from which on it is unstable."""
+
+OPEN_GAP = 0.05
+"""Part of f(x) − f(reference) that may be missing before the sum is called incomplete."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a table of colours: the number's text and its shade."""
+
+    text: str
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class HeatTable:
+    """A table of numbers whose shades let the eye find what drives a result."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    groups: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the sanity checks say of one method; `sound` is None where nothing was tested."""
+
+    method: str
+    control: bool
+    sound: bool | None
+    sentences: tuple[str, ...]
+
+
+def overall(ranking: pa.Table, family: str) -> list[dict[str, Any]]:
+    """Return the rows of one overall ranking, best first."""
+    kept = pc.and_(pc.equal(ranking["metric"], "overall"), pc.equal(ranking["family"], family))
+    rows: list[dict[str, Any]] = ranking.filter(pc.and_(kept, pc.is_valid(ranking["rank"]))).to_pylist()
+    return rows
+
+
+def _order(ranking: pa.Table, methods: Sequence[str]) -> list[str]:
+    ranked = [row["method"] for row in overall(ranking, SIDE)]
+    return [*ranked, *(method for method in methods if method not in ranked)]
+
+
+def per_metric(ranking: pa.Table, methods: Sequence[str]) -> HeatTable:
+    """Return every method's mean rank under every metric; metrics of one family stand together."""
+    rows = [row for row in ranking.to_pylist() if row["metric"] != "overall" and row["rank"] is not None]
+    place = {name: number for number, name in enumerate(FAMILIES)}
+    columns = sorted({(row["family"], row["metric"]) for row in rows}, key=lambda key: (place.get(key[0], 99), key[1]))
+    ranks = {(row["method"], row["metric"]): row["rank"] for row in rows}
+    widest = max(ranks.values(), default=1.0)
+    families = [family for family, _ in columns]
+    return HeatTable(
+        tuple(metric for _, metric in columns),
+        tuple(
+            (method, tuple(_ranked(ranks.get((method, metric)), widest) for _, metric in columns))
+            for method in _order(ranking, methods)
+        ),
+        tuple((family, families.count(family)) for family in dict.fromkeys(families)),
+    )
+
+
+def _ranked(value: float | None, widest: float) -> Cell:
+    if value is None:
+        return Cell("–")
+    return Cell(f"{value:.1f}", shade((widest - value) / max(widest - 1, 1e-9)))
+
+
+def left_out(scores: Scores, ranking: pa.Table) -> HeatTable | None:
+    """Return each method's overall faithfulness-side rank with all metrics and without each in turn.
+
+    None where fewer than two metrics count, so that none can be left out.
+    """
+    names = sorted({row["metric"] for row in scores.table.select(["metric", "family"]).to_pylist()
+                    if FAMILIES.get(row["family"]) == SIDE})  # fmt: skip
+    if len(names) < 2:
+        return None
+    whole = {row["method"]: row["rank"] for row in overall(ranking, SIDE)}
+    parts = [_without(scores, names, name) for name in names]
+    widest = max(value for ranks in (whole, *parts) for value in ranks.values())
+    rows = tuple((method, tuple(_ranked(ranks.get(method), widest) for ranks in (whole, *parts))) for method in whole)
+    return HeatTable(("all metrics", *names), rows)
+
+
+def _without(scores: Scores, names: Sequence[str], name: str) -> dict[str, float]:
+    kept = scores.table.filter(pc.is_in(scores.table["metric"], pa.array([one for one in names if one != name])))
+    table = rank(Scores(kept), draws=1).table
+    return {row["method"]: row["rank"] for row in overall(table, SIDE)}
+
+
+def verdicts(scores: pa.Table, ranking: pa.Table, methods: Sequence[str]) -> list[Verdict]:
+    """Say of each method, in plain words, what the tests that need no expert mean."""
+    ranked = {row["method"]: row for row in overall(ranking, SIDE)}
+    controls = {row["method"] for row in ranking.to_pylist() if row["control"]}
+    return [_verdict(scores, ranked.get(method), method, method in controls) for method in _order(ranking, methods)]
+
+
+def _verdict(scores: pa.Table, row: dict[str, Any] | None, method: str, control: bool) -> Verdict:  # noqa: FBT001
+    if control:
+        return Verdict(method, True, None, ("A control that knows nothing of the model: what the others must beat.",))
+    told = [
+        part
+        for part in (
+            _learnt(_mean(scores, method, "parameter_randomisation")),
+            _stable(_mean(scores, method, "max_sensitivity")),
+            _complete(_mean(scores, method, "completeness_gap")),
+            _beats(row),
+        )
+        if part is not None
+    ]
+    sound = all(good for good, _ in told) if told else None
+    return Verdict(method, False, sound, tuple(sentence for _, sentence in told) or ("Not tested.",))
+
+
+def _mean(scores: pa.Table, method: str, metric: str) -> Interval | None:
+    names = [text for text in set(scores["metric"].to_pylist()) if text.split("(")[0] == metric]
+    kept = pc.and_(pc.equal(scores["method"], method), pc.is_in(scores["metric"], pa.array(names, pa.string())))
+    rows = scores.filter(pc.and_(kept, pc.is_valid(scores["value"])))
+    return mean_interval(rows["value"].to_numpy(), groups=rows["group"].to_pylist()) if rows.num_rows else None
+
+
+def _learnt(found: Interval | None) -> tuple[bool, str] | None:
+    if found is None:
+        return None
+    if found.low > SAME_MAP:
+        return False, f"It draws nearly the same map for random weights (similarity {found}): it shows the image, not what was learnt."
+    if found.high < SAME_MAP:
+        return True, f"Its map changes when the weights are randomised (similarity {found}), as it must."
+    return True, f"Whether its map depends on the learnt weights is not clear (similarity {found})."
+
+
+def _stable(found: Interval | None) -> tuple[bool, str] | None:
+    if found is None:
+        return None
+    if found.low > WILD:
+        return False, f"Slight noise changes its map by more than the map's own size ({found})."
+    return True, f"Slight noise changes its map by {found} of the map's size."
+
+
+def _complete(found: Interval | None) -> tuple[bool, str] | None:
+    if found is None:
+        return None
+    if found.low > OPEN_GAP:
+        return False, f"Its values do not add up to what they promise: the completeness gap is {found}."
+    return True, f"Its values add up as promised (completeness gap {found})."
+
+
+def _beats(row: dict[str, Any] | None) -> tuple[bool, str] | None:
+    if row is None or row["below_control"] is None:
+        return None
+    if row["below_control"]:
+        return False, "It is not shown to be better than a map of random numbers on these images."
+    return True, "It beats a map of random numbers on these images."
+
+
+def reference_of(metric: str) -> str:
+    """Return the source of a metric, or "" where it is not known here."""
+    name = metric.split("(")[0]
+    return METRICS[name].profile.reference if name in METRICS else ""
+
+
+def ordered(ranking: Ranking, methods: Sequence[str]) -> list[str]:
+    """Return all methods, those of the faithfulness-side ranking first, best first."""
+    return _order(ranking.table, methods)
