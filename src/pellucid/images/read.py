@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import check_axes
+from pellucid.images.grouping import grouped, grouping_column
 from pellucid.images.imageset import ImageSet
 from pellucid.images.listing import Listing, find_folder, list_file, list_folder, match_masks
 from pellucid.images.loading import FileSource, ImageLoader, Picture, Reading, Source, take_picture
@@ -54,7 +55,8 @@ def read_images(
         A folder of files named as the images are; a mapping of mask name to such a folder (several annotators); or a
         list of CSV columns that name mask files, where an empty cell means that the image has none.
     split, group
-        The metadata columns that name train, val and test, and the unit (patient, plate) that must stay in one split.
+        The metadata columns that name train, val and test, and the unit (patient, plate) that must stay in one split;
+        ``"source_id // 10"`` makes units of blocks of ten consecutive numbers.
     size
         Resize to these lengths of the last axes, ``(Y, X)`` or ``(Z, Y, X)``: images linearly and smoothed against
         aliasing, masks to the nearest label.
@@ -92,9 +94,11 @@ def read_images(
         spacing=None if spacing is None else tuple(map(float, spacing)),
         channels=None if channels is None else tuple(channels),
     )
-    listing = _listing(path, labels, masks, [name for name in (split, group) if name is not None])
-    for name in (split, group):
+    used = (split, grouping_column(group))
+    listing = _listing(path, labels, masks, [name for name in used if name is not None])
+    for name in used:
         _check_column(name, listing, path)
+    listing = grouped(listing, group)
     names, numbers = _numbered(listing, classes)
     source: Source = ArchiveSource(str(path)) if path.suffix.lower() == ".npz" else FileSource(listing.files)
     first = _first_readable(source, reading, listing)
