@@ -158,7 +158,7 @@ def test_two_scores_of_one_image_and_a_missing_group_are_refused():
         rank(Scores.concat([scores, scores]))
     with pytest.raises(BadStudy, match="image 002"):
         rank(scores, groups={"image 000": "a", "image 001": "a"})
-    with pytest.raises(BadStudy, match="two families or directions"):
+    with pytest.raises(BadStudy, match="m stands in the scores with two definitions"):
         rank(Scores.concat([scores, table([[1.0, 2.0]], direction="lower")]))
     with pytest.raises(BadStudy, match="draws=0"):
         rank(scores, draws=0)

@@ -38,7 +38,7 @@ class Bench:
     explanations
         One or more, each of all these images.
     masks
-        Annotator to boolean ``(N, P)`` masks; a row of zeros is an empty mask, `annotated` says which exist.
+        Annotator to one boolean mask ``(P)`` an image, None where this annotator did not mark the image.
     ids
         One text an image; row i's draws are hash(seed, id). Without, every row has the same draws.
     seed

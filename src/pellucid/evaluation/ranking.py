@@ -117,7 +117,7 @@ def rank(
     for standing in found.metrics:
         rows += _rows(standing, drawn[standing.metric], found.methods, found.controls, resampled.groups)
     for side in dict.fromkeys(FAMILIES.values()):
-        members = [standing for standing in found.metrics if side and FAMILIES.get(standing.family, "") == side]  # type: ignore[call-overload]
+        members = [standing for standing in found.metrics if side and FAMILIES.get(standing.family, "") == side]
         if members:
             whole = _overall(side, members)
             boot = _balanced([drawn[standing.metric] for standing in members], [one.family for one in members])

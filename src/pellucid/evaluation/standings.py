@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -11,6 +12,8 @@ from pellucid.evaluation.scores import Scores
 
 __all__ = ["Standing", "Standings", "standings"]
 
+_KIND = ("family", "metric", "direction", "resolution", "definition")
+_READ = (*_KIND, "image", "method", "value", "control", "group")
 _NOISE = 1e-6
 """Part of the largest score of an image and metric below which a difference is a tie."""
 
@@ -69,33 +72,15 @@ def standings(scores: Scores, groups: Mapping[str, str] | None = None) -> Standi
     Raises
     ------
     BadStudy
-        When a score occurs twice, an image lacks a group, or a metric has two directions.
+        When a score occurs twice, an image lacks a group, or a metric has two definitions.
     """
-    columns = scores.table.select(
-        ["image", "method", "metric", "value", "family", "direction", "resolution", "control", "group"]
-    ).to_pydict()
+    columns = {name: scores.table[name].to_pylist() for name in _READ}
     images, methods = sorted(set(columns["image"])), sorted(set(columns["method"]))
-    metrics = sorted(set(zip(columns["family"], columns["metric"], columns["direction"], strict=True)))
-    _unique([metric for _, metric, _ in metrics])
-    at = [{name: place for place, name in enumerate(names)} for names in (images, methods)]
-    row, column = ([place[name] for name in columns[kind]] for place, kind in zip(at, ("image", "method"), strict=True))
-    number = {metric: place for place, (_, metric, _) in enumerate(metrics)}
-    which = np.array([number[metric] for metric in columns["metric"]], dtype=int)
-    values = np.full((len(metrics), len(images), len(methods)), np.nan)
-    filled = np.zeros(values.shape, dtype=int)
-    where = (which, np.array(row, dtype=int), np.array(column, dtype=int))
-    np.add.at(filled, where, 1)
-    if (filled > 1).any():
-        metric, image, method = (int(place[0]) for place in np.nonzero(filled > 1))
-        raise BadStudy(
-            f"image {images[image]!r} has two scores of {methods[method]} under {metrics[metric][1]}; rank one target at a time"
-        )
-    values[where] = [np.nan if value is None else value for value in columns["value"]]
-    finest = {metric: float(step) for metric, step in zip(columns["metric"], columns["resolution"], strict=True)}
-    placed = tuple(
-        _stand(values[place], family, metric, direction, finest[metric])
-        for place, (family, metric, direction) in enumerate(metrics)
-    )
+    kinds = sorted(set(zip(*(columns[name] for name in _KIND), strict=True)))
+    names = [kind[1] for kind in kinds]
+    _unique(names)
+    values = _cube(columns, names, images, methods)
+    placed = tuple(_stand(part, *kind) for part, (*kind, _) in zip(values, kinds, strict=True))
     controls = {name for name, control in zip(columns["method"], columns["control"], strict=True) if control}
     told = dict(zip(columns["image"], columns["group"], strict=True)) if groups is None else groups
     return Standings(tuple(methods), tuple(name in controls for name in methods), _groups(images, told), placed)
@@ -104,9 +89,31 @@ def standings(scores: Scores, groups: Mapping[str, str] | None = None) -> Standi
 def _unique(metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metrics.count(metric) > 1:
-            raise BadStudy(
-                f"{metric} stands in the scores with two families or directions; score all parts with one version"
-            )
+            raise BadStudy(f"{metric} stands in the scores with two definitions; score all parts with one version")
+
+
+def _cube(
+    columns: Mapping[str, Sequence[Any]], metrics: Sequence[str], images: Sequence[str], methods: Sequence[str]
+) -> np.ndarray:
+    """Return the values as (metrics, images, methods), NaN where there is no score."""
+    where = tuple(
+        _codes(columns[column], names)
+        for column, names in (("metric", metrics), ("image", images), ("method", methods))
+    )
+    times = np.zeros((len(metrics), len(images), len(methods)), dtype=int)
+    np.add.at(times, where, 1)
+    if (times > 1).any():
+        metric, image, method = (int(place[0]) for place in np.nonzero(times > 1))
+        twice = f"image {images[image]!r} has two scores of {methods[method]} under {metrics[metric]}"
+        raise BadStudy(f"{twice}; rank one target at a time")
+    values = np.full(times.shape, np.nan)
+    values[where] = [np.nan if value is None else value for value in columns["value"]]
+    return values
+
+
+def _codes(column: Sequence[str], names: Sequence[str]) -> np.ndarray:
+    place = {name: code for code, name in enumerate(names)}
+    return np.array([place[name] for name in column], dtype=int)
 
 
 def _groups(images: Sequence[str], groups: Mapping[str, str]) -> tuple[str, ...]:

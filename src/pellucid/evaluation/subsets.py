@@ -3,8 +3,10 @@
 The subsets do not depend on the map: they are drawn and sent through the model once an image for all methods.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -89,8 +91,9 @@ class SubsetMetric(Metric):
     samples: Annotated[int, Field(ge=3)] = 64
     fill: Fill = "mean"
 
+    @abstractmethod
     def _shares(self) -> tuple[float, ...]:
-        raise NotImplementedError
+        """Return the sizes of the subsets as fractions of the positions."""
 
     def _compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
         return pearson(sums, drops, noise)
@@ -103,7 +106,7 @@ class SubsetMetric(Metric):
         hidden = [
             bench.once(
                 ("subsets", share, self.samples, self.fill),
-                lambda share=share: _hide(bench, share, self.samples, self.fill),  # type: ignore[misc]
+                partial(_hide, bench, share, self.samples, self.fill),
             )
             for share in self._shares()
         ]
