@@ -99,3 +99,14 @@ def test_a_given_split_that_parts_a_group_is_refused():
 def test_a_split_that_cannot_be_is_one_sentence(columns, arguments, says):
     with pytest.raises(BadImage, match=says):
         split_images(labelled([0, 1, 2], **columns), **arguments)
+
+
+def test_the_sets_own_split_and_group_columns_are_used_unasked():
+    from dataclasses import replace
+
+    given = ["test", "train", "train", "val", "test", "train"]
+    images = labelled([0, 1, 0, 1, 0, 1], part=given, plate=["p", "q", "q", "r", "p", "s"])
+    own = replace(images, split_column="part", group_column="plate")
+    assert split_images(own) == split_images(images, split="part", group="plate")
+    with pytest.raises(BadImage, match="plate"):
+        split_images(replace(own, metadata=own.metadata.set_column(1, "plate", [["p"] * 6])))

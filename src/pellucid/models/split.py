@@ -35,10 +35,10 @@ def split_images(images: ImageSet, *, split: str | None = None, group: str | Non
     images
         A labelled set.
     split
-        Metadata column naming train, val or test; val is cut from train by group where the column has none.
-        Without a column the parts are 70, 15 and 15 % of the images, balanced over the classes.
+        Metadata column naming train, val or test, by default the set's own; val is cut from train by group where the
+        column has none. Without a column the parts are 70, 15 and 15 % of the images, balanced over the classes.
     group
-        Metadata column; images that share its value stay together. Without one, every image is its own group.
+        Metadata column, by default the set's own; images that share its value stay together. Without one, every image is its own group.
     seed
         The order of the groups is their hash with it: adding a class name or moving a file changes nothing.
 
@@ -48,6 +48,7 @@ def split_images(images: ImageSet, *, split: str | None = None, group: str | Non
         When a group lies in two parts of the given split, a value of the column is no part, or there are too few
         groups to divide.
     """
+    split, group = split or images.split_column, group or images.group_column
     groups = _groups(images, group)
     if split is None:
         return _gather(images.ids, groups, _dealt(images, images.ids, groups, _SHARES, seed))
