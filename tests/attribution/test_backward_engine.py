@@ -78,7 +78,7 @@ def test_no_tensor_outlives_the_call(nets, pixels, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_plain_callable_with_unfrozen_parameters_gives_the_same_map(nets, pixels, method):
     net, x = nets.lived_in(nets.ResNet(1)), pixels(2, 3, 8, 8)
-    wrapped = explain(lambda images: net(images), x, method, target=0)
+    wrapped = explain(net.forward, x, method, target=0)
     torch.testing.assert_close(wrapped.values, explain(net, x, method, target=0).values)
     assert all(parameter.grad is None for parameter in net.parameters())
 

@@ -62,7 +62,7 @@ def two_layers(nets, activation, *, hidden_first: bool = True):
 @pytest.mark.parametrize("kind", ["scripted function", "custom Function", "reentrant checkpoint", "checkpoint"])
 def test_a_hidden_relu_is_refused_by_name(nets, pixels, method, kind):
     net = two_layers(nets, HIDDEN[kind])
-    with pytest.raises(GuardError, match="Relu|CustomReLU|heckpoint|Script|Clamp|DifferentiableGraph"):
+    with pytest.raises(GuardError, match=r"Relu|CustomReLU|heckpoint|Script|Clamp|DifferentiableGraph"):
         explain(net, pixels(3, 3, 2, 2), method, target=0)
 
 
@@ -187,7 +187,9 @@ def test_normalising_by_the_batch_is_refused(nets, pixels, method):
     ("deeplift", lambda h: torch.maximum(h, h.flip(1)), "Maximum"),
     ("guided_backprop", lambda h: torch.maximum(h, torch.zeros(())), "Maximum"),
 ])  # fmt: skip
-def test_an_operation_without_a_rule_is_refused_by_name_with_methods_that_would_do(nets, pixels, method, activation, named):
+def test_an_operation_without_a_rule_is_refused_by_name_with_methods_that_would_do(
+    nets, pixels, method, activation, named
+):
     with pytest.raises(GuardError, match=f"{named}.*integrated_gradients.*occlusion"):
         explain(two_layers(nets, activation), pixels(2, 3, 2, 2), method, target=0)
 
@@ -207,3 +209,21 @@ def test_relu_rules_refuse_a_network_without_a_relu(nets, pixels, method):
     net = nets.lived_in(nets.Call(lambda x, a: a(x.flatten(1).tanh()), nn.Linear(12, 2)))
     with pytest.raises(CannotExplain, match="calls none"):
         explain(net, pixels(2, 3, 2, 2), method, target=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unfrozen_tensors_outside_the_module_are_constants(nets, pixels, method):
+    x, head, weight = pixels(3, 3, 2, 2), nn.Linear(8, 2), pixels(12, 8, seed=4)
+    tensors = (weight, nn.Parameter(weight.clone()), weight.clone().requires_grad_())
+    maps = [explain(nets.Call(lambda y, a, w=w: a(functional.relu(y.flatten(1) @ w)), head), x, method, target=0).values
+            for w in tensors]  # fmt: skip
+    torch.testing.assert_close(maps[1], maps[0])
+    torch.testing.assert_close(maps[2], maps[0])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_tensor_computed_outside_that_requires_gradients_is_refused(nets, pixels, method):
+    scale = nn.Parameter(pixels(8)).exp()
+    net = nets.Call(lambda y, a, b: b(functional.relu(a(y.flatten(1))) + scale), nn.Linear(12, 8), nn.Linear(8, 2))
+    with pytest.raises(GuardError, match=r"Exp|requires gradients"):
+        explain(net, pixels(3, 3, 2, 2), method, target=0)

@@ -103,9 +103,7 @@ class lrp(Method):
                 "curvature keeps is counted as absorbed; a class or a contrast has no such part"
             )
         if self.low is not None and self.high is not None:
-            outside = any(
-                bool(((x < _filled(self.low, x)) | (x > _filled(self.high, x))).any()) for x in call.inputs
-            )
+            outside = any(bool(((x < _filled(self.low, x)) | (x > _filled(self.high, x))).any()) for x in call.inputs)
             if outside:
                 found.append("some pixels lie outside low and high, where the first layer's rule loses its meaning")
         return tuple(found)
@@ -115,5 +113,7 @@ def _filled(bound: float | tuple[float, ...], x: Tensor) -> Tensor:
     if not isinstance(bound, tuple):
         return torch.full_like(x, bound)
     if len(bound) != x.shape[1]:
-        raise ShapeError(f"low or high {bound} has {len(bound)} numbers and the input {x.shape[1]} channels (shape {tuple(x.shape)})")
+        raise ShapeError(
+            f"low or high {bound} has {len(bound)} numbers and the input {x.shape[1]} channels (shape {tuple(x.shape)})"
+        )
     return x.new_tensor(bound).view(1, -1, *[1] * (x.ndim - 2)).expand_as(x)

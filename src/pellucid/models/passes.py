@@ -244,7 +244,8 @@ class Passes:
         rules
             Changes what is propagated through the network; what reads the target afterwards stays plain.
         known
-            ``(N,)`` the target's plain values here, if they are known; spares `rules` the forward that checks them.
+            ``(N,)`` the target's plain values here, if they are known: spares `rules` the forward that checks them.
+            Rules that are given inputs of their own beside the network's need it.
         at
             Name of a layer: differentiate with respect to its output instead of the inputs.
         place

@@ -96,14 +96,20 @@ def _bends(node: Any, name: str) -> bool:
 
 
 def check_graph(
-    outputs: Iterable[Tensor], allowed: frozenset[str], ours: tuple[type, ...], method: str, *, products: bool
+    outputs: Iterable[Tensor],
+    inputs: Iterable[Tensor],
+    allowed: frozenset[str],
+    ours: tuple[type, ...],
+    method: str,
+    *,
+    products: bool,
 ) -> None:
     """Refuse a graph that holds a step the rules do not know.
 
     Parameters
     ----------
-    outputs
-        Where the graph ends.
+    outputs, inputs
+        Where the graph ends, and where it may begin.
     allowed
         Names of nodes whose plain gradient is what the rules want.
     ours
@@ -119,10 +125,16 @@ def check_graph(
         Naming the operation.
     """
     known = tuple(kind._backward_cls for kind in (Ruled, *ours))  # type: ignore[attr-defined]  # noqa: SLF001
+    begins = {node for node in nodes_behind(inputs) if node_name(node) == "AccumulateGrad"}
     for node in nodes_behind(outputs):
         if isinstance(node, known):
             continue
         name = node_name(node)
+        if name == "AccumulateGrad" and node not in begins:
+            raise GuardError(
+                f"{method} cannot tell the image from another tensor of shape {tuple(node.variable.shape)} that requires "
+                "gradients in this network; detach it, or use integrated_gradients"
+            )
         if name not in allowed or (not products and _bends(node, name)):
             raise GuardError(
                 f"{method} has no rule for the operation {node.name().removeprefix('torch::autograd::')} in this network "

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -80,16 +80,14 @@ class RuleSet:
 
 
 class _Intercept(TorchFunctionMode):
-    def __init__(self, rules: RuleSet, state: Any, *, frozen: bool) -> None:
+    def __init__(self, rules: RuleSet, state: Any) -> None:
         super().__init__()
-        self.rules, self.state, self.frozen = rules, state, frozen
+        self.rules, self.state = rules, state
 
     def __torch_function__(
         self, function: Function, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        kwargs = kwargs or {}
-        if not self.frozen:
-            args, kwargs = _constant(args), _constant(kwargs)
+        args, kwargs = _constant(args), _constant(kwargs or {})
         entry = self.rules.table.get(function)
         if entry is not None and not entry.when(args, kwargs):
             entry = None
@@ -141,12 +139,12 @@ class _Intercept(TorchFunctionMode):
 
 
 def _constant(values: Any) -> Any:
-    """Hold the parameters of a plain callable fixed: a wrapped module is frozen already."""
-    if isinstance(values, nn.Parameter):
-        return values.detach()
+    """Hold parameters fixed: those of a plain callable, or of a module that hides in one, are not frozen."""
+    if isinstance(values, Tensor):
+        return values.detach() if values.requires_grad and values.is_leaf else values
     if isinstance(values, dict):
         return {name: _constant(value) for name, value in values.items()}
-    if isinstance(values, list | tuple) and any(isinstance(tensor, nn.Parameter) for tensor in tensors_in(values)):
+    if isinstance(values, list | tuple) and any(True for _ in tensors_in(values)):
         parts = [_constant(value) for value in values]
         return parts if isinstance(values, list) else tuple(parts)
     return values
@@ -192,7 +190,7 @@ def intercepted(
         When the network holds what the rules cannot follow; the sentence names it.
     """
     _refuse_scripted(model, rules.name)
-    with _without_saved_tensor_hooks(rules.name), _Intercept(rules, state, frozen=model.module is not None):
+    with _without_saved_tensor_hooks(rules.name), _Intercept(rules, state):
         outputs = forward(*inputs)
-    check_graph(outputs, rules.allowed, rules.ours, rules.name, products=rules.products)
+    check_graph(outputs, inputs, rules.allowed, rules.ours, rules.name, products=rules.products)
     return outputs

@@ -78,12 +78,18 @@ class _Spread:
         found = sum(given[1:], given[0])
         if not self.first:
             return (found,)
-        entered = self.state.entered
+        self._send(found)
+        return (torch.zeros_like(found),)
+
+    def _send(self, found: Tensor) -> None:
+        """Move first-layer relevance to the pixels it belongs to; what lies on padding belongs to none."""
+        ledger, entered = self.state.ledger, self.state.entered
+        ledger.take(found, self.name)
         sent = torch.autograd.grad(self.op.source, entered, found, retain_graph=True, allow_unused=True)
         for place, relevance in enumerate(sent):
             if relevance is not None:
-                self.state.ledger.send(place, relevance)
-        return (torch.zeros_like(found),)
+                ledger.send(place, relevance)
+                ledger.take(-relevance, self.name)
 
     def _shared(self, share: Share, output: Tensor, arrived: Tensor) -> Tensor:
         """Return what a share gives back per unit of input, or, in the first layer, outright."""
