@@ -36,7 +36,9 @@ def test_the_order_of_the_rows_changes_nothing(sizes, count, random):
     order = list(range(table.num_rows))
     random.shuffle(order)
     other = table.take(order)
-    assert choose_images(table, table["image"].to_pylist(), count) == choose_images(other, other["image"].to_pylist(), count)
+    assert choose_images(table, table["image"].to_pylist(), count) == choose_images(
+        other, other["image"].to_pylist(), count
+    )
 
 
 @given(sizes_of, st.integers(1, 40))

@@ -57,7 +57,7 @@ def test_an_unknown_method_names_its_own_line(changed):
 
 
 def test_an_unknown_setting_of_a_method_is_told(changed):
-    assert "no setting 'stps'" in refusal(changed(("steps=3)\", \"gradcam", "stps=3)\", \"gradcam")))
+    assert "no setting 'stps'" in refusal(changed(('steps=3)", "gradcam', 'stps=3)", "gradcam')))
 
 
 def test_an_unknown_metric_names_its_line(changed):

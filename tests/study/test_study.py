@@ -237,7 +237,9 @@ def test_a_method_that_refuses_some_images_keeps_the_others(picky, changed, benc
     picky.limit = float(means.median())
     bright = {image for image, mean in zip(study.images.ids, means.tolist(), strict=True) if mean > picky.limit}
     rows = study.run().to_pylist()
-    assert {(row["image"], row["method"], row["stage"]) for row in rows} == {(i, "refuses_bright", "explain") for i in bright}
+    assert {(row["image"], row["method"], row["stage"]) for row in rows} == {
+        (i, "refuses_bright", "explain") for i in bright
+    }
     assert all(row["sentence"] == "too bright" for row in rows)
     table = study.scores.table
     explained = set(table.filter(pc.equal(table["method"], "refuses_bright"))["image"].to_pylist())
@@ -376,7 +378,14 @@ def test_targets_may_be_labels_classes_or_values(changed, bench, target):
     changed(("images = 0", f"images = 4\ntarget = {target}"))
     study = finished(bench)
     told = set(study.scores.table["target"].to_pylist())
-    assert told <= {"Class(index=1)", "Class(index=0)", 'Class(index="b")', "LogOdds(index=1)", "Class(index=(0,))", "Class(index=(1,))"}
+    assert told <= {
+        "Class(index=1)",
+        "Class(index=0)",
+        'Class(index="b")',
+        "LogOdds(index=1)",
+        "Class(index=(0,))",
+        "Class(index=(1,))",
+    }
     assert len(told) == (2 if target == '"label"' else 1)
 
 

@@ -10,7 +10,9 @@ from pellucid.study.toml import read_toml, spelt_toml
 texts = st.text(st.characters(codec="utf-8"), max_size=12)
 plain = st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False) | texts
 values = plain | st.lists(plain | st.lists(plain, max_size=3), max_size=4)
-tables = st.dictionaries(texts, values | st.dictionaries(texts, values | st.dictionaries(texts, values, max_size=2), max_size=3), max_size=4)
+tables = st.dictionaries(
+    texts, values | st.dictionaries(texts, values | st.dictionaries(texts, values, max_size=2), max_size=3), max_size=4
+)
 
 
 @given(tables)

@@ -1,9 +1,9 @@
 """Studies: a study file becomes a directory with maps, scores, a ranking and findings, and can be resumed at any time."""
 
 from pellucid.study.check import Checked, check_study
-from pellucid.study.config import StudyConfig, read_config
+from pellucid.study.config import StudyConfig, default_out, read_config
 from pellucid.study.panels import CONTROLS, METHOD_PANEL, METRIC_PANEL
-from pellucid.study.study import Study, default_out
+from pellucid.study.study import Study
 
 __all__ = [
     "CONTROLS",

@@ -51,7 +51,7 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
     failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
     methods, ids = _complete(setup, scores, failures)
     unreadable = [row["image"] for row in failures if row["stage"] == "read"]
-    predictions = setup.store.read_table("predictions.parquet")
+    predictions = setup.store.table("predictions.parquet")
     predictions = predictions.filter(pc.invert(pc.is_in(predictions["image"], pa.array(unreadable, pa.string()))))
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,

@@ -16,7 +16,7 @@ from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
     "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "RunConfig", "StudyConfig",
-    "read_config",
+    "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -166,6 +166,13 @@ def read_config(path: str | Path, *, data: str | Path | None = None) -> tuple[St
         raise BadStudy(_sentence(file, error.errors())) from None
     _refuse_no_model(config, file)
     return _absolute(_spelt(config, file), file.path.absolute().parent), file
+
+
+def default_out(toml: str | Path) -> Path:
+    """Return where a study file's study goes: a folder of its name beside it; a study's own file stays at home."""
+    path = Path(toml)
+    at_home = path.name == "study.toml" and "provenance" in read_toml(path).values
+    return path.parent if at_home else path.with_suffix("")
 
 
 def _sentence(file: TomlFile, errors: Sequence[ErrorDetails]) -> str:

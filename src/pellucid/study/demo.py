@@ -1,6 +1,7 @@
 """The demonstration: a phantom with known truth, and the study file that explains a model of it."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +12,32 @@ from pellucid.study.toml import spelt_toml
 
 __all__ = ["write_demo"]
 
-_CHEAPER = {
-    "smoothgrad": "smoothgrad(samples=8)",
-    "integrated_gradients": "integrated_gradients(steps=16)",
-    "lime": "lime(samples=128)",
-    "kernel_shap": "kernel_shap(samples=128)",
-    "rise": "rise(samples=128)",
-}
-_DEARER = ("local_lipschitz", "max_sensitivity", "parameter_randomisation")
+
+@dataclass(frozen=True)
+class _Size:
+    """How much a demonstration does: sized for a laptop with two cores, robustness being the dear part."""
+
+    images: int
+    epochs: int
+    explained: int
+    samples: int
+    steps: int
+    repeats: int
+    stages: int
+
+    def settings(self) -> dict[str, str]:
+        """Return the recipes that are not taken as the panels have them."""
+        sampled = {name: f"{name}(samples={self.samples})" for name in ("lime", "kernel_shap", "rise")}
+        robust = {name: f"{name}(samples={self.repeats})" for name in ("max_sensitivity", "local_lipschitz")}
+        return sampled | robust | {
+            "smoothgrad": f"smoothgrad(samples={self.steps})",
+            "integrated_gradients": f"integrated_gradients(steps={self.steps})",
+            "parameter_randomisation": f"parameter_randomisation(stages={self.stages})",
+        }  # fmt: skip
+
+
+_FULL = _Size(images=800, epochs=25, explained=40, samples=256, steps=32, repeats=4, stages=3)
+_QUICK = _Size(images=400, epochs=15, explained=24, samples=128, steps=16, repeats=2, stages=1)
 
 
 def write_demo(
@@ -60,7 +79,7 @@ def write_demo(
         raise BadStudy(f"{out} is not empty and holds no demonstration; choose another --out")
     partial = out / "phantom.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    _phantom(phantom, shortcut=shortcut, count=400 if quick else 1000, seed=seed).write(partial)
+    _phantom(phantom, shortcut=shortcut, count=(_QUICK if quick else _FULL).images, seed=seed).write(partial)
     (partial / "study.toml").write_text(text, encoding="utf-8")
     partial.replace(folder)
     return written
@@ -78,8 +97,9 @@ def _study_file(phantom: str, *, shortcut: bool, quick: bool, seed: int) -> str:
     told = (
         f"# A phantom study: {phantom}{' with a planted shortcut' if shortcut else ''}. Copy and change it at will.\n"
     )
-    methods = [_CHEAPER.get(name, name) for name in METHOD_PANEL] if quick else list(METHOD_PANEL)
-    metrics = [name for name in METRIC_PANEL if not (quick and name in _DEARER)]
+    size = _QUICK if quick else _FULL
+    settings = size.settings()
+    methods, metrics = ([settings.get(name, name) for name in panel] for panel in (METHOD_PANEL, METRIC_PANEL))
     return told + spelt_toml(
         {
             "seed": seed,
@@ -87,8 +107,8 @@ def _study_file(phantom: str, *, shortcut: bool, quick: bool, seed: int) -> str:
                 "path": ".", "labels": "labels.csv", "masks": ["object", "truth"], "object": "object",
                 "split": "split", "group": "group",
             },
-            "fit": {"epochs": 15 if quick else 30},
-            "explain": {"methods": methods, "images": 24 if quick else 60, "require_mask": phantom == "grain"},
+            "fit": {"epochs": size.epochs},
+            "explain": {"methods": methods, "images": size.explained, "require_mask": phantom == "grain"},
             "evaluate": {"metrics": metrics, "mask": "truth"},
         }
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import importlib
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -47,7 +48,8 @@ def open_executor(*, workers: int = 1, scheduler: str | None = None) -> Iterator
         with _dask(scheduler) as opened:
             yield opened
     elif workers > 1:
-        pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))  # we stop them
         try:
             yield pool, 2 * workers
         except BrokenProcessPool:

@@ -51,13 +51,24 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
         When the study cannot begin or go on; what is finished is kept.
     """
     with setup.store.locked(), _recorded(setup, workers):
-        ensure_model(setup, progress=progress)
-        ensure_predictions(setup, progress=progress)
+        with fixed_arithmetic(_threads(setup)):
+            ensure_model(setup, progress=progress)
+            ensure_predictions(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
         setup.plan.refuse_other_definitions()
         _run_tasks(setup, progress=progress, workers=workers, scheduler=scheduler)
         ensure_conclusions(setup, progress=progress)
         return setup.store.gather_failures(len(setup.plan.shards))
+
+
+def _threads(setup: Setup) -> int:
+    """Return the number of threads that trains and predicts: fixed when the study begins, so that training resumes equal."""
+    settings = setup.store.settings()
+    if "threads" not in settings["provenance"]:
+        settings["provenance"]["threads"] = setup.config.run.threads or torch.get_num_threads()
+        setup.store.write_settings(settings)
+    threads: int = settings["provenance"]["threads"]
+    return threads
 
 
 @contextmanager
@@ -153,9 +164,7 @@ def ensure_plan(setup: Setup, *, workers: int = 1) -> None:
 
 
 def _chosen(setup: Setup) -> tuple[str, ...]:
-    config, predictions = setup.config, setup.store.read_table("predictions.parquet")
-    if predictions is None:
-        raise BadStudy(f"{setup.store.root} has no predictions.parquet although it names the model's performance")
+    config, predictions = setup.config, setup.store.table("predictions.parquet")
     ids = predictions["image"].to_pylist()
     if config.explain.require_mask:
         ids, unread = with_mask(setup.images, setup.truth, ids)

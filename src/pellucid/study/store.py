@@ -138,6 +138,32 @@ class Store:
         path = self.root / name
         return pq.read_table(path) if path.is_file() else None
 
+    def table(self, name: str) -> pa.Table:
+        """Return a parquet file.
+
+        Raises
+        ------
+        BadStudy
+            When it is not there yet.
+        """
+        found = self.read_table(name)
+        if found is None:
+            raise BadStudy(f"{self.root} has no {name} yet; run it to the end first")
+        return found
+
+    def json(self, name: str) -> Any:
+        """Return the content of a JSON file.
+
+        Raises
+        ------
+        BadStudy
+            When it is not there yet.
+        """
+        found = self.read_json(name)
+        if found is None:
+            raise BadStudy(f"{self.root} has no {name} yet; run it to the end first")
+        return found
+
     def tables(self, folder: str) -> dict[str, pa.Table]:
         """Return every parquet file of a folder by its name, in the order of the names."""
         return {path.stem: pq.read_table(path) for path in sorted((self.root / folder).glob("*.parquet"))}

@@ -1,10 +1,7 @@
 """A study: a directory that can be killed, resumed, moved, re-run from itself and read in ten years."""
 
-import hashlib
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +14,12 @@ from pellucid.images import ImageSet
 from pellucid.models import Model
 from pellucid.study.conclude import read_maps
 from pellucid.study.config import StudyConfig, read_config
+from pellucid.study.identity import has_begun, manifest_digest, refuse_changes, resolved, versions
 from pellucid.study.runner import run_study
 from pellucid.study.setup import Setup, open_images
 from pellucid.study.store import FAILURES, FORMAT, Store
-from pellucid.study.toml import read_toml
 
-__all__ = ["Study", "default_out"]
-
-_VERSIONS = ("pellucid", "torch", "numpy", "scipy", "scikit-image", "pyarrow", "zarr")
-
-
-def default_out(toml: str | Path) -> Path:
-    """Return where a study file's study goes: a folder of its name beside it; a study's own file stays at home."""
-    path = Path(toml)
-    at_home = path.name == "study.toml" and "provenance" in read_toml(path).values
-    return path.parent if at_home else path.with_suffix("")
+__all__ = ["Study"]
 
 
 class Study:
@@ -81,11 +69,11 @@ class Study:
         store = Store(Path(out))
         store.refuse_foreign(Path(toml))
         images = open_images(config.images, config.model.classes)
-        wanted = _resolved(config, store.root)
-        wanted["provenance"] = {"format": FORMAT, "images": _manifest_digest(images), "versions": _versions()}
+        wanted = resolved(config, store.root)
+        wanted["provenance"] = {"format": FORMAT, "images": manifest_digest(images), "versions": versions()}
         begun = store.settings() if store.study_file.is_file() else {}
-        if _begun(store, begun):
-            _refuse_changes(store.root, begun, wanted)
+        if has_begun(store, begun):
+            refuse_changes(store.root, begun, wanted)
             wanted |= {name: begun[name] for name in ("plan", "provenance") if name in begun}
         store.root.mkdir(parents=True, exist_ok=True)
         store.write_settings(wanted)
@@ -114,7 +102,7 @@ class Study:
             When the study cannot begin or go on; what is finished is kept.
         """
         begun = self._store.settings()["provenance"]
-        if begun["images"] != _manifest_digest(self.images):
+        if begun["images"] != manifest_digest(self.images):
             raise BadStudy(f"the images or labels changed since {self.path} began; choose another --out")
         failures = run_study(self._setup, progress=progress, workers=workers, scheduler=scheduler)
         for name in ("scores", "ranking", "findings", "performance", "predictions", "tables"):
@@ -179,12 +167,12 @@ class Study:
     @cached_property
     def predictions(self) -> pa.Table:
         """One row a held-out image: image, label, predicted, confidence, margin and the logits."""
-        return self._there(self._store.read_table("predictions.parquet"), "predictions")
+        return self._store.table("predictions.parquet")
 
     @cached_property
     def performance(self) -> dict[str, Any]:
         """How good the model is on the held-out images; empty where there are no labels."""
-        found: dict[str, Any] = self._there(self._store.read_json("performance.json"), "performance")
+        found: dict[str, Any] = self._store.json("performance.json")
         return found
 
     @cached_property
@@ -195,7 +183,7 @@ class Study:
     @cached_property
     def ranking(self) -> Ranking:
         """The methods in order."""
-        return Ranking(self._there(self._store.read_table("ranking.parquet"), "ranking"), self.config.seed)
+        return Ranking(self._store.table("ranking.parquet"), self.config.seed)
 
     def maps(self, method: str, ids: Sequence[str] | None = None) -> Tensor:
         """Return the raw maps of a method ``(N, C, *S)`` for some explained images, all when None; NaN where it failed.
@@ -221,7 +209,7 @@ class Study:
     @cached_property
     def findings(self) -> list[dict[str, Any]]:
         """What the study found, in words and fields."""
-        found: list[dict[str, Any]] = self._there(self._store.read_json("findings.json"), "findings")
+        found: list[dict[str, Any]] = self._store.json("findings.json")
         return found
 
     @cached_property
@@ -249,58 +237,5 @@ class Study:
             "peak_memory": max((run["peak_memory"] for run in runs), default=0),
         }
 
-    def _there(self, value: Any, name: str) -> Any:
-        if value is None:
-            raise BadStudy(f"{self.path} has no {name} yet; run it to the end first")
-        return value
-
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})"
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS}
-
-
-def _resolved(config: StudyConfig, root: Path) -> dict[str, Any]:
-    """Return what the study file will say; a path inside the study stays relative, so that the study can be moved."""
-    values = config.resolved()
-    for table, key in (("images", "path"), ("model", "weights")):
-        told = values.get(table, {}).get(key)
-        if told is not None and Path(told).is_relative_to(root.resolve()):
-            values[table][key] = Path(told).relative_to(root.resolve()).as_posix()
-    return {key: value for key, value in values.items() if value != {}}
-
-
-def _manifest_digest(images: ImageSet) -> str:
-    """Return the hash of what the study knows of its images without opening them."""
-    known = (images.ids, images.labels, images.classes, images.shape, images.record.axes, images.record.channels,
-             sorted(images.masks), images.split_column, images.group_column)  # fmt: skip
-    columns = [images.column(name) for name in (images.split_column, images.group_column) if name is not None]
-    return hashlib.sha256(repr((known, columns)).encode()).hexdigest()
-
-
-def _begun(store: Store, settings: Mapping[str, Any]) -> bool:
-    return "plan" in settings or (store.root / "model").exists() or (store.root / "predictions.parquet").exists()
-
-
-def _refuse_changes(root: Path, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Refuse a study file that would give other numbers than those that the directory already holds."""
-    for key, was, now in _differences(_choices(begun), _choices(wanted)):
-        raise BadStudy(
-            f"{root} was begun with {key} = {was!r} and the study file now says {now!r}; choose another --out"
-        )
-    if begun["provenance"]["images"] != wanted["provenance"]["images"]:
-        raise BadStudy(f"the images or labels changed since {root} began; choose another --out")
-
-
-def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return every choice by its dotted key; where files lie is no choice, their content is checked by its hash."""
-    flat = {"seed": values["seed"]}
-    for table in ("images", "model", "fit", "explain", "evaluate", "run"):
-        flat |= {f"{table}.{key}": value for key, value in values.get(table, {}).items()}
-    return {key: value for key, value in flat.items() if key not in {"images.path", "model.weights"}}
-
-
-def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    return [(key, was.get(key), now.get(key)) for key in {**was, **now} if was.get(key) != now.get(key)]
