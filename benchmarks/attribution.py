@@ -1,6 +1,6 @@
 """Attribution against Captum: the library's own cost on a near-free model, and whole methods on a small ResNet.
 
-    python benchmarks/attribution.py
+python benchmarks/attribution.py
 """
 
 import captum.attr as peers

@@ -19,7 +19,13 @@ from pellucid.interpretation import Evidence, Finding, find_background_use, find
 from pellucid.intervals import share_interval
 from pellucid.models import fit, predict
 
-METHODS = ("gradient", "integrated_gradients(steps=16)", "smoothgrad(samples=8)", "lrp(composite=\"epsilon_plus_flat\")", "occlusion")
+METHODS = (
+    "gradient",
+    "integrated_gradients(steps=16)",
+    "smoothgrad(samples=8)",
+    'lrp(composite="epsilon_plus_flat")',
+    "occlusion",
+)
 CASES = (
     ("shortcut planted", "spot_number", True),
     ("none planted, local cause", "spot_number", False),
@@ -29,7 +35,9 @@ CASES = (
 
 def findings(rule: str, seed: int, *, planted: bool) -> list[Finding]:
     """Train on one phantom and return what is found of its background and its maps."""
-    phantom = phantoms.cells(600, size=(48, 48), seed=seed, rule=rule, shortcut=phantoms.Shortcut() if planted else None)
+    phantom = phantoms.cells(
+        600, size=(48, 48), seed=seed, rule=rule, shortcut=phantoms.Shortcut() if planted else None
+    )
     images = phantom.images
     fitted = fit(images, epochs=10, seed=seed)
     test = tuple(name for name, split in zip(images.ids, images.column("split"), strict=True) if split == "test")

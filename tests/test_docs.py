@@ -1,0 +1,56 @@
+"""What the documents show is what runs: their tables come from the registries, their examples are executed."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pellucid.images import phantoms
+from pellucid.models import fit, save_model
+
+ROOT = Path(__file__).parent.parent
+
+
+def _tables():
+    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_of_the_documents_are_those_of_the_registries() -> None:
+    tables, readme = _tables(), (ROOT / "README.md").read_text()
+    assert tables.readme(readme) == readme, "run python docs/tables.py"
+    assert (ROOT / "docs" / "methods.md").read_text() == tables.reference(), "run python docs/tables.py"
+
+
+@pytest.fixture
+def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    phantom = phantoms.cells(40, size=(24, 24))
+    phantom.write(tmp_path / "demo" / "phantom")
+    (tmp_path / "demo" / "model").mkdir()
+    save_model(fit(phantom.images, epochs=1, width=4).model, tmp_path / "demo" / "model" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _examples(document: str) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_the_examples_of_the_documents_run(document: str, demo: Path) -> None:
+    examples = _examples(document)
+    assert examples
+    for example in examples:
+        done = subprocess.run([sys.executable, "-c", example], cwd=demo, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_first_two_blocks_of_the_readme_are_the_main_job_and_the_tests() -> None:
+    job, tests, *_ = re.findall(r"^```bash\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert "pellucid demo" in job
+    assert tests.splitlines()[-1] in (ROOT / ".ci" / "run").read_text()
