@@ -1,17 +1,18 @@
-"""What a method must hold to: right shape, rows that do not depend on each other, a model given back untouched."""
+"""What a method must hold to: finite maps, rows that do not depend on each other, a model given back untouched."""
 
-import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pellucid.attribution import METHODS, Explanation, Method, explain
-from pellucid.errors import PellucidError
 from pellucid.testing.nets import small_images, small_net
+from pellucid.testing.untouched import interrupted, untouched
 
 __all__ = ["check_method"]
+
+_GAP = {"exact": 1e-3, "tolerance": 0.05}
+"""Part of |f(x)| + |f(reference)| that the values of a method may miss, by what it promises."""
 
 
 def check_method(
@@ -22,11 +23,11 @@ def check_method(
     Parameters
     ----------
     method
-        A registered method's text or value.
+        A registered method's text or value; give a sampling one few samples.
     net, x
-        What to explain; default: a small residual net on small 2-D images.
+        What to explain, two rows or more; default: a small residual net on small 2-D images.
     tolerance
-        Relative to the largest value of the map.
+        Relative to the largest value of a row's map.
 
     Returns
     -------
@@ -43,85 +44,57 @@ def check_method(
     x = small_images() if x is None else x
     ids = [f"image {row}" for row in range(len(x))]
     _is_a_value(recipe)
-    whole = _untouched(net, lambda: explain(net, x, recipe, ids=ids))
-    _shaped(whole, x)
-    _close("explained twice", whole, explain(net, x, recipe, ids=ids), tolerance)
-    alone = explain(net, x[1:2], recipe, target=[int(net(x[1:2]).argmax())], ids=ids[1:2])
+    kept = x.clone()
+    whole = untouched(net, lambda: explain(net, x, recipe, ids=ids))
+    assert torch.equal(x, kept), f"{recipe} wrote into the images"
+    _sound(whole, x)
+    _close("two runs", whole, explain(net, x, recipe, ids=ids), 0.0)
+    alone = explain(net, x[1:2], recipe, ids=ids[1:2])
     _close("row 1 alone and row 1 in the batch", whole[[1]], alone, tolerance)
     turned = explain(net, x.flip(0), recipe, ids=ids[::-1])
     _close("rows in another order", whole, turned[list(range(len(x)))[::-1]], tolerance)
     _close("one row a pass", whole, explain(net, x, recipe, ids=ids, batch_size=1), tolerance)
-    _untouched(net, lambda: _fails(net, x, recipe))
+    for call in range(3):
+        untouched(net, lambda: interrupted(net, lambda: explain(net, x, recipe, batch_size=len(x)), call=call))  # noqa: B023
     return whole
 
 
 def _is_a_value(recipe: Method) -> None:
-    assert METHODS.parse(str(recipe)) == recipe, f"{recipe} does not parse back to the equal value"
+    same = METHODS.parse(str(recipe))
+    assert same == recipe, f"{recipe} does not parse back to the equal value"
+    assert same.definition == recipe.definition, f"{recipe}: equal values have two definitions"
     about = recipe.taxonomy
     for fact in ("family", "question", "cost", "reference"):
         assert getattr(about, fact), f"{recipe.name}: its taxonomy does not state its {fact}"
     assert type(recipe).__doc__, f"{recipe.name} has no docstring"
 
 
-def _shaped(found: Explanation, x: Tensor) -> None:
+def _sound(found: Explanation, x: Tensor) -> None:
     for values in found.tensors:
         assert len(values) == len(x), f"{found.name}: {len(values)} maps for {len(x)} images"
         assert values.isfinite().all(), f"{found.name}: NaN or infinity in the map"
-    sign = found.method.taxonomy.sign if isinstance(found.method, Method) else "signed"
-    if sign != "signed":
-        assert all((values >= 0).all() for values in found.tensors), f"{found.name} says {sign} and has negative values"
+    assert isinstance(found.method, Method)
+    about = found.method.taxonomy
+    if about.sign != "signed":
+        negative = any(bool((values < 0).any()) for values in found.tensors)
+        assert not negative, f"{found.name} says that its values are {about.sign}, and has negative ones"
     if found.gap is not None:
-        scale = found.output.abs() + (0 if found.reference_output is None else found.reference_output.abs())
-        assert (found.gap <= 0.02 * scale + 1e-4).all(), f"{found.name}: completeness gap {found.gap.tolist()}"
+        before = torch.zeros_like(found.output) if found.reference_output is None else found.reference_output
+        most = _GAP[about.complete] * (found.output.abs() + before.abs()) + 1e-4
+        assert bool((found.gap <= most).all()), f"{found.name}: completeness gap {found.gap.tolist()}"
 
 
-def _close(when: str, one: Explanation, two: Explanation, tolerance: float) -> None:
-    for first, second in zip(one.tensors, two.tensors, strict=True):
-        scale = float(first.abs().max().clamp(min=1e-12))
-        worst = float((first - second).abs().max()) / scale
-        assert worst <= tolerance, f"{one.name}: {when} differ by {worst:.2g} of the largest value"
+def _close(what: str, one: Explanation, two: Explanation, tolerance: float) -> None:
+    errors = zip(_tensors(one.error) or one.tensors, _tensors(two.error) or two.tensors, strict=True)
+    for values, other, (error, other_error) in zip(one.tensors, two.tensors, errors, strict=True):
+        size = values.abs().flatten(1).amax(1).clamp(min=1e-12)
+        for kind, left, right in (("values", values, other), ("errors", error, other_error)):
+            assert left.shape == right.shape, f"{one.name}: {what} have {kind} of other shapes"
+            worst = float(((left - right).abs().flatten(1).amax(1) / size).max())
+            assert worst <= tolerance, f"{one.name}: the {kind} of {what} differ by {worst:.2g} of the largest value"
 
 
-def _state(net: nn.Module) -> dict[str, Any]:
-    return {
-        "state": copy.deepcopy(net.state_dict()),
-        "modes": [part.training for part in net.modules()],
-        "gradients": [(parameter.requires_grad, parameter.grad) for parameter in net.parameters()],
-        "hooks": [len(part._forward_hooks) + len(part._backward_hooks) for part in net.modules()],  # noqa: SLF001
-    }
-
-
-def _untouched(net: nn.Module, work: Callable[[], Any]) -> Any:
-    net.train()
-    before = _state(net)
-    done = work()
-    after = _state(net)
-    net.eval()
-    for fact in ("modes", "gradients", "hooks"):
-        assert before[fact] == after[fact], f"the model's {fact} changed"
-    for name, tensor in before["state"].items():
-        assert torch.equal(tensor, after["state"][name]), f"the model's {name} changed"
-    return done
-
-
-def _fails(net: nn.Module, x: Tensor, recipe: Method) -> None:
-    """Explain with a net that stops half-way: the exception must pass and leave no trace."""
-    calls = 0
-
-    def stop(_part: nn.Module, _inputs: Any) -> None:
-        nonlocal calls
-        calls += 1
-        if calls > 1:
-            message = "stopped on purpose"
-            raise KeyboardInterrupt(message)
-
-    hook = net.register_forward_pre_hook(stop)
-    try:
-        explain(net, x, recipe, batch_size=1)
-    except KeyboardInterrupt:
-        return
-    except PellucidError as error:
-        message = f"{recipe} turned an interruption into {error!r}"
-        raise AssertionError(message) from error
-    finally:
-        hook.remove()
+def _tensors(values: Tensor | Sequence[Tensor] | None) -> tuple[Tensor, ...]:
+    if values is None:
+        return ()
+    return (values,) if isinstance(values, Tensor) else tuple(values)
