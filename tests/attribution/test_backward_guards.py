@@ -1,6 +1,7 @@
 """Without each guard the map would be silently wrong: every test first shows what the wrong map would have been."""
 
 import warnings
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -75,11 +76,20 @@ def test_without_the_graph_guard_a_hidden_relu_gives_a_wrong_map(nets, pixels, m
     assert not torch.allclose(right, wrong, rtol=0.01)
 
 
-def test_without_the_checkpoint_guard_lrp_reads_recomputed_layers(nets, pixels, monkeypatch):
-    net = nets.lived_in(nets.Call(lambda x, a, b: b(checkpoint(lambda y: functional.softplus(a(y)), x.flatten(1), use_reentrant=False)),
-                                  nn.Linear(12, 8), nn.Linear(8, 2)))  # fmt: skip
-    with pytest.raises(GuardError, match="checkpoint"):
-        explain(net, pixels(2, 3, 2, 2), "lrp", target=0)
+def bent_after_relu(h: Tensor) -> Tensor:
+    return functional.gelu(functional.relu(h) + 1)
+
+
+def test_without_the_checkpoint_guard_the_wrong_tensors_are_recomputed(nets, pixels, monkeypatch):
+    """The recomputation runs without rules and saves the ReLU's result where the GELU's input is asked for."""
+    x = pixels(3, 3, 2, 2)
+    right = explain(two_layers(nets, bent_after_relu), x, "guided_backprop", target=0).values
+    net = two_layers(nets, lambda h: checkpoint(bent_after_relu, h, use_reentrant=False))
+    with pytest.raises(GuardError, match="checkpointing"):
+        explain(net, x, "guided_backprop", target=0)
+    monkeypatch.setattr(interception, "_without_saved_tensor_hooks", lambda _name: nullcontext())
+    wrong = explain(net, x, "guided_backprop", target=0).values
+    assert not torch.allclose(right, wrong, rtol=0.01)
 
 
 def test_saved_tensor_hooks_that_are_open_already_are_refused(nets, pixels):
@@ -186,6 +196,8 @@ def test_normalising_by_the_batch_is_refused(nets, pixels, method):
     ("lrp", lambda h: h.softmax(1), "Softmax"),
     ("deeplift", lambda h: torch.maximum(h, h.flip(1)), "Maximum"),
     ("guided_backprop", lambda h: torch.maximum(h, torch.zeros(())), "Maximum"),
+    ("guided_backprop", lambda h: h.clamp(min=0), "Clamp"),
+    ("deconvnet", lambda h: h.masked_fill(h.detach() + 0 < 0, 0.0), "MaskedFill"),
 ])  # fmt: skip
 def test_an_operation_without_a_rule_is_refused_by_name_with_methods_that_would_do(
     nets, pixels, method, activation, named

@@ -23,8 +23,10 @@ def _guided(operation: Operation, met: list[str]) -> tuple[Tensor, Pullback]:
     met.append(operation.name)
     output: Tensor = operation.run(*operation.active)
     (entering,) = operation.active
-    open_ = (output > 0) & (output == entering)  # a ReLU6 is shut above six
-    return output, lambda arrived: (arrived.clamp(min=0) * open_,)
+    open_ = output > 0
+    if operation.name == "relu6":
+        open_ &= entering < 6
+    return output, lambda arrived: (arrived.clamp(min=0).mul_(open_),)
 
 
 _SETS = {
