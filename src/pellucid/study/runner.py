@@ -228,6 +228,8 @@ def _run_tasks(setup: Setup, *, progress: bool, workers: int, scheduler: str | N
     plan, store = setup.plan, setup.store
     done = store.done(len(plan.shards))
     left = [task for task in range(len(plan.shards)) if task not in done]
+    if left:
+        store.forget("ranking.parquet", "findings.json", "report.html")
     stamp = hashlib.sha256(store.study_file.read_bytes()).hexdigest()
     jobs = (Job(store.root.resolve(), task, stamp, setup.trust) for task in left)
     with (

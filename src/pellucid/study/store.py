@@ -168,6 +168,11 @@ class Store:
         """Return every parquet file of a folder by its name, in the order of the names."""
         return {path.stem: pq.read_table(path) for path in sorted((self.root / folder).glob("*.parquet"))}
 
+    def forget(self, *names: str) -> None:
+        """Remove files that follow from what is about to change."""
+        for name in names:
+            (self.root / name).unlink(missing_ok=True)
+
     def done(self, tasks: int) -> set[int]:
         """Return the numbers of the tasks that are finished."""
         there = {path.name for path in (self.root / "scores").glob("part-*.parquet")}

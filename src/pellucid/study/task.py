@@ -4,6 +4,7 @@ What fails for one image is a row of the failures and costs nothing else: a batc
 by row, and the rows that pass are then explained together.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,10 @@ __all__ = ["FORESEEN", "Job", "Shard", "fixed_arithmetic", "run_task"]
 
 FORESEEN = (PellucidError, RuntimeError)
 """What a row may fail with: torch tells what a network cannot do, and a lack of memory, by RuntimeError."""
+
+
+_ALONE = threading.Lock()
+"""One task at a time in a process: its tasks share one model, which is frozen while it explains, and torch's threads."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,11 @@ def fixed_arithmetic(threads: int) -> Iterator[None]:
 
 def run_task(job: Job) -> int:
     """Explain and score the images of one task and write its part; return the task's number."""
-    setup = _opened(job.root, job.stamp, job.trust)
+    with _ALONE:
+        return _run(_opened(job.root, job.stamp, job.trust), job)
+
+
+def _run(setup: Setup, job: Job) -> int:
     plan = setup.plan
     with fixed_arithmetic(plan.threads):
         shard = Shard.read(setup, plan.shards[job.task])
