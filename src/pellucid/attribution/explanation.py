@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from pellucid.errors import ShapeError
 from pellucid.models import Inputs, Model, Passes, Target
 from pellucid.models.model import as_inputs
 from pellucid.models.targets import resolve
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["Explanation"]
 
@@ -132,6 +135,12 @@ class Explanation:
         kept["ids"] = tuple(self.ids[row] for row in index) if self.ids is not None else None
         kept["target"] = _rows_of(self.target, index, len(self))
         return Explanation(**kept)
+
+    def plot(self, images: Tensor | None = None, **settings: Any) -> "Figure":
+        """Draw the maps beside their `images`; see `pellucid.show.plot_explanation`."""
+        from pellucid.show import plot_explanation  # noqa: PLC0415  # pictures know explanations, not the reverse
+
+        return plot_explanation(self, images, **settings)
 
     def __repr__(self) -> str:
         shapes = " and ".join(str(tuple(tensor.shape)) for tensor in self.tensors)

@@ -9,7 +9,7 @@ them would punish the promise, and the others do not say that a map is right.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,9 @@ from pellucid.evaluation.metric import FAMILIES
 from pellucid.evaluation.resample import Draws, interval
 from pellucid.evaluation.scores import Scores
 from pellucid.evaluation.standings import Standing, standings
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["CONTROL", "RANKING", "Ranking", "rank"]
 
@@ -73,6 +76,12 @@ class Ranking:
             for row in self.table.to_pylist()
             if row["metric"] == metric and (metric != "overall" or row["family"] == family) and row["rank"] is not None
         ]
+
+    def plot(self) -> "Figure":
+        """Draw the overall rankings with their intervals; see `pellucid.show.plot_ranking`."""
+        from pellucid.show import plot_ranking  # noqa: PLC0415  # pictures know rankings, not the reverse
+
+        return plot_ranking(self)
 
     def __repr__(self) -> str:
         return f"Ranking({self.table.num_rows} rows, {self.draws} draws; overall: {', '.join(self.order()) or 'none'})"

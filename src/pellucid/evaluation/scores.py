@@ -4,11 +4,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pellucid.errors import BadStudy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["SCHEMA", "Scores"]
 
@@ -89,6 +93,12 @@ class Scores:
         if not files or not all(file.is_file() for file in files):
             raise BadStudy(f"{where} holds no scores: give a parquet file or a folder with part-*.parquet")
         return cls.concat([cls(_table(file)) for file in files])
+
+    def plot(self, metrics: Sequence[str] | None = None) -> "Figure":
+        """Draw every method's mean under every metric with its interval; see `pellucid.show.plot_scores`."""
+        from pellucid.show import plot_scores  # noqa: PLC0415  # pictures know scores, not the reverse
+
+        return plot_scores(self, metrics)
 
     def __repr__(self) -> str:
         columns = ("image", "method", "metric")

@@ -57,5 +57,7 @@ def changes_chart(changes: pa.Table) -> Figure | None:
     ]  # fmt: skip
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.8, 0.8 + 0.27 * len(dots)))
-        dot_chart(figure.subplots(), dots, label="change of the log-odds beyond the null's, 95 % interval", reference=0.0)
+        dot_chart(
+            figure.subplots(), dots, label="change of the log-odds beyond the null's, 95 % interval", reference=0.0
+        )
     return figure

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DIVERGING", "ZERO", "coloured", "full_colour", "shade", "signed_bytes"]
+__all__ = ["DIVERGING", "GREYS", "ZERO", "full_colour", "shade", "signed_bytes"]
 
 Bytes = NDArray[np.uint8]
 
@@ -16,9 +16,15 @@ DIVERGING: tuple[tuple[int, int, int], ...] = (
 """Evenly spaced anchors from −1 to 1, alike in lightness on both sides; between them colours run straight."""
 
 
+GREYS: tuple[tuple[int, int, int], ...] = ((255, 255, 255),) * 3 + ((150, 150, 155), (25, 25, 30))
+"""For methods that give magnitudes: red would promise evidence for the target."""
+
+
 def full_colour(values: NDArray[np.floating]) -> float:
-    """Return the 99th percentile of the magnitudes, which gets full colour; the largest where that is zero."""
+    """Return the 99th percentile of the magnitudes, which gets full colour; the largest where that is zero; 0 for no values."""
     sizes = np.abs(values).ravel()
+    if not sizes.size:
+        return 0.0
     return float(np.percentile(sizes, 99) or sizes.max(initial=0.0))
 
 
@@ -26,14 +32,6 @@ def signed_bytes(values: NDArray[np.floating], scale: float) -> Bytes:
     """Return values as 8-bit signed grey: `ZERO` plus 127 times value over scale, clipped at full colour."""
     share = np.clip(values / scale, -1, 1) if scale > 0 else np.zeros_like(values)
     return np.asarray(ZERO + np.round(127 * share), dtype=np.uint8)
-
-
-def coloured(signed: Bytes) -> Bytes:
-    """Return the colours ``(..., 3)`` of 8-bit signed grey."""
-    place = (signed.astype(float) - ZERO) / 127
-    anchors = np.asarray(DIVERGING, dtype=float)
-    at = np.linspace(-1, 1, len(anchors))
-    return np.stack([np.interp(place, at, anchors[:, band]) for band in range(3)], axis=-1).round().astype(np.uint8)
 
 
 def shade(share: float) -> str:

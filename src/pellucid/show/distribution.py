@@ -4,13 +4,17 @@ from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 from scipy.stats import kurtosis
 
+from pellucid.attribution import METHODS
 from pellucid.attribution.combine import combine
 from pellucid.errors import CannotExplain
 from pellucid.show.charts import short
+from pellucid.show.figure import palette_of
 from pellucid.show.gallery import Album, Tile, drawn_tile
 from pellucid.show.svg import STYLE
 from pellucid.show.view import strongest_view
@@ -85,16 +89,27 @@ def histograms(album: Album) -> Figure | None:
         figure = Figure(figsize=(2.3 * columns, 1.5 * lines), layout="constrained")
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True).ravel()
         for axes, (method, maps) in zip(grid, drawn.items(), strict=False):
-            largest = np.abs(maps).max(1, keepdims=True)
-            counts, edges = np.histogram((maps / np.where(largest > 0, largest, 1)).ravel(), bins=41, range=(-1, 1))
-            colours = ["#0b3c74" if edge < -1e-9 else "#a63200" for edge in (edges[:-1] + edges[1:]) / 2]
-            colours[20] = "#8a8f98"
-            axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=colours, log=True)
-            axes.set_title(short(method, 26), fontsize=8, fontweight="normal")
-            axes.tick_params(labelsize=7)
+            _histogram(axes, method, maps)
         for axes in grid[len(drawn) :]:
             axes.set_visible(False)
     return figure
+
+
+def _histogram(axes: Axes, method: str, maps: Array) -> None:
+    largest = np.abs(maps).max(1, keepdims=True)
+    counts, edges = np.histogram((maps / np.where(largest > 0, largest, 1)).ravel(), bins=41, range=(-1, 1))
+    above = "#a63200" if palette_of(METHODS.parse(method)) == "signed" else "#3d3d42"
+    colours = ["#0b3c74"] * 20 + ["#8a8f98"] + [above] * 20
+    axes.bar(edges[:-1], counts, width=np.diff(edges), align="edge", color=colours, log=True)
+    axes.set_title(short(method, 26), fontsize=8, fontweight="normal")
+    axes.tick_params(labelsize=7)
+    axes.yaxis.set_major_locator(LogLocator(numticks=4))
+    axes.yaxis.set_major_formatter(FuncFormatter(_count))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _count(value: float, _place: int | None) -> str:
+    return f"{value:,.0f}"
 
 
 def pooled(album: Album, method: str, image: str) -> list[Tile]:
@@ -125,4 +140,5 @@ def _stepped(album: Album, method: str, image: str, steps: list[str], scale: flo
     values = done.values[row, 0].double().numpy()
     view = strongest_view([values], album.study.images.record.spatial)
     plane = values[None] if values.ndim == 1 else np.asarray(values[view.index])
-    return drawn_tile(plane, method, label, scale=scale, edge=album.edge, steps=" → ".join(done.steps))
+    palette = "unsigned" if label == "l2" else ""
+    return drawn_tile(plane, method, label, scale=scale, edge=album.edge, steps=" → ".join(done.steps), palette=palette)

@@ -11,29 +11,37 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pellucid.attribution import METHODS, Explanation
+from pellucid.attribution import Explanation, Method
 from pellucid.attribution.combine import combine
 from pellucid.errors import ShapeError
 from pellucid.images import ImageRecord
-from pellucid.show.colour import DIVERGING, full_colour
+from pellucid.show.colour import DIVERGING, GREYS, full_colour
 from pellucid.show.picture import rgb, scale_bar
 from pellucid.show.svg import STYLE
 from pellucid.show.view import SHOWN, View, on_image_grid, strongest_view
 
-__all__ = ["plot_explanation", "sign_of"]
+__all__ = ["palette_of", "plot_explanation", "sign_of"]
 
 Array = NDArray[np.float64]
 
 _AXES = {1: "X", 2: "YX", 3: "ZYX", 4: "TZYX"}
 
 
-def sign_of(method: object) -> str:
-    """Return what the sign of a method's values means, for a caption."""
-    taxonomy = getattr(method, "taxonomy", None)
-    if taxonomy is None and str(method).split("(")[0] in METHODS:
-        taxonomy = METHODS[str(method).split("(")[0]].taxonomy
-    said = {"unsigned": "magnitudes without sign", "positive": "evidence for the target only"}
-    return said.get(getattr(taxonomy, "sign", "signed"), "red speaks for the target, blue against")
+_SIGNS = {
+    "unsigned": "black is much, white nothing: magnitudes without sign",
+    "positive": "red speaks for the target: evidence for it only",
+    "signed": "red speaks for the target, blue against",
+}
+
+
+def sign_of(method: Method | str) -> str:
+    """Return what the colours of a method's values mean, for a caption; foreign values count as signed."""
+    return _SIGNS[method.taxonomy.sign if isinstance(method, Method) else "signed"]
+
+
+def palette_of(method: Method | str) -> str:
+    """Return ``"unsigned"`` for methods that give magnitudes, which have no colour for or against, else ``"signed"``."""
+    return "unsigned" if isinstance(method, Method) and method.taxonomy.sign == "unsigned" else "signed"
 
 
 def plot_explanation(
@@ -46,7 +54,7 @@ def plot_explanation(
 ) -> Figure:
     """Draw maps beside their images: red for the target, blue against, white nothing.
 
-    Channels are added up and a layer's map is brought to the image's grid; each map reaches full colour at the 99th
+    Methods that give magnitudes are drawn in grey. Channels are added up and a layer's map is brought to the image's grid; each map reaches full colour at the 99th
     percentile of its own magnitudes. Of volumes the slice with most relevance is drawn, of sequences a line.
 
     Parameters
@@ -76,7 +84,7 @@ def plot_explanation(
     given = None if images is None else images[chosen].detach().cpu()
     maps = combine(values, SHOWN[:1]).values[:, 0].double().numpy() if given is None else on_image_grid(values, given)
     with mpl.rc_context(STYLE):
-        figure = _drawn(maps, given, record or _record(given, maps))
+        figure = _drawn(maps, given, record or _record(given, maps), palette_of(explanation.method))
         grid = np.array(figure.axes[: len(chosen) * (1 if given is None else 2)]).reshape(len(chosen), -1)
         for axes, row in zip(grid[:, -1], chosen, strict=True):
             axes.set_title(_row_title(explanation, row), fontweight="normal", fontsize=8)
@@ -88,7 +96,7 @@ def plot_explanation(
 def _record(images: Tensor | None, maps: Array) -> ImageRecord:
     channels = 1 if images is None else images.shape[1]
     low, high = (0.0, 1.0) if images is None else (float(images.min()), float(images.max()))
-    inside = 0 <= low and high <= 1
+    inside = low >= 0 and high <= 1
     return ImageRecord(
         "C" + _AXES[maps.ndim - 1],
         tuple(map(str, range(channels))),
@@ -96,7 +104,7 @@ def _record(images: Tensor | None, maps: Array) -> ImageRecord:
     )
 
 
-def _drawn(maps: Array, images: Tensor | None, record: ImageRecord) -> Figure:
+def _drawn(maps: Array, images: Tensor | None, record: ImageRecord, palette: str) -> Figure:
     columns = 1 if images is None else 2
     line = maps.ndim == 2
     figure = Figure(figsize=((5.0 if line else 2.7) * columns + 0.8, (1.5 if line else 2.7) * len(maps) + 0.9),
@@ -107,7 +115,7 @@ def _drawn(maps: Array, images: Tensor | None, record: ImageRecord) -> Figure:
             _line(axes[-1], maps[row])
         else:
             view = strongest_view([maps[row]], record.spatial)
-            _map(axes[-1], np.asarray(view.plane(torch.from_numpy(maps[row]))))
+            _map(axes[-1], np.asarray(view.plane(torch.from_numpy(maps[row]))), palette)
         if images is not None:
             _image(axes[0], images[row], record, view if not line else View())
     return figure
@@ -120,9 +128,10 @@ def _line(axes: Axes, values: Array) -> None:
     axes.axhline(0, color="#8a8f98", linewidth=0.6)
 
 
-def _map(axes: Axes, plane: Array) -> None:
+def _map(axes: Axes, plane: Array, palette: str) -> None:
     scale = full_colour(plane) or 1.0
-    colours = LinearSegmentedColormap.from_list("signed", np.array(DIVERGING) / 255)
+    anchors = DIVERGING if palette == "signed" else GREYS
+    colours = LinearSegmentedColormap.from_list(palette, np.array(anchors) / 255)
     shown = axes.imshow(plane, cmap=colours, vmin=-scale, vmax=scale, interpolation="nearest")
     axes.set_axis_off()
     axes.figure.colorbar(shown, ax=axes, shrink=0.7, ticks=[-scale, 0, scale], format="%.2g")
@@ -136,7 +145,9 @@ def _image(axes: Axes, image: Tensor, record: ImageRecord, view: View) -> None:
     axes.imshow(rgb(plane, record.display_range), interpolation="nearest")
     axes.set_axis_off()
     bar = scale_bar(record, plane.shape[-1])
-    axes.plot([0.05, 0.05 + bar.share], [-0.04, -0.04], transform=axes.transAxes, color="#24292f", linewidth=2, clip_on=False)
+    axes.plot(
+        [0.05, 0.05 + bar.share], [-0.04, -0.04], transform=axes.transAxes, color="#24292f", linewidth=2, clip_on=False
+    )
     axes.text(0.05, -0.06, bar.label, transform=axes.transAxes, va="top", fontsize=7)
     if view.note:
         axes.set_title(view.note.split(",")[0], fontweight="normal", fontsize=8)

@@ -4,14 +4,17 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pellucid.attribution import METHODS
 from pellucid.errors import BadImage, ShapeError
 from pellucid.show.charts import short
 from pellucid.show.colour import full_colour, signed_bytes
+from pellucid.show.figure import palette_of
 from pellucid.show.picture import ScaleBar, address, line_path, outline_path, reduced, rgb, scale_bar
 from pellucid.show.view import View, on_image_grid, strongest_view
 from pellucid.study.study import Study
@@ -69,6 +72,7 @@ class Tile:
     number: str = ""
     sentence: str = ""
     steps: str = ""
+    palette: str = "signed"
 
 
 @dataclass(frozen=True)
@@ -91,28 +95,36 @@ class Case:
 
 
 def chapters(study: Study, each: int = EACH) -> list[Chapter]:
-    """Choose the cases: every image is shown once, in the first chapter whose rule takes it."""
+    """Choose the cases: every image is shown once, wrong calls before confident ones, and random ones before all."""
     explained = set(study.chosen)
     rows = [row for row in study.predictions.to_pylist() if row["image"] in explained]
     seed, count = study.config.seed, len(rows)
     drawn = sorted(rows, key=lambda row: hashlib.sha256(f"gallery:{seed}:{row['image']}".encode()).digest())
-    by_confidence = sorted(rows, key=lambda row: (-row["confidence"], row["image"]))
-    wrong = [row for row in by_confidence if row["label"] is not None and row["label"] != row["predicted"]]
-    order = "in the order of a hash of seed and id, whatever they show"
-    plans = [
-        ("Random", f"of {count} explained images, {order}", drawn),
-        ("Most confident", f"of {count} explained images, by the probability of the called class", by_confidence),
-        ("Least confident", f"of {count} explained images, by the probability of the called class", by_confidence[::-1]),
-        ("Wrong", f"of the {len(wrong)} wrong among {count} explained images, most confident first", wrong),
-    ]  # fmt: skip
+    sure = sorted(rows, key=lambda row: (-row["confidence"], row["image"]))
+    wrong = [row for row in sure if row["label"] is not None and row["label"] != row["predicted"]]
+    rules = {
+        "Random": (f"of {count} explained images, in the order of a hash of seed and id, whatever they show", drawn),
+        "Wrong": (f"of the {len(wrong)} wrong among {count} explained images, most confident first", wrong),
+        "Most confident": (f"of {count} explained images, highest probability of the called class first", sure),
+        "Least confident": (f"of {count} explained images, lowest probability of the called class first", sure[::-1]),
+    }
     shown: set[str] = set()
-    made = []
-    for title, rule, candidates in plans:
-        ids = tuple(row["image"] for row in candidates if row["image"] not in shown)[:each]
-        shown |= set(ids)
-        told = f"{len(ids)} {rule}" + ("; those shown above are not repeated" if made and ids else "")
-        made.append(Chapter(title, told, ids))
-    return made
+    made = {title: _chapter(title, *rule, shown, each) for title, rule in rules.items()}
+    return [made[title] for title in ("Random", "Most confident", "Least confident", "Wrong")]
+
+
+def _chapter(title: str, rule: str, candidates: list[dict[str, Any]], shown: set[str], each: int) -> Chapter:
+    """Take the first candidates that no other chapter shows, and say how many were passed over."""
+    free = [row["image"] for row in candidates if row["image"] not in shown]
+    ids = tuple(free[:each])
+    last = [row["image"] for row in candidates].index(ids[-1]) + 1 if len(ids) == each else len(candidates)
+    passed = last - len(ids)
+    shown.update(ids)
+    return Chapter(
+        title,
+        f"{len(ids)} {rule}" + (f"; {passed} that come before are shown in another chapter" if passed else ""),
+        ids,
+    )
 
 
 @dataclass(frozen=True)
@@ -226,13 +238,23 @@ class Album:
 
 
 def drawn_tile(
-    plane: Array, method: str, label: str, *, edge: int, scale: float = 0.0, shared: float = 0.0, number: str = "",
+    plane: Array,
+    method: str,
+    label: str,
+    *,
+    edge: int,
+    scale: float = 0.0,
+    shared: float = 0.0,
+    number: str = "",
     steps: str = "",
+    palette: str = "",
 ) -> Tile:
     """Return a plane as 8-bit signed grey; `scale` has full colour, by default the plane's own 99th percentile."""
     scale = scale or full_colour(plane)
     src = address(signed_bytes(reduced(plane, edge), scale))
-    return Tile(method, label, src, scale, shared, number, steps=steps)
+    return Tile(
+        method, label, src, scale, shared, number, steps=steps, palette=palette or palette_of(METHODS.parse(method))
+    )
 
 
 def _planed(values: Array, view: View) -> Array:
@@ -251,7 +273,7 @@ def _shown(maps: Tensor, images: Tensor) -> Array | str:
 def _number(told: str, value: float | None, chance: float | None, reason: str) -> str:
     if value is None:
         return reason
-    return f"{told} {value:.2f}" + (f" (chance {chance:.2f})" if chance is not None else "")
+    return f"{told} {value:.3f}" + (f" (chance {chance:.3f})" if chance is not None else "")
 
 
 def _picture(plane: Tensor, display_range: tuple[float, float], edge: int) -> str:

@@ -62,8 +62,8 @@ def outline_path(mask: Tensor) -> str:
     """Return the outline of a mask ``(Y, X)`` as the SVG path of its rim, in pixels of the mask."""
     inside = np.pad((mask > 0).numpy().astype(float), 1)
     parts = []
-    for contour in find_contours(inside, 0.5):
-        points = approximate_polygon(contour, 0.4) - 0.5
+    for contour in find_contours(inside, 0.5):  # type: ignore[no-untyped-call]
+        points = approximate_polygon(contour, 0.4) - 0.5  # type: ignore[no-untyped-call]
         parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in points[:-1]) + "Z")
     return "".join(parts)
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from pellucid.attribution import METHODS
 from pellucid.show import changes, distribution, settings, standing, words
 from pellucid.show.charts import ranking_chart
-from pellucid.show.colour import DIVERGING, shade
+from pellucid.show.colour import DIVERGING, GREYS, shade
 from pellucid.show.figure import sign_of
 from pellucid.show.gallery import Album, Chapter, chapters
 from pellucid.show.standing import Cell, HeatTable
@@ -65,7 +65,11 @@ def _environment() -> Environment:
         loader=PackageLoader("pellucid.show"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    environment.filters["breakable"] = lambda text: (
+        escape(text).replace("_", Markup("_<wbr>")).replace("(", Markup("(<wbr>"))
+    )
     environment.filters["number"] = lambda value, digits=3: "–" if value is None else f"{value:.{digits}g}"
+    environment.filters["fixed"] = lambda value: "–" if value is None else f"{value:.3f}"
     environment.filters["percent"] = lambda value: "–" if value is None else f"{100 * value:.1f} %"
     return environment
 
@@ -80,11 +84,14 @@ def _assets() -> dict[str, Any]:
         f"pellucid/{name}": "data:text/javascript;base64," + base64.b64encode(_static(f"{name}.js").encode()).decode()
         for name in _MODULES
     }
-    tables = [" ".join(f"{anchor[band] / 255:.4f}" for anchor in DIVERGING) for band in range(3)]
+    palettes = {"signed": DIVERGING, "unsigned": GREYS}
     return {
         "style": Markup(_static("report.css")),  # noqa: S704  # ours
         "import_map": Markup(json.dumps({"imports": modules})),  # noqa: S704  # ours
-        "colour_tables": tables,
+        "palettes": {
+            name: [" ".join(f"{anchor[band] / 255:.4f}" for anchor in anchors) for band in range(3)]
+            for name, anchors in palettes.items()
+        },
     }
 
 
@@ -125,7 +132,10 @@ class _Content:
         study, table = self.study, self.study.ranking.table
         charts = {side: _svg(ranking_chart(table, side), f"rank{place}") for place, side in enumerate(_SIDES)}
         return {
-            "sides": [(side, told, charts[side], standing.overall(table, side)) for side, told in _SIDES.items()],
+            "sides": [
+                (side, told, charts[side], rows := standing.overall(table, side), standing.order_in_words(rows))
+                for side, told in _SIDES.items()
+            ],
             "per_metric": standing.per_metric(table, study.methods),
             "left_out": standing.left_out(study.scores, table),
             "explained": len(study.chosen),

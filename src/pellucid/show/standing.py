@@ -7,20 +7,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pellucid.evaluation import METRICS, Ranking, Scores, rank
+from pellucid.evaluation import Ranking, Scores, rank
 from pellucid.evaluation.metric import FAMILIES
+from pellucid.interpretation.trust import INSENSITIVE, UNSTABLE
 from pellucid.intervals import Interval, mean_interval
 from pellucid.show.colour import shade
 
-__all__ = ["Cell", "HeatTable", "Verdict", "left_out", "overall", "per_metric", "verdicts"]
+__all__ = ["Cell", "HeatTable", "Verdict", "left_out", "order_in_words", "overall", "per_metric", "verdicts"]
 
 SIDE = "faithfulness-side"
-
-SAME_MAP = 0.5
-"""Similarity to the map of a randomised model from which on a map hardly depends on what was learnt."""
-
-WILD = 1.0
-"""Relative change of the map under slight noise from which on it is unstable."""
 
 OPEN_GAP = 0.05
 """Part of f(x) − f(reference) that may be missing before the sum is called incomplete."""
@@ -45,12 +40,15 @@ class HeatTable:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the sanity checks say of one method; `sound` is None where nothing was tested."""
+    """What the sanity checks say of one method: ``"passed"``, ``"failed"``, ``"unclear"``, ``"not tested"``, ``"control"``."""
 
     method: str
-    control: bool
-    sound: bool | None
+    word: str
     sentences: tuple[str, ...]
+
+
+Check = tuple[str, str]
+"""A word as in `Verdict`, and the sentence."""
 
 
 def overall(ranking: pa.Table, family: str) -> list[dict[str, Any]]:
@@ -58,6 +56,28 @@ def overall(ranking: pa.Table, family: str) -> list[dict[str, Any]]:
     kept = pc.and_(pc.equal(ranking["metric"], "overall"), pc.equal(ranking["family"], family))
     rows: list[dict[str, Any]] = ranking.filter(pc.and_(kept, pc.is_valid(ranking["rank"]))).to_pylist()
     return rows
+
+
+def order_in_words(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what one overall ranking allows one to say: who leads, who is level, and how the controls stand."""
+    real = [row for row in rows if not row["control"]]
+    if not real:
+        return []
+    best, told = real[0], []
+    level = [row["method"] for row in real[1:] if row["tied_with_best"]]
+    told.append(f"{best['method']} ranks first" + (f", not separable from {', '.join(level)}." if level else "."))
+    ahead = [row["method"] for row in rows if row["control"] and row["rank"] <= best["rank"]]
+    beaten = {
+        row["method"]: [one["method"] for one in real if one["rank"] > row["rank"]] for row in rows if row["control"]
+    }
+    for control, methods in beaten.items():
+        if control in ahead:
+            told.append(
+                f"The control {control}, which never looks at the model, ranks at the top: this ranking says nothing here."
+            )
+        elif methods:
+            told.append(f"The control {control}, which never looks at the model, stands before {', '.join(methods)}.")
+    return told
 
 
 def _order(ranking: pa.Table, methods: Sequence[str]) -> list[str]:
@@ -120,19 +140,20 @@ def verdicts(scores: pa.Table, ranking: pa.Table, methods: Sequence[str]) -> lis
 
 def _verdict(scores: pa.Table, row: dict[str, Any] | None, method: str, control: bool) -> Verdict:  # noqa: FBT001
     if control:
-        return Verdict(method, True, None, ("A control that knows nothing of the model: what the others must beat.",))
-    told = [
-        part
-        for part in (
+        return Verdict(method, "control", ("A control that knows nothing of the model: what the others must beat.",))
+    checks = [
+        check
+        for check in (
             _learnt(_mean(scores, method, "parameter_randomisation")),
             _stable(_mean(scores, method, "max_sensitivity")),
             _complete(_mean(scores, method, "completeness_gap")),
             _beats(row),
         )
-        if part is not None
+        if check is not None
     ]
-    sound = all(good for good, _ in told) if told else None
-    return Verdict(method, False, sound, tuple(sentence for _, sentence in told) or ("Not tested.",))
+    words = {word for word, _ in checks}
+    worst = next((word for word in ("failed", "unclear", "passed") if word in words), "not tested")
+    return Verdict(method, worst, tuple(sentence for _, sentence in checks))
 
 
 def _mean(scores: pa.Table, method: str, metric: str) -> Interval | None:
@@ -142,44 +163,42 @@ def _mean(scores: pa.Table, method: str, metric: str) -> Interval | None:
     return mean_interval(rows["value"].to_numpy(), groups=rows["group"].to_pylist()) if rows.num_rows else None
 
 
-def _learnt(found: Interval | None) -> tuple[bool, str] | None:
+def _learnt(found: Interval | None) -> Check | None:
     if found is None:
         return None
-    if found.low > SAME_MAP:
-        return False, f"It draws nearly the same map for random weights (similarity {found}): it shows the image, not what was learnt."
-    if found.high < SAME_MAP:
-        return True, f"Its map changes when the weights are randomised (similarity {found}), as it must."
-    return True, f"Whether its map depends on the learnt weights is not clear (similarity {found})."
+    if found.low > INSENSITIVE:
+        return (
+            "failed",
+            f"It draws nearly the same map for random weights (similarity {found}): it shows the image, not what was learnt.",
+        )
+    if found.high < INSENSITIVE:
+        return "passed", f"Its map changes when the weights are randomised (similarity {found}), as it must."
+    return "unclear", f"Whether its map depends on the learnt weights is not clear (similarity {found})."
 
 
-def _stable(found: Interval | None) -> tuple[bool, str] | None:
+def _stable(found: Interval | None) -> Check | None:
     if found is None:
         return None
-    if found.low > WILD:
-        return False, f"Slight noise changes its map by more than the map's own size ({found})."
-    return True, f"Slight noise changes its map by {found} of the map's size."
+    if found.low > UNSTABLE:
+        return "failed", f"Slight noise changes its map by more than the map's own size ({found})."
+    word = "passed" if found.high < UNSTABLE else "unclear"
+    return word, f"Slight noise changes its map by {found} of the map's size."
 
 
-def _complete(found: Interval | None) -> tuple[bool, str] | None:
+def _complete(found: Interval | None) -> Check | None:
     if found is None:
         return None
     if found.low > OPEN_GAP:
-        return False, f"Its values do not add up to what they promise: the completeness gap is {found}."
-    return True, f"Its values add up as promised (completeness gap {found})."
+        return "failed", f"Its values do not add up to what they promise: the completeness gap is {found}."
+    return "passed", f"Its values add up as promised (completeness gap {found})."
 
 
-def _beats(row: dict[str, Any] | None) -> tuple[bool, str] | None:
+def _beats(row: dict[str, Any] | None) -> Check | None:
     if row is None or row["below_control"] is None:
         return None
     if row["below_control"]:
-        return False, "It is not shown to be better than a map of random numbers on these images."
-    return True, "It beats a map of random numbers on these images."
-
-
-def reference_of(metric: str) -> str:
-    """Return the source of a metric, or "" where it is not known here."""
-    name = metric.split("(")[0]
-    return METRICS[name].profile.reference if name in METRICS else ""
+        return "failed", "It is not shown to be better than a map of random numbers on these images."
+    return "passed", "It beats a map of random numbers on these images."
 
 
 def ordered(ranking: Ranking, methods: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 from markupsafe import Markup
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 
 __all__ = ["STYLE", "inline_svg"]
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "text.parse_math": False, "font.family": "DejaVu Sans", "font.size": 9.0,
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": "#8a8f98", "axes.linewidth": 0.8,
     "axes.labelcolor": "#24292f", "text.color": "#24292f", "xtick.color": "#57606a", "ytick.color": "#57606a",
@@ -40,7 +41,9 @@ def inline_svg(figure: Figure, name: str) -> Markup:
     """
     file = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure.savefig(file, format="svg", bbox_inches="tight", pad_inches=0.04, transparent=True, metadata={"Date": None})
+        figure.savefig(
+            file, format="svg", bbox_inches="tight", pad_inches=0.04, transparent=True, metadata={"Date": None}
+        )
     text = file.getvalue()
     for pattern, kept in _DROPPED:
         text = re.sub(pattern, kept, text, flags=re.DOTALL)

@@ -50,9 +50,7 @@ def on_image_grid(values: Tensor, images: Tensor) -> Array:
         When the maps have another number of axes than the images, as tokens have: they have no place in the image.
     """
     if values.ndim != images.ndim:
-        raise ShapeError(
-            f"maps of shape {tuple(values.shape)} have no place on images of shape {tuple(images.shape)}"
-        )
+        raise ShapeError(f"maps of shape {tuple(values.shape)} have no place on images of shape {tuple(images.shape)}")
     steps = SHOWN if values.shape[2:] != images.shape[2:] else SHOWN[:1]
     shown: Array = combine(values, steps, x=images).values[:, 0].double().numpy()
     return shown
@@ -74,5 +72,7 @@ def strongest_view(maps: Sequence[Array], axes: str) -> View:
     shares = [np.abs(one).sum((-1, -2)) / max(float(np.abs(one).sum()), 1e-300) for one in maps]
     total = np.sum(shares, axis=0)
     index = tuple(int(place) for place in np.unravel_index(int(total.argmax()), total.shape))
-    told = ", ".join(f"{axis} = {place + 1} of {size}" for axis, place, size in zip(axes, index, total.shape, strict=False))
+    told = ", ".join(
+        f"{axis} = {place + 1} of {size}" for axis, place, size in zip(axes, index, total.shape, strict=False)
+    )
     return View(index, f"slice {told}, the one with most relevance over all methods")

@@ -72,13 +72,13 @@ def asked(study: Study) -> list[tuple[str, str]]:
     return [
         ("Model", f"{how}; {len(classes)} classes: {', '.join(classes)}"),
         ("Images", f"{len(images)} images of {shape} ({', '.join(images.record.axes)}); explained: {selection(study)}"),
-        ("Question", f"what drives {target_words(study.config.explain.target)}? "
-         f"{len(study.methods) - controls} methods and {controls} controls, {len(study.metrics)} metrics"),
+        ("Question", (f"what drives {target_words(study.config.explain.target)}? "
+         f"{len(study.methods) - controls} methods and {controls} controls, {len(study.metrics)} metrics")),
     ]  # fmt: skip
 
 
 def _control(method: str) -> bool:
-    name = method.split("(")[0]
+    name = method.split("(", maxsplit=1)[0]
     return name in METHODS and METHODS[name].taxonomy.family == "control"
 
 
@@ -145,7 +145,11 @@ def _about_model(study: Study) -> str:
 
 def _about_images(study: Study) -> str:
     config = study.config
-    group = f" Images of one {config.images.group} were kept in one split and resampled together." if config.images.group else ""
+    group = (
+        f" Images of one {config.images.group} were kept in one split and resampled together."
+        if config.images.group
+        else ""
+    )
     return (f"We explained {selection(study)} (seed {config.seed}); the explained output was "
             f"{target_words(config.explain.target)}.{group}")  # fmt: skip
 
@@ -153,7 +157,11 @@ def _about_images(study: Study) -> str:
 def _about_methods(study: Study) -> str:
     real = [method for method in study.methods if not _control(method)]
     controls = [method for method in study.methods if _control(method)]
-    told = [f"{method} ({METHODS[method.split('(')[0]].taxonomy.reference})" for method in real if method.split("(")[0] in METHODS]
+    told = [
+        f"{method} ({METHODS[method.split('(')[0]].taxonomy.reference})"
+        for method in real
+        if method.split("(")[0] in METHODS
+    ]
     against = f" As controls that know nothing of the model we used {' and '.join(controls)}." if controls else ""
     return f"Attribution methods were {'; '.join(told)}; settings that are not named are pellucid's defaults.{against}"
 

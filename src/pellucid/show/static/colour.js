@@ -15,11 +15,12 @@ export const ZERO = 128;
 /**
  * Read the anchors of the colour map from the page's own filter, so that there is one palette.
  * @param {Document} page
+ * @param {string} palette  "signed" or "unsigned"
  * @returns {number[][]} red, green and blue, each with one number from 0 to 1 an anchor
  */
-export function readAnchors(page) {
+export function readAnchors(page, palette) {
   return ["feFuncR", "feFuncG", "feFuncB"].map((name) => {
-    const values = page.querySelector(`#signed ${name}`)?.getAttribute("tableValues");
+    const values = page.querySelector(`#${palette} ${name}`)?.getAttribute("tableValues");
     return (values ?? "0 1").split(" ").map(Number);
   });
 }

@@ -16,7 +16,8 @@ import { lookup, paint, readAnchors, ZERO } from "pellucid/colour";
 /** @type {{opacity: number, threshold: number, normalise: string}} */
 const look = { opacity: 1, threshold: 0, normalise: "map" };
 
-const anchors = readAnchors(document);
+/** @type {Record<string, number[][]>} */
+const palettes = { signed: readAnchors(document, "signed"), unsigned: readAnchors(document, "unsigned") };
 
 /**
  * Put a canvas in the place of a grey picture and keep its bytes.
@@ -55,6 +56,7 @@ function draw(tile) {
   const context = canvas.getContext("2d");
   if (context === null) return;
   const image = context.createImageData(canvas.width, canvas.height);
+  const anchors = palettes[figure.dataset.palette ?? "signed"];
   paint(grey, lookup(anchors, { gain, threshold: look.threshold, opacity: look.opacity }), image.data);
   context.putImageData(image, 0, 0);
   const told = figure.querySelector(".full");
