@@ -134,7 +134,9 @@ def fit(
         temperature=calibrated_temperature(run.logits(val), val.labels),
         source=Source(factory=_FACTORY, settings=plan.network, shape=tuple(images.shape)),
     )
-    judged, unread = _judged(model, images, parts.test or val.ids, group or images.group_column, seed, progress=progress)
+    judged, unread = _judged(
+        model, images, parts.test or val.ids, group or images.group_column, seed, progress=progress
+    )
     history = pa.Table.from_pylist(run.history)
     return Fitted(model, history, judged, "test" if parts.test else "val", parts, (*failures, *unread))
 

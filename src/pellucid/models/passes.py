@@ -4,27 +4,22 @@ While a `Passes` is open the network is in eval mode with frozen parameters; aft
 ``requires_grad`` and ``.grad`` are what they were, also after an exception.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from rich.progress import Progress
-from torch import Tensor, nn
+from torch import Tensor
 
 from pellucid.errors import CannotExplain, GuardError, PellucidError, ShapeError
+from pellucid.models.frozen import frozen
 from pellucid.models.model import Inputs, Model
+from pellucid.models.tapping import Rules, tapping
 from pellucid.models.targets import ReadOut
 
-__all__ = ["Forward", "Passes", "Rules", "frozen", "repeat_rows", "take_rows"]
-
-Forward = Callable[..., tuple[Tensor, ...]]
-"""One call of the network: from its inputs to its output, followed by the layers that were tapped."""
-
-Rules = Callable[[Model, Forward], Forward]
-"""A change of the backward pass: returns a forward of the same values whose graph propagates something else."""
+__all__ = ["Passes", "repeat_rows", "take_rows"]
 
 _AGREEMENT = 1e-4
 """How far, relative to a row's largest output, a forward under rules may lie from the plain forward."""
@@ -41,39 +36,6 @@ def take_rows(inputs: Inputs, rows: Tensor | slice) -> Inputs:
 def repeat_rows(inputs: Inputs, times: int) -> Inputs:
     """Return every row `times` times in a run: rows 0, 0, ..., 1, 1, ..."""
     return tuple(tensor.repeat_interleave(times, 0) for tensor in inputs)
-
-
-@contextmanager
-def frozen(module: nn.Module | None) -> Iterator[None]:
-    """Hold a module in eval mode with frozen parameters, and give it back exactly as it was."""
-    if module is None:
-        yield
-        return
-    modes = [(part, part.training) for part in module.modules()]
-    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
-    buffers = [
-        (part, name, kept, None if kept is None else kept.detach().clone())
-        for part in module.modules()
-        for name, kept in part._buffers.items()  # noqa: SLF001
-    ]
-    try:
-        for part, _ in modes:
-            part.training = False  # not eval(): exported programs refuse it, and some layers rewrite weights in it
-        for parameter, _, _ in parameters:
-            parameter.requires_grad_(False)  # noqa: FBT003
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
-        for parameter, needed, gradient in parameters:
-            parameter.requires_grad_(needed)
-            parameter.grad = gradient
-        for part, name, kept, values in buffers:
-            if part._buffers[name] is not kept:  # noqa: SLF001
-                part._buffers[name] = kept  # noqa: SLF001
-            if kept is not None and values is not None and not torch.equal(kept, values):
-                with torch.no_grad():
-                    kept.copy_(values)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -165,20 +127,7 @@ class Passes:
         placed: Mapping[str, Tensor] | None = None,
         rules: Rules | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        def forward(*given: Tensor) -> tuple[Tensor, ...]:
-            tapped: dict[str, Tensor] = {}
-            hooks = [self.model.layer(name).register_forward_hook(_keep(tapped, name, (placed or {}).get(name)))
-                     for name in taps]  # fmt: skip
-            try:
-                output = self.model.network(*given)
-            finally:
-                for hook in hooks:
-                    hook.remove()
-            for name in taps:
-                if name not in tapped:
-                    raise CannotExplain(f"layer {name!r} was never called in the model's forward")
-            return (_checked(output, len(given[0])), *(tapped[name] for name in taps))
-
+        forward = tapping(self.model, taps, placed or {})
         output, *layers = (forward if rules is None else rules(self.model, forward))(*inputs)
         self.forwards += len(inputs[0])
         return output, dict(zip(taps, layers, strict=True))
@@ -363,37 +312,8 @@ class _Batch:
         return replace(self, inputs=take_rows(self.inputs, part), rows=self.rows[part], known=known, place=place)
 
 
-def _keep(tapped: dict[str, Tensor], name: str, placed: Tensor | None) -> Callable[[nn.Module, Any, Any], Tensor]:
-    def hook(_module: nn.Module, _inputs: Any, output: Any) -> Tensor:
-        if not isinstance(output, Tensor):
-            raise CannotExplain(f"layer {name!r} returns {type(output).__name__}, not one tensor; choose another layer")
-        if name in tapped:
-            raise CannotExplain(f"layer {name!r} is called more than once in a forward; choose a layer called once")
-        if placed is not None and placed.shape != output.shape:
-            shapes = f"{tuple(placed.shape)} were given for {tuple(output.shape)}"
-            raise ShapeError(f"the values to place at layer {name!r} do not fit: {shapes}")
-        tapped[name] = output.clone() if placed is None else placed  # not the layer's input, as of an Identity
-        return tapped[name].clone()  # what follows may write in place (ReLU, +=): the layer's own output is kept
-
-    return hook
-
-
 def _joined(parts: tuple[Inputs, ...]) -> Inputs:
     return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
-
-
-def _checked(output: object, rows: int) -> Tensor:
-    if not isinstance(output, Tensor):
-        raise ShapeError(
-            f"the model returned {type(output).__name__}; wrap it in a function that returns one tensor (N, K) or (N, K, *S)"
-        )
-    if output.ndim == 1:
-        output = output[:, None]
-    if len(output) != rows:
-        raise ShapeError(
-            f"the model returned shape {tuple(output.shape)} for {rows} rows; it must keep the row axis first"
-        )
-    return output
 
 
 def _refused(batch: Inputs, error: Exception) -> ShapeError:
