@@ -5,7 +5,7 @@ import pytest
 
 from pellucid.images.phantoms import cells
 from pellucid.show import write_report
-from pellucid.study.study import Study
+from pellucid.study import Study
 
 STUDY = """
 seed = 0

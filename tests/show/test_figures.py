@@ -14,7 +14,7 @@ from pellucid.intervals import mean_interval
 from pellucid.show import plot_ranking, plot_scores
 from pellucid.show.charts import ranking_chart
 from pellucid.show.svg import inline_svg
-from pellucid.study.study import Study
+from pellucid.study import Study
 
 
 def net(channels: int, axes: int) -> nn.Module:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from pellucid.show import gallery, write_report
-from pellucid.show.words import methods_paragraph, notices
-from pellucid.study.study import Study
+from pellucid.show.words import methods_paragraph, notices, untested
+from pellucid.study import Study
 
 
 class Page(HTMLParser):
@@ -101,7 +101,10 @@ def test_the_number_beside_a_map_is_the_studys_score(study: Study) -> None:
     tile = gallery.Album(study, (image,)).case(image).tiles[1]
     score = next(row for row in study.scores.table.to_pylist()
                  if (row["image"], row["method"], row["metric"]) == (image, tile.method, "relevance_mass"))  # fmt: skip
-    assert tile.number == f"mass in mask {score['value']:.3f} (chance {score['chance']:.3f})"
+    every = [row["value"] for row in study.scores.table.to_pylist()
+             if (row["method"], row["metric"]) == (tile.method, "relevance_mass")]  # fmt: skip
+    mean = np.mean([value for value in every if value is not None])
+    assert tile.number == f"mass in mask {score['value']:.3f} (chance {score['chance']:.3f}, all images {mean:.3f})"
 
 
 def test_a_tile_states_the_99th_percentile_of_the_channel_sum(study: Study) -> None:
@@ -210,6 +213,22 @@ def test_many_methods_make_smaller_pictures_not_a_heavier_page(study: Study) -> 
     assert small.edge < gallery.EDGE
     # noise does not compress: 8 bits a pixel and a third more as base64
     assert small.edge**2 * 24 * len(Many.methods) * 4 / 3 < 9e6
+
+
+def test_large_volumes_have_fewer_cases(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert gallery.cases_each(study) == gallery.EACH
+    monkeypatch.setattr(gallery, "_VALUES", 4 * len(study.methods) * 3 * 32 * 32 * 2)
+    assert gallery.cases_each(study) == 2
+    assert next(len(chapter.ids) for chapter in gallery.chapters(study)) == 2
+
+
+def test_an_interpretation_that_failed_is_not_read_as_nothing_found(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"image": "", "method": "", "metric": "", "stage": "interpret", "sentence": "one channel has no colour"}
+    monkeypatch.setattr(Study, "failures", pa.Table.from_pylist([row]))
+    model, _ = notices(untested(study))
+    assert [(one.tone, one.evidence) for one in model] == [("untested", "one channel has no colour")]
 
 
 def test_the_report_of_a_small_study_is_small(report: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pellucid.study.study import Study
+from pellucid.study import Study
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")

@@ -14,8 +14,9 @@ from pellucid.attribution import METHODS
 from pellucid.attribution.combine import combine
 from pellucid.errors import CannotExplain
 from pellucid.show.charts import short
+from pellucid.show.colour import full_colour
 from pellucid.show.figure import palette_of
-from pellucid.show.gallery import Album, Tile, drawn_tile
+from pellucid.show.gallery import Album, Tile, plane_of, signed_picture
 from pellucid.show.svg import STYLE
 from pellucid.show.view import strongest_view
 
@@ -126,7 +127,7 @@ def normalised(album: Album, method: str, image: str) -> list[Tile]:
 
 
 def _stepped(album: Album, method: str, image: str, steps: list[str], scale: float = 0.0) -> Tile:
-    """Draw a map after steps; full colour is `scale`, 1 after a normalisation so that its effect can be seen."""
+    """Draw a map after steps; full colour is `scale` (1 shows what a normalisation did), else the map's 99th percentile."""
     maps = album.raw[method]
     sound = maps.flatten(1).isfinite().all(1).nonzero()[:, 0]
     row = sound.tolist().index(album.ids.index(image))
@@ -139,6 +140,7 @@ def _stepped(album: Album, method: str, image: str, steps: list[str], scale: flo
         return Tile(method, label, sentence=str(error))
     values = done.values[row, 0].double().numpy()
     view = strongest_view([values], album.study.images.record.spatial)
-    plane = values[None] if values.ndim == 1 else np.asarray(values[view.index])
-    palette = "unsigned" if label == "l2" else ""
-    return drawn_tile(plane, method, label, scale=scale, edge=album.edge, steps=" → ".join(done.steps), palette=palette)
+    scale = scale or full_colour(values)
+    palette = "unsigned" if label == "l2" else palette_of(METHODS.parse(method))
+    src = signed_picture(plane_of(values, view), scale, album.edge)
+    return Tile(method, label, src, scale, steps=" → ".join(done.steps), palette=palette)

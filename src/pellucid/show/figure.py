@@ -1,6 +1,7 @@
 """A figure of one explanation: images beside maps whose sign is kept, with all that a caption must say."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,7 +23,7 @@ from pellucid.show.view import SHOWN, View, on_image_grid, strongest_view
 
 __all__ = ["palette_of", "plot_explanation", "sign_of"]
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 _AXES = {1: "X", 2: "YX", 3: "ZYX", 4: "TZYX"}
 
@@ -115,7 +116,8 @@ def _drawn(maps: Array, images: Tensor | None, record: ImageRecord, palette: str
             _line(axes[-1], maps[row])
         else:
             view = strongest_view([maps[row]], record.spatial)
-            _map(axes[-1], np.asarray(view.plane(torch.from_numpy(maps[row]))), palette)
+            plane = np.asarray(view.plane(torch.from_numpy(maps[row])))
+            _map(axes[-1], plane, full_colour(maps[row]) or 1.0, palette)
         if images is not None:
             _image(axes[0], images[row], record, view if not line else View())
     return figure
@@ -128,8 +130,7 @@ def _line(axes: Axes, values: Array) -> None:
     axes.axhline(0, color="#8a8f98", linewidth=0.6)
 
 
-def _map(axes: Axes, plane: Array, palette: str) -> None:
-    scale = full_colour(plane) or 1.0
+def _map(axes: Axes, plane: Array, scale: float, palette: str) -> None:
     anchors = DIVERGING if palette == "signed" else GREYS
     colours = LinearSegmentedColormap.from_list(palette, np.array(anchors) / 255)
     shown = axes.imshow(plane, cmap=colours, vmin=-scale, vmax=scale, interpolation="nearest")

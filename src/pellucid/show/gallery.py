@@ -3,10 +3,11 @@
 import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from math import sqrt
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -17,11 +18,11 @@ from pellucid.show.colour import full_colour, signed_bytes
 from pellucid.show.figure import palette_of
 from pellucid.show.picture import ScaleBar, address, line_path, outline_path, reduced, rgb, scale_bar
 from pellucid.show.view import View, on_image_grid, strongest_view
-from pellucid.study.study import Study
+from pellucid.study import Study
 
-__all__ = ["Album", "Case", "Chapter", "Outline", "Tile", "chapters"]
+__all__ = ["Album", "Case", "Chapter", "Outline", "Tile", "chapters", "plane_of", "signed_picture"]
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 EACH = 6
 """Cases a chapter."""
@@ -31,6 +32,9 @@ EDGE = 144
 
 _PIXELS = 5_500_000
 """Pixels of all maps together: at most about 8 MB of page."""
+
+_VALUES = 100_000_000
+"""Values of all maps that are held at once: 0.4 GB."""
 
 _NUMBERS = {
     "relevance_mass": "mass in mask",
@@ -94,8 +98,15 @@ class Case:
     tiles: tuple[Tile, ...]
 
 
-def chapters(study: Study, each: int = EACH) -> list[Chapter]:
+def cases_each(study: Study) -> int:
+    """Return how many cases a chapter has: `EACH`, fewer of large volumes, whose maps would not fit into memory."""
+    values = prod(study.images.shape) * max(1, len(study.methods))
+    return max(1, min(EACH, _VALUES // (4 * values)))
+
+
+def chapters(study: Study) -> list[Chapter]:
     """Choose the cases: every image is shown once, wrong calls before confident ones, and random ones before all."""
+    each = cases_each(study)
     explained = set(study.chosen)
     rows = [row for row in study.predictions.to_pylist() if row["image"] in explained]
     seed, count = study.config.seed, len(rows)
@@ -164,16 +175,17 @@ class Album:
 
     @cached_property
     def _numbers(self) -> dict[tuple[str, str], str]:
-        known = {metric.split("(")[0]: metric for metric in self.study.metrics}
+        known = {metric.split("(", maxsplit=1)[0]: metric for metric in self.study.metrics}
         name = next((name for name in _NUMBERS if name in known), None)
         if name is None:
             return {}
-        wanted = set(self.ids)
-        table = self.study.scores.table.select(["image", "method", "metric", "value", "chance", "reason"])
+        table = self.study.scores.table
+        table = table.filter(pc.equal(table["metric"], known[name]))
+        means = table.group_by("method").aggregate([("value", "mean")]).to_pylist()
+        mean = {row["method"]: row["value_mean"] for row in means}
         return {
-            (row["image"], row["method"]): _number(_NUMBERS[name], row["value"], row["chance"], row["reason"])
-            for row in table.to_pylist()
-            if row["metric"] == known[name] and row["image"] in wanted
+            (row["image"], row["method"]): _number(_NUMBERS[name], row, mean[row["method"]])
+            for row in table.select(["image", "method", "value", "chance", "reason"]).to_pylist()
         }
 
     @cached_property
@@ -198,7 +210,7 @@ class Album:
             src="" if line else _picture(view.plane(pixels), study.images.record.display_range, self.edge),
             lines=_lines(pixels) if line else (), width=width, height=height,
             bar=scale_bar(study.images.record, width), note=view.note,
-            outlines=() if line else self._outlines(image, view),
+            outlines=self._outlines(image, view),
             tiles=tuple(self.tile(method, image, view) for method in study.methods),
         )  # fmt: skip
 
@@ -216,7 +228,8 @@ class Album:
             except BadImage:  # stands among the failures of the study already
                 continue
             if mask is not None:
-                found.append(Outline(name, outline_path(view.plane(mask))))
+                plane = mask[None] if mask.ndim == 1 else view.plane(mask)
+                found.append(Outline(name, outline_path(plane)))
         return tuple(outline for outline in found if outline.path)
 
     @cached_property
@@ -232,32 +245,20 @@ class Album:
         values = maps[self.ids.index(image)]
         if not np.isfinite(values).all():
             return Tile(method, label, sentence="no map: the method failed on this image, see Failures")
-        plane = np.asarray(_planed(values, view))
-        number = self._numbers.get((image, method), "")
-        return drawn_tile(plane, method, label, shared=self._shared[method], edge=self.edge, number=number)
+        scale = full_colour(values)
+        return Tile(
+            method, label, signed_picture(plane_of(values, view), scale, self.edge), scale, self._shared[method],
+            self._numbers.get((image, method), ""), palette=palette_of(METHODS.parse(method)),
+        )  # fmt: skip
 
 
-def drawn_tile(
-    plane: Array,
-    method: str,
-    label: str,
-    *,
-    edge: int,
-    scale: float = 0.0,
-    shared: float = 0.0,
-    number: str = "",
-    steps: str = "",
-    palette: str = "",
-) -> Tile:
-    """Return a plane as 8-bit signed grey; `scale` has full colour, by default the plane's own 99th percentile."""
-    scale = scale or full_colour(plane)
-    src = address(signed_bytes(reduced(plane, edge), scale))
-    return Tile(
-        method, label, src, scale, shared, number, steps=steps, palette=palette or palette_of(METHODS.parse(method))
-    )
+def signed_picture(plane: Array, scale: float, edge: int) -> str:
+    """Return a plane as the address of an 8-bit signed grey picture in which `scale` has full colour."""
+    return address(signed_bytes(reduced(plane, edge), scale))
 
 
-def _planed(values: Array, view: View) -> Array:
+def plane_of(values: Array, view: View) -> Array:
+    """Return the shown plane ``(Y, X)`` of a map; a line is a plane of one row."""
     if values.ndim == 1:
         return values[None]
     return np.asarray(values[view.index]) if view.index else values
@@ -270,10 +271,12 @@ def _shown(maps: Tensor, images: Tensor) -> Array | str:
         return str(error)
 
 
-def _number(told: str, value: float | None, chance: float | None, reason: str) -> str:
-    if value is None:
-        return reason
-    return f"{told} {value:.3f}" + (f" (chance {chance:.3f})" if chance is not None else "")
+def _number(told: str, row: dict[str, Any], mean: float) -> str:
+    """Say a score beside what chance and the mean over all explained images are: one image proves nothing."""
+    if row["value"] is None:
+        return str(row["reason"])
+    chance = "" if row["chance"] is None else f"chance {row['chance']:.3f}, "
+    return f"{told} {row['value']:.3f} ({chance}all images {mean:.3f})"
 
 
 def _picture(plane: Tensor, display_range: tuple[float, float], edge: int) -> str:

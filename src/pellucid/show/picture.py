@@ -3,7 +3,7 @@
 import base64
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from pellucid.images import ImageRecord
 
 __all__ = ["ScaleBar", "address", "line_path", "outline_path", "reduced", "rgb", "scale_bar"]
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]
 
 _PSEUDO = ((230, 60, 230), (60, 220, 90), (70, 160, 255), (255, 190, 40), (255, 90, 60), (200, 200, 200))
@@ -26,7 +26,8 @@ _PSEUDO = ((230, 60, 230), (60, 220, 90), (70, 160, 255), (255, 190, 40), (255, 
 def rgb(image: Tensor, display_range: tuple[float, float]) -> Bytes:
     """Return the colours ``(Y, X, 3)`` of a plane ``(C, Y, X)``.
 
-    One channel is grey, three are red, green and blue; any other number gets one colour a channel, added up.
+    One channel is grey, three are red, green and blue; any other number gets one colour a channel, laid over each
+    other as light.
     """
     low, high = display_range
     share = ((image.double() - low) / max(high - low, 1e-12)).clamp(0, 1).numpy()
@@ -34,7 +35,7 @@ def rgb(image: Tensor, display_range: tuple[float, float]) -> Bytes:
         share = np.repeat(share, 3, axis=0)
     elif len(share) != 3:
         colours = np.array([_PSEUDO[channel % len(_PSEUDO)] for channel in range(len(share))]) / 255
-        share = np.einsum("cyx,cb->byx", share, colours).clip(0, 1)
+        share = 1 - np.prod(1 - share[:, None] * colours[:, :, None, None], axis=0)
     return np.asarray((255 * share).round(), dtype=np.uint8).transpose(1, 2, 0)
 
 

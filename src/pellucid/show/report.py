@@ -22,7 +22,7 @@ from pellucid.show.figure import sign_of
 from pellucid.show.gallery import Album, Chapter, chapters
 from pellucid.show.standing import Cell, HeatTable
 from pellucid.show.svg import inline_svg
-from pellucid.study.study import Study
+from pellucid.study import Study
 
 __all__ = ["write_report"]
 
@@ -118,7 +118,7 @@ class _Content:
 
     def _opening(self) -> dict[str, Any]:
         study = self.study
-        model, methods = words.notices(study.findings)
+        model, methods = words.notices([*study.findings, *words.untested(study)])
         return {
             "title": study.path.resolve().name, "asked": words.asked(study), "notices": model, "method_notices": methods,
             "single_method": words.single_method(study), "selection": words.selection(study),
@@ -149,7 +149,8 @@ class _Content:
         return {
             "chapters": [(chapter, [album.case(image) for image in chapter.ids]) for chapter in self._chapters],
             "signs": signs, "target": words.target_words(study.config.explain.target),
-            "channels": study.images.record.channels, "masks": study.truth,
+            "channels": study.images.record.channels,
+            "pseudo_colour": len(study.images.record.spatial) > 1 and study.images.shape[0] not in {1, 3}, "masks": study.truth,
         }  # fmt: skip
 
     def _values(self) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Everything that was resolved, as rows of text: choices, versions, seeds, time, memory and passes."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from pellucid.study.study import Study
+from pellucid.study import Study
 
 __all__ = ["Cost", "costs", "setting_rows", "spent"]
 
@@ -13,6 +14,10 @@ Cost = dict[str, Any]
 
 _LONG = ("plan.shards", "plan.definitions", "runs")
 """Lists that would fill pages and stand in the study's own files."""
+
+
+_PLACES = ("path", "weights")
+"""Where files lie is nobody else's business: a report is passed on."""
 
 
 def setting_rows(study: Study) -> list[tuple[str, str]]:
@@ -27,6 +32,8 @@ def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield name, f"{len(value)} entries, in the study's directory"
         elif isinstance(value, Mapping):
             yield from _flat(value, f"{name}.")
+        elif key in _PLACES:
+            yield name, f"{Path(str(value)).name} (where it lies stands in study.toml)"
         elif name == "peak_memory":
             yield name, memory(value)
         elif name == "seconds":
@@ -49,8 +56,12 @@ def spent(study: Study) -> str:
     found = study.settings
     rows = study.costs
     passes = sum(rows["forwards"].to_pylist()), sum(rows["backwards"].to_pylist())
-    return (f"{found['seconds']:.0f} s of wall time in {len(found['runs'])} runs, at most {memory(found['peak_memory'])} of "
+    return (f"{found['seconds']:.0f} s of wall time in {_counted(len(found['runs']), 'run')}, at most {memory(found['peak_memory'])} of "
             f"memory; {passes[0]:,} images went forwards and {passes[1]:,} backwards through the model.")  # fmt: skip
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def costs(table: pa.Table) -> list[Cost]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ __all__ = ["SHOWN", "View", "on_image_grid", "strongest_view"]
 SHOWN = ('pool_channels(how="sum")', "upsample")
 """What a raw map goes through before it is drawn: channels are added up, a layer's grid is brought to the image's."""
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def on_image_grid(values: Tensor, images: Tensor) -> Array:
     if values.ndim != images.ndim:
         raise ShapeError(f"maps of shape {tuple(values.shape)} have no place on images of shape {tuple(images.shape)}")
     steps = SHOWN if values.shape[2:] != images.shape[2:] else SHOWN[:1]
-    shown: Array = combine(values, steps, x=images).values[:, 0].double().numpy()
+    shown: Array = combine(values, steps, x=images).values[:, 0].numpy()
     return shown
 
 

@@ -6,9 +6,19 @@ from typing import Any
 
 from pellucid.attribution import METHODS
 from pellucid.evaluation import METRICS
-from pellucid.study.study import Study
+from pellucid.study import Study
 
-__all__ = ["Citation", "Notice", "asked", "citations", "methods_paragraph", "notices", "selection", "target_words"]
+__all__ = [
+    "Citation",
+    "Notice",
+    "asked",
+    "citations",
+    "methods_paragraph",
+    "notices",
+    "selection",
+    "target_words",
+    "untested",
+]
 
 _WARNING = ("shortcut", "confounder", "not_localised", "gate")
 _OF_METHODS = ("failed_sanity", "unstable", "below_control")
@@ -69,17 +79,17 @@ def asked(study: Study) -> list[tuple[str, str]]:
     how = "reference network trained in this study" if study.config.fit is not None else "trained model that was given"
     shape = " × ".join(map(str, images.shape))
     controls = sum(_control(method) for method in study.methods)
+    counts = f"{len(study.methods) - controls} methods and {controls} controls, {len(study.metrics)} metrics"
+    asked_for = f"what drives {target_words(study.config.explain.target)}? {counts}"
     return [
         ("Model", f"{how}; {len(classes)} classes: {', '.join(classes)}"),
         ("Images", f"{len(images)} images of {shape} ({', '.join(images.record.axes)}); explained: {selection(study)}"),
-        ("Question", (f"what drives {target_words(study.config.explain.target)}? "
-         f"{len(study.methods) - controls} methods and {controls} controls, {len(study.metrics)} metrics")),
-    ]  # fmt: skip
+        ("Question", asked_for),
+    ]
 
 
 def _control(method: str) -> bool:
-    name = method.split("(", maxsplit=1)[0]
-    return name in METHODS and METHODS[name].taxonomy.family == "control"
+    return METHODS.parse(method).taxonomy.family == "control"
 
 
 def single_method(study: Study) -> str:
@@ -97,11 +107,20 @@ def notices(findings: Sequence[Mapping[str, Any]]) -> tuple[list[Notice], list[N
     return model, methods
 
 
+def untested(study: Study) -> list[dict[str, Any]]:
+    """Return what the interpretation could not do, so that no finding is not read as nothing found."""
+    return [
+        {"kind": "refused", "verdict": "undecided", "statement": "A test of what drives the model could not be run.",
+         "evidence": row["sentence"], "value": None, "low": None, "high": None}
+        for row in study.failures.to_pylist() if row["stage"] == "interpret" and not row["image"]
+    ]  # fmt: skip
+
+
 def _notice(finding: Mapping[str, Any]) -> Notice:
     kind, verdict = finding["kind"], finding["verdict"]
     tone = "warning" if kind in _WARNING and verdict == "supported" else "untested" if kind in _UNTESTED else "note"
     title = _TITLES.get(kind, kind.replace("_", " ").capitalize())
-    told = "" if verdict == "supported" else f" ({verdict})"
+    told = "" if verdict == "supported" or kind in _UNTESTED else f" ({verdict})"
     return Notice(tone, title + told, finding["statement"], finding["evidence"], _interval(finding))
 
 
@@ -114,10 +133,8 @@ def _interval(finding: Mapping[str, Any]) -> str:
 
 def citations(study: Study) -> list[Citation]:
     """Return the source of every method and metric used, and of pellucid."""
-    found = [Citation(method, METHODS[name].taxonomy.reference)
-             for method in study.methods if (name := method.split("(")[0]) in METHODS]  # fmt: skip
-    found += [Citation(metric, METRICS[name].profile.reference)
-              for metric in study.metrics if (name := metric.split("(")[0]) in METRICS]  # fmt: skip
+    found = [Citation(method, METHODS.parse(method).taxonomy.reference) for method in study.methods]
+    found += [Citation(metric, METRICS.parse(metric).profile.reference) for metric in study.metrics]
     return [*found, Citation("pellucid", PELLUCID.format(version=_version(study, "pellucid")))]
 
 
@@ -157,11 +174,7 @@ def _about_images(study: Study) -> str:
 def _about_methods(study: Study) -> str:
     real = [method for method in study.methods if not _control(method)]
     controls = [method for method in study.methods if _control(method)]
-    told = [
-        f"{method} ({METHODS[method.split('(')[0]].taxonomy.reference})"
-        for method in real
-        if method.split("(")[0] in METHODS
-    ]
+    told = [f"{method} ({METHODS.parse(method).taxonomy.reference})" for method in real]
     against = f" As controls that know nothing of the model we used {' and '.join(controls)}." if controls else ""
     return f"Attribution methods were {'; '.join(told)}; settings that are not named are pellucid's defaults.{against}"
 

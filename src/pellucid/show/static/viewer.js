@@ -187,13 +187,12 @@ function press(event, redraw) {
 
 /** @param {number} step */
 function walk(step) {
-  const cases = [...document.querySelectorAll(".case")].filter((one) => one instanceof HTMLElement);
-  const at = cases.indexOf(document.activeElement ?? document.body);
+  /** @type {HTMLElement[]} */
+  const cases = [...document.querySelectorAll("article.case")].filter((one) => one instanceof HTMLElement);
+  const at = cases.findIndex((one) => one === document.activeElement);
   const next = cases[Math.min(cases.length - 1, Math.max(0, at + step))];
-  if (next instanceof HTMLElement) {
-    next.focus();
-    next.scrollIntoView({ block: "center" });
-  }
+  next?.focus();
+  next?.scrollIntoView({ block: "center" });
 }
 
 const opened = await Promise.all([...document.querySelectorAll(".tile")].map((figure) => open(/** @type {HTMLElement} */ (figure))));
