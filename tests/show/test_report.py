@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pellucid.show import gallery, write_report
+from pellucid.show import chapters, gallery, write_report
 from pellucid.show.words import methods_paragraph, notices, untested
 from pellucid.study import Study
 
@@ -88,7 +88,7 @@ def test_the_report_prints_the_numbers_of_the_study(study: Study, page: Page) ->
 
 def test_every_case_shows_a_map_of_every_method_with_its_number_and_scale(study: Study, page: Page) -> None:
     cases = sum(1 for tag in page.tags if tag == "article")
-    assert cases == sum(len(chapter.ids) for chapter in gallery.chapters(study))
+    assert cases == sum(len(chapter.ids) for chapter in chapters.chapters(study))
     tiles = sum(1 for name, value in page.attributes if (name, value) == ("class", "tile"))
     strips = 2 * (5 + 4)
     assert tiles == cases * len(study.methods) + strips
@@ -115,7 +115,7 @@ def test_a_tile_states_the_99th_percentile_of_the_channel_sum(study: Study) -> N
 
 
 def test_chapters_show_every_image_once_and_wrong_calls_first(study: Study) -> None:
-    made = gallery.chapters(study)
+    made = chapters.chapters(study)
     shown = [image for chapter in made for image in chapter.ids]
     assert len(shown) == len(set(shown))
     assert set(shown) <= set(study.chosen)
@@ -133,7 +133,7 @@ def test_captions_say_rule_target_normalisation_and_size(study: Study, page: Pag
     assert "the class that the model calls" in page.text
     assert "99th percentile" in page.text
     assert "magnitudes without sign" in page.text
-    for chapter in gallery.chapters(study):
+    for chapter in chapters.chapters(study):
         assert f"Selection: {chapter.rule}" in page.text
     assert f"{len(study.chosen)} explained images" in page.text
 
@@ -216,10 +216,10 @@ def test_many_methods_make_smaller_pictures_not_a_heavier_page(study: Study) -> 
 
 
 def test_large_volumes_have_fewer_cases(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert gallery.cases_each(study) == gallery.EACH
-    monkeypatch.setattr(gallery, "_VALUES", 4 * len(study.methods) * 3 * 32 * 32 * 2)
-    assert gallery.cases_each(study) == 2
-    assert next(len(chapter.ids) for chapter in gallery.chapters(study)) == 2
+    assert chapters.cases_each(study) == chapters.EACH
+    monkeypatch.setattr(chapters, "_VALUES", 4 * len(study.methods) * 3 * 32 * 32 * 2)
+    assert chapters.cases_each(study) == 2
+    assert next(len(chapter.ids) for chapter in chapters.chapters(study)) == 2
 
 
 def test_an_interpretation_that_failed_is_not_read_as_nothing_found(

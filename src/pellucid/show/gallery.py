@@ -1,9 +1,8 @@
-"""The gallery: which images are shown, by rules that are printed, and every method's map of each beside it."""
+"""The gallery: every method's map of an image side by side, with the model's call, the masks and the numbers."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod, sqrt
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -20,21 +19,15 @@ from pellucid.show.picture import ScaleBar, address, line_path, outline_path, re
 from pellucid.show.view import View, on_image_grid, strongest_view
 from pellucid.study import Study
 
-__all__ = ["Album", "Case", "Chapter", "Outline", "Tile", "chapters", "plane_of", "signed_picture"]
+__all__ = ["Album", "Case", "Outline", "Tile", "plane_of", "signed_picture"]
 
 Array = NDArray[np.floating[Any]]
-
-EACH = 6
-"""Cases a chapter."""
 
 EDGE = 144
 """Longest side of a picture, in pixels; less where many methods would make the page heavy."""
 
 _PIXELS = 5_500_000
 """Pixels of all maps together: at most about 8 MB of page."""
-
-_VALUES = 100_000_000
-"""Values of all maps that are held at once: 0.4 GB."""
 
 _NUMBERS = {
     "relevance_mass": "mass in mask",
@@ -45,15 +38,6 @@ _NUMBERS = {
     "faithfulness_correlation": "faithfulness corr.",
 }
 """The number printed beside each map: of the first of these metrics that the study holds."""
-
-
-@dataclass(frozen=True)
-class Chapter:
-    """Cases that one rule chose."""
-
-    title: str
-    rule: str
-    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -96,46 +80,6 @@ class Case:
     note: str
     outlines: tuple[Outline, ...]
     tiles: tuple[Tile, ...]
-
-
-def cases_each(study: Study) -> int:
-    """Return how many cases a chapter has: `EACH`, fewer of large volumes, whose maps would not fit into memory."""
-    values = prod(study.images.shape) * max(1, len(study.methods))
-    return max(1, min(EACH, _VALUES // (4 * values)))
-
-
-def chapters(study: Study) -> list[Chapter]:
-    """Choose the cases: every image is shown once, wrong calls before confident ones, and random ones before all."""
-    each = cases_each(study)
-    explained = set(study.chosen)
-    rows = [row for row in study.predictions.to_pylist() if row["image"] in explained]
-    seed, count = study.config.seed, len(rows)
-    drawn = sorted(rows, key=lambda row: hashlib.sha256(f"gallery:{seed}:{row['image']}".encode()).digest())
-    sure = sorted(rows, key=lambda row: (-row["confidence"], row["image"]))
-    wrong = [row for row in sure if row["label"] is not None and row["label"] != row["predicted"]]
-    rules = {
-        "Random": (f"of {count} explained images, in the order of a hash of seed and id, whatever they show", drawn),
-        "Wrong": (f"of the {len(wrong)} wrong among {count} explained images, most confident first", wrong),
-        "Most confident": (f"of {count} explained images, highest probability of the called class first", sure),
-        "Least confident": (f"of {count} explained images, lowest probability of the called class first", sure[::-1]),
-    }
-    shown: set[str] = set()
-    made = {title: _chapter(title, *rule, shown, each) for title, rule in rules.items()}
-    return [made[title] for title in ("Random", "Most confident", "Least confident", "Wrong")]
-
-
-def _chapter(title: str, rule: str, candidates: list[dict[str, Any]], shown: set[str], each: int) -> Chapter:
-    """Take the first candidates that no other chapter shows, and say how many were passed over."""
-    free = [row["image"] for row in candidates if row["image"] not in shown]
-    ids = tuple(free[:each])
-    last = [row["image"] for row in candidates].index(ids[-1]) + 1 if len(ids) == each else len(candidates)
-    passed = last - len(ids)
-    shown.update(ids)
-    return Chapter(
-        title,
-        f"{len(ids)} {rule}" + (f"; {passed} that come before are shown in another chapter" if passed else ""),
-        ids,
-    )
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from matplotlib.figure import Figure
 
 from pellucid.attribution import METHODS
 from pellucid.show import changes, distribution, settings, standing, words
+from pellucid.show.chapters import Chapter, chapters
 from pellucid.show.charts import ranking_chart
 from pellucid.show.colour import DIVERGING, GREYS, shade
 from pellucid.show.figure import sign_of
-from pellucid.show.gallery import Album, Chapter, chapters
+from pellucid.show.gallery import Album
 from pellucid.show.standing import Cell, HeatTable
 from pellucid.show.svg import inline_svg
 from pellucid.study import Study
