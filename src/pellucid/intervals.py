@@ -2,17 +2,24 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.stats import binomtest
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import binomtest, norm, t
 
-__all__ = ["Interval", "mean_interval", "resampled_rows", "share_interval"]
+__all__ = ["Interval", "mean_interval", "share_interval"]
+
+_TAIL = 0.025
+_CHUNK = 2**22
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A number with its 95 % interval, from `n` images in `groups` independent groups."""
+    """A number with its 95 % interval, from `n` images in `groups` independent groups.
+
+    The bounds are NaN where there are fewer than two groups: one alone cannot tell how much groups differ.
+    """
 
     value: float
     low: float
@@ -21,45 +28,63 @@ class Interval:
     groups: int
 
     def __str__(self) -> str:
+        if np.isnan(self.low):
+            return f"{self.value:.3g} [no interval from {self.groups} group{'' if self.groups == 1 else 's'}]"
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def resampled_rows(
-    rows: int, *, groups: Sequence[Hashable] | None = None, draws: int = 2000, seed: int = 0
-) -> tuple[np.ndarray, int]:
-    """Draw bootstrap weights: whole groups with replacement where groups exist, else single rows.
-
-    Returns
-    -------
-    weights
-        ``(draws, rows)`` how often each row is in each draw.
-    count
-        The number of independent groups.
-    """
-    labels = np.arange(rows) if groups is None else np.unique([str(group) for group in groups], return_inverse=True)[1]
-    count = int(labels.max()) + 1 if rows else 0
-    random = np.random.default_rng(seed)
-    drawn = random.multinomial(count, np.full(count, 1 / count), size=draws) if count else np.zeros((draws, 0), int)
-    return drawn[:, labels], count
-
-
 def mean_interval(
-    values: ArrayLike, *, groups: Sequence[Hashable] | None = None, draws: int = 2000, seed: int = 0
+    values: ArrayLike,
+    *,
+    groups: Sequence[Hashable] | None = None,
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+    draws: int = 2000,
+    seed: int = 0,
 ) -> Interval:
-    """Return the mean of `values` with a percentile bootstrap interval, clustered by `groups`."""
+    """Return the mean of `values` with a bootstrap interval over whole groups.
+
+    Percentiles of resampled means are too narrow for few groups: their distance from the mean is widened by what
+    Student's t and the unbiased variance ask for.
+
+    Parameters
+    ----------
+    values
+        One number an image.
+    groups
+        The independent unit (patient, plate) of each image; default: every image is one.
+    bounds
+        Lowest and highest value that the mean can take, such as (0, 1) for a share.
+    draws, seed
+        Of the bootstrap.
+    """
     numbers = np.asarray(values, dtype=float)
     if not len(numbers):
-        return Interval(float("nan"), float("nan"), float("nan"), 0, 0)
-    weights, count = resampled_rows(len(numbers), groups=groups, draws=draws, seed=seed)
-    total = weights.sum(1)
-    means = (weights @ numbers)[total > 0] / total[total > 0]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(numbers.mean()), float(low), float(high), len(numbers), count)
+        return Interval(np.nan, np.nan, np.nan, 0, 0)
+    place = np.arange(len(numbers)) if groups is None else np.unique([str(g) for g in groups], return_inverse=True)[1]
+    sizes, totals = np.bincount(place), np.bincount(place, weights=numbers)
+    value, count = float(numbers.mean()), len(sizes)
+    if count < 2:
+        return Interval(value, np.nan, np.nan, len(numbers), count)
+    low, high = np.quantile(_resampled(totals, sizes, draws, seed), [_TAIL, 1 - _TAIL])
+    wider = t.ppf(1 - _TAIL, count - 1) / norm.ppf(1 - _TAIL) * np.sqrt(count / (count - 1))
+    low, high = np.clip([value + wider * (low - value), value + wider * (high - value)], *bounds)
+    return Interval(value, float(low), float(high), len(numbers), count)
+
+
+def _resampled(totals: NDArray[Any], sizes: NDArray[Any], draws: int, seed: int) -> NDArray[np.float64]:
+    """Return the mean of each of `draws` samples of groups with replacement, in blocks of bounded size."""
+    count, random = len(sizes), np.random.default_rng(seed)
+    block = max(1, _CHUNK // count)
+    means = []
+    for start in range(0, draws, block):
+        drawn = random.multinomial(count, np.full(count, 1 / count), size=min(block, draws - start))
+        means.append((drawn @ totals) / (drawn @ sizes))
+    return np.concatenate(means)
 
 
 def share_interval(successes: int, trials: int) -> Interval:
     """Return a share with its Wilson interval (Wilson 1927, JASA 22, 209-212)."""
     if not trials:
-        return Interval(float("nan"), 0.0, 1.0, 0, 0)
+        return Interval(np.nan, 0.0, 1.0, 0, 0)
     bounds = binomtest(successes, trials).proportion_ci(method="wilson")
     return Interval(successes / trials, float(bounds.low), float(bounds.high), trials, trials)

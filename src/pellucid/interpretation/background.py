@@ -1,8 +1,4 @@
-"""Does the model read the background? Objects are moved to other backgrounds and the call is watched.
-
-Each object is put on the background of an image of another class and, as the null, on that of another image of its own
-class: both are composites with the same seams, so what differs between them is what the background says of the class.
-"""
+"""Does the model read the background? Objects are moved to other backgrounds and the call is watched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,15 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import torch
-from scipy import ndimage
+from numpy.typing import NDArray
+from rich.progress import track
 from torch import Tensor
 
 from pellucid.interpretation.evidence import Case, Evidence
 from pellucid.interpretation.finding import Finding
+from pellucid.interpretation.swaps import Swap, composed, grown, plan_swaps, pulled
 from pellucid.intervals import Interval, mean_interval
-from pellucid.measure import swap_background
 
-__all__ = ["find_background_use"]
+__all__ = ["find_background_use", "untested_background"]
 
 LEAST_CASES = 20
 """Fewer labelled and outlined images than this give no verdict."""
@@ -26,65 +23,25 @@ LEAST_CASES = 20
 MATTERS = 0.05
 """Share of probability that the background must move, by the interval's lower end, before it is called used."""
 
-BLOCKS = 8
-"""The background is searched in a grid of this many blocks an axis."""
+BLOCKS = {1: 16, 2: 8, 3: 4, 4: 3}
+"""The background is searched in a grid of this many blocks an axis, by the number of axes."""
+
+STRONGEST = 40
+"""Swaps in which it is searched."""
+
+_EVERY = "all classes"
+_SLAB = 32
+
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Swap:
-    """One object on two foreign backgrounds: one of another class, one (the null) of its own."""
+class _Use:
+    """How far backgrounds pull the call, over the swaps of one subject."""
 
-    case: Case
-    donor: Case
-    other: Tensor
-    same: Tensor
-
-
-def _grown(outline: Tensor) -> Tensor:
-    """Return the outline with a rim of about 2 % of the short side, so that the object's edge stays with the object."""
-    steps = max(1, round(0.02 * min(outline.shape)))
-    return torch.from_numpy(ndimage.binary_dilation(outline.numpy(), iterations=steps))
-
-
-def _moved(case: Case, donor: Case, random: np.random.Generator) -> Tensor:
-    grain = torch.Generator().manual_seed(int(random.integers(2**31)))
-    return swap_background(case.image, _grown(case.outline), donor.image, _grown(donor.outline), generator=grain).image
-
-
-def _donor(pool: Sequence[Case], case: Case, random: np.random.Generator) -> Case | None:
-    """Return another image of the pool, from another group where there is one."""
-    others = [other for other in pool if other.id != case.id]
-    apart = [other for other in others if other.group != case.group] or others
-    return apart[random.integers(len(apart))] if apart else None
-
-
-def _swaps(cases: Sequence[Case], random: np.random.Generator, donors: int) -> list[Swap]:
-    by_class: dict[int, list[Case]] = {}
-    for case in cases:
-        by_class.setdefault(case.label, []).append(case)
-    made = []
-    for case in cases:
-        null = _donor(by_class[case.label], case, random)
-        if null is None:
-            continue
-        same = _moved(case, null, random)
-        others = sorted(set(by_class) - {case.label})
-        for label in random.permutation(others)[:donors]:
-            donor = _donor(by_class[int(label)], case, random)
-            if donor is not None:
-                made.append(Swap(case, donor, _moved(case, donor, random), same))
-    return made
-
-
-def _pull(evidence: Evidence, swaps: Sequence[Swap], other: Tensor, same: Tensor) -> np.ndarray:
-    """Return the share of probability that goes from the object's class to the background's, one a swap."""
-    own = torch.tensor([swap.case.label for swap in swaps])
-    foreign = torch.tensor([swap.donor.label for swap in swaps])
-    rows = torch.arange(len(swaps))
-    on_other, on_same = evidence.probabilities(other), evidence.probabilities(same)
-    lost = on_same[rows, own] - on_other[rows, own]
-    gained = on_other[rows, foreign] - on_same[rows, foreign]
-    return ((lost + gained) / 2).numpy()
+    subject: str
+    rows: NDArray[np.int64]
+    interval: Interval
 
 
 def find_background_use(evidence: Evidence, *, most: int = 160, donors: int = 2) -> tuple[list[Finding], pa.Table]:
@@ -102,17 +59,19 @@ def find_background_use(evidence: Evidence, *, most: int = 160, donors: int = 2)
     Returns
     -------
     findings
-        A ``shortcut`` where the interval of the pull lies above `MATTERS`, with where in the background it sits; a
-        ``confounder`` where that class also shares no group with the others; ``refused`` where it cannot be tested.
+        A ``shortcut`` where the interval of the pull lies above `MATTERS`, with where in the background it sits;
+        ``refused`` where it cannot be tested.
     table
         One row a swap: image, class, donor, donor_class, group, pull.
     """
     cases = evidence.cases(most)
-    if len(cases) < LEAST_CASES or len({case.label for case in cases}) < 2:
-        return [_untested(evidence, len(cases))], pa.table({})
-    swaps = _swaps(cases, evidence.random("background"), donors)
-    other, same = torch.stack([swap.other for swap in swaps]), torch.stack([swap.same for swap in swaps])
-    pull = _pull(evidence, swaps, other, same)
+    reason = _lacking(evidence, cases)
+    if reason:
+        return [untested_background(reason)], pa.table({})
+    swaps, pull = _swapped(evidence, plan_swaps(cases, evidence.random("background"), donors))
+    moved = len({swap.case.id for swap in swaps})
+    if moved < LEAST_CASES:
+        return [untested_background(f"only {moved} objects leave room for another background")], pa.table({})
     classes = evidence.images.classes
     table = pa.table({
         "image": [swap.case.id for swap in swaps],
@@ -122,107 +81,129 @@ def find_background_use(evidence: Evidence, *, most: int = 160, donors: int = 2)
         "group": [swap.case.group for swap in swaps],
         "pull": pull.tolist(),
     })  # fmt: skip
-    findings = []
-    for subject, rows in _subjects(swaps, classes):
-        interval = mean_interval(pull[rows], groups=[swaps[row].case.group for row in rows], seed=evidence.seed)
-        if interval.low > MATTERS:
-            findings.append((interval, subject, rows))
-    return [_named(evidence, swaps, pull, found) for found in _strongest(findings)], table
+    uses = [_use(evidence, swaps, pull, subject, rows) for subject, rows in _subjects(swaps, classes)]
+    return [_named(evidence, swaps, pull, use) for use in _strongest(uses)], table
 
 
-def _subjects(swaps: Sequence[Swap], classes: Sequence[str]) -> list[tuple[str, np.ndarray]]:
-    """Return the whole set, and each class with the swaps that it takes part in."""
-    every = np.arange(len(swaps))
-    parts = [("all classes", every)]
-    if len(classes) > 2:
-        for label, name in enumerate(classes):
-            rows = np.array(
-                [row for row, swap in enumerate(swaps) if label in {swap.case.label, swap.donor.label}],
-                dtype=int,
-            )
-            if len(rows) >= LEAST_CASES:
-                parts.append((name, rows))
-    return parts
+def _lacking(evidence: Evidence, cases: Sequence[Case]) -> str:
+    """Say what is missing for a test, or ""."""
+    if len(cases) < LEAST_CASES:
+        return f"{len(cases)} labelled images have an outline of {evidence.outlined}"
+    labels = [case.label for case in cases]
+    if sum(labels.count(label) > 1 for label in set(labels)) < 2:
+        return "fewer than two classes have two images or more"
+    if len({case.group for case in cases}) < 2:
+        return f"all {len(cases)} images come from one {evidence.group}"
+    return ""
 
 
-def _strongest(findings: list[tuple[Interval, str, np.ndarray]]) -> list[tuple[Interval, str, np.ndarray]]:
-    """Keep the whole set, and of the classes those that are pulled more than all together."""
-    whole = [found for found in findings if found[1] == "all classes"]
-    level = whole[0][0].value if whole else 0.0
-    parts = sorted((found for found in findings if found[1] != "all classes" and found[0].low > level),
-                   key=lambda found: -found[0].value)  # fmt: skip
-    return whole + parts
-
-
-def _named(
-    evidence: Evidence, swaps: Sequence[Swap], pull: np.ndarray, found: tuple[Interval, str, np.ndarray]
-) -> Finding:
-    interval, subject, rows = found
-    strong = sorted(rows, key=lambda row: -pull[row])[:40]
-    where = _where(evidence, [swaps[row] for row in strong])
-    whose = "" if subject == "all classes" else f" for class {subject}"
-    return Finding(
-        id=f"background-{subject.replace(' ', '-')}",
-        kind="shortcut",
-        subject="background" if subject == "all classes" else f"background of {subject}",
-        statement=f"The background is being used{whose}: with the object unchanged, the background of another class moves "
-        f"{100 * interval.value:.0f} % of the probability to that class; {where}.",
-        evidence=f"{interval.n} objects moved to the background of another class, each against a move to another background of "
-        f"its own class (the null); background is all but {evidence.outlined}; mean pull {interval}, 95 % interval from {interval.groups} groups.",
-        value=interval.value,
-        low=interval.low,
-        high=interval.high,
-    )
-
-
-def _where(evidence: Evidence, swaps: Sequence[Swap]) -> str:
-    """Say where in the background it sits: a place that all images share, or the whole of it."""
-    other, same = torch.stack([swap.other for swap in swaps]), torch.stack([swap.same for swap in swaps])
-    whole = float(_pull(evidence, swaps, other, same).mean())
-    tinted = float(_pull(evidence, swaps, _tinted(swaps), same).mean())
-    effects = _block_effects(evidence, swaps, other, same)
-    positive = effects.clip(min=0)
-    top = np.unravel_index(positive.argmax(), positive.shape)
-    near = positive[tuple(slice(max(0, place - 1), place + 2) for place in top)].sum() / max(positive.sum(), 1e-12)
-    place = ", ".join(f"{axis} {100 * (index + 0.5) / size:.0f} %" for axis, index, size in
-                      zip(evidence.images.record.spatial, top, positive.shape, strict=True))  # fmt: skip
-    colour = f"its mean colour alone carries {100 * np.clip(tinted / max(whole, 1e-12), 0, 1):.0f} % of that"
-    if near > 0.5 and positive.max() > 0.25 * whole:
-        return f"most of it sits in one place, at {place} of the image ({colour})"
-    return f"it is spread over the background ({colour})"
-
-
-def _tinted(swaps: Sequence[Swap]) -> Tensor:
-    """Return the null composites with the background's mean colour of the other ones."""
-    images = []
-    for swap in swaps:
-        outside = ~_grown(swap.case.outline)
-        shift = (swap.other[:, outside].mean(1) - swap.same[:, outside].mean(1)).view(-1, *[1] * outside.ndim)
-        images.append(torch.where(outside, swap.same + shift, swap.same))
-    return torch.stack(images)
-
-
-def _block_effects(evidence: Evidence, swaps: Sequence[Swap], other: Tensor, same: Tensor) -> np.ndarray:
-    """Return the mean pull of each block when only that block is taken from the other background."""
-    shape = tuple(same.shape[2:])
-    grid = tuple(min(BLOCKS, size) for size in shape)
-    effects = np.zeros(grid)
-    for place in np.ndindex(*grid):
-        block = tuple(slice(size * index // parts, size * (index + 1) // parts)
-                      for size, index, parts in zip(shape, place, grid, strict=True))  # fmt: skip
-        mixed = same.clone()
-        mixed[(slice(None), slice(None), *block)] = other[(slice(None), slice(None), *block)]
-        effects[place] = _pull(evidence, swaps, mixed, same).mean()
-    return effects
-
-
-def _untested(evidence: Evidence, cases: int) -> Finding:
-    reason = f"{cases} labelled images have an outline of {evidence.outlined}"
+def untested_background(reason: str) -> Finding:
+    """Return the finding that says why nothing can be said."""
     return Finding(
         id="background-untested",
         kind="refused",
         subject="background",
         statement="Whether the background is being used was not tested.",
-        evidence=f"Moving objects to other backgrounds needs {LEAST_CASES} labelled, outlined images of two classes; {reason}.",
+        evidence="Moving objects to other backgrounds needs a classifier and "
+        f"{LEAST_CASES} labelled, outlined images of two classes and two groups; {reason}.",
         verdict="undecided",
     )
+
+
+def _swapped(evidence: Evidence, planned: Sequence[Swap]) -> tuple[list[Swap], Array]:
+    """Return the swaps that can be made and their pulls; a slab of images is in memory at a time."""
+    made: list[Swap] = []
+    pulls: list[Array] = []
+    slabs = range(0, len(planned), _SLAB)
+    for start in track(slabs, "swapping backgrounds", transient=True, disable=not evidence.progress):
+        swaps, other, same = composed(planned[start : start + _SLAB])
+        if swaps:
+            made += swaps
+            pulls.append(pulled(evidence, swaps, other, evidence.probabilities(same)))
+    return made, np.concatenate([np.zeros(0), *pulls])
+
+
+def _subjects(swaps: Sequence[Swap], classes: Sequence[str]) -> list[tuple[str, NDArray[np.int64]]]:
+    """Return the whole set, and each class with the swaps that it takes part in."""
+    sides = np.array([(swap.case.label, swap.donor.label) for swap in swaps])
+    parts = [(_EVERY, np.arange(len(swaps)))]
+    if len(np.unique(sides)) > 2:
+        parts += [(name, np.flatnonzero((sides == label).any(1))) for label, name in enumerate(classes)]
+    return [(subject, rows) for subject, rows in parts if len(rows) >= LEAST_CASES]
+
+
+def _use(evidence: Evidence, swaps: Sequence[Swap], pull: Array, subject: str, rows: NDArray[np.int64]) -> _Use:
+    groups = [swaps[row].case.group for row in rows]
+    return _Use(subject, rows, mean_interval(pull[rows], groups=groups, bounds=(-1.0, 1.0), seed=evidence.seed))
+
+
+def _strongest(uses: Sequence[_Use]) -> list[_Use]:
+    """Keep, of the uses that matter, the whole set and those classes that are pulled more than all together."""
+    matter = [use for use in uses if use.interval.low > MATTERS]
+    whole = [use for use in matter if use.subject == _EVERY]
+    level = whole[0].interval.value if whole else 0.0
+    parts = [use for use in matter if use.subject != _EVERY and use.interval.low > level]
+    return whole + sorted(parts, key=lambda use: -use.interval.value)
+
+
+def _named(evidence: Evidence, swaps: Sequence[Swap], pull: Array, use: _Use) -> Finding:
+    found, whole = use.interval, use.subject == _EVERY
+    strong = sorted(use.rows, key=lambda row: -pull[row])[:STRONGEST]
+    where = _where(evidence, [swaps[row] for row in strong])
+    objects = len({swaps[row].case.id for row in use.rows})
+    aside = "" if evidence.object_mask is not None else f" (all but {evidence.outlined})"
+    return Finding(
+        id=f"background-{use.subject.replace(' ', '-')}",
+        kind="shortcut",
+        subject="background" if whole else f"background of {use.subject}",
+        statement=f"The background{aside} is being used{'' if whole else f' for class {use.subject}'}: with the object unchanged, "
+        f"the background of another class moves {100 * found.value:.0f} % of the probability to that class; {where}.",
+        evidence=f"{objects} objects in {found.n} moves to the background of another class, each against a move to another "
+        f"background of its own class (the null); background is all but {evidence.outlined}; mean pull {found}, 95 % interval "
+        f"from {found.groups} groups.",
+        value=found.value,
+        low=found.low,
+        high=found.high,
+    )
+
+
+def _where(evidence: Evidence, strong: Sequence[Swap]) -> str:
+    """Say where in the background it sits: a place that all images share, or the whole of it."""
+    swaps, other, same = composed(strong)
+    on_same = evidence.probabilities(same)
+    whole = max(float(pulled(evidence, swaps, other, on_same).mean()), 1e-12)
+    tinted = float(pulled(evidence, swaps, _tinted(swaps, other, same), on_same).mean())
+    effects = _block_effects(evidence, swaps, other, same, on_same).clip(min=0)
+    top = np.unravel_index(effects.argmax(), effects.shape)
+    near = effects[tuple(slice(max(0, place - 1), place + 2) for place in top)].sum() / max(effects.sum(), 1e-12)
+    place = ", ".join(f"{axis} {100 * (index + 0.5) / size:.0f} %" for axis, index, size in
+                      zip(evidence.images.record.spatial, top, effects.shape, strict=True))  # fmt: skip
+    colour = f"its mean colour alone carries {100 * np.clip(tinted / whole, 0, 1):.0f} % of that"
+    if near > 0.5 and effects.max() > 0.25 * whole:
+        return f"most of it sits in one place, at {place} of the image ({colour})"
+    return f"it is spread over the background ({colour})"
+
+
+def _tinted(swaps: Sequence[Swap], other: Tensor, same: Tensor) -> Tensor:
+    """Return the null composites with the background's mean colour of the other ones."""
+    images = []
+    for swap, foreign, own in zip(swaps, other, same, strict=True):
+        outside = ~grown(swap.case.outline)
+        shift = (foreign[:, outside].mean(1) - own[:, outside].mean(1)).view(-1, *[1] * outside.ndim)
+        images.append(torch.where(outside, own + shift, own))
+    return torch.stack(images)
+
+
+def _block_effects(evidence: Evidence, swaps: Sequence[Swap], other: Tensor, same: Tensor, on_same: Tensor) -> Array:
+    """Return the mean pull of each block when only that block is taken from the other background."""
+    shape = tuple(same.shape[2:])
+    grid = tuple(min(BLOCKS[len(shape)], size) for size in shape)
+    effects = np.zeros(grid)
+    places = list(np.ndindex(*grid))
+    for place in track(places, "searching the background", transient=True, disable=not evidence.progress):
+        block = tuple(slice(size * index // parts, size * (index + 1) // parts)
+                      for size, index, parts in zip(shape, place, grid, strict=True))  # fmt: skip
+        mixed = same.clone()
+        mixed[(slice(None), slice(None), *block)] = other[(slice(None), slice(None), *block)]
+        effects[place] = pulled(evidence, swaps, mixed, on_same).mean()
+    return effects

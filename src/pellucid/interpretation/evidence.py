@@ -9,10 +9,12 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pellucid.errors import BadImage
+from pellucid.attribution import METHODS
+from pellucid.errors import BadImage, CannotExplain
 from pellucid.images import ImageSet
 from pellucid.measure import segment
 from pellucid.models import Model, Passes
+from pellucid.models.predict import two_columns
 
 __all__ = ["Case", "Evidence"]
 
@@ -69,9 +71,18 @@ class Evidence:
     batch_size: int | None = None
     progress: bool = False
 
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The methods that are no control."""
+        names = [(text, text.split("(")[0]) for text in self.methods]
+        return tuple(text for text, name in names if name not in METHODS or METHODS[name].taxonomy.family != "control")
+
     def groups(self, ids: Sequence[str]) -> list[str]:
-        """Return the independent unit of each image; the image itself where there are no groups."""
-        return [str(value) for value in self.images.column(self.group, ids)] if self.group else list(ids)
+        """Return the independent unit of each image; the image itself where it has none."""
+        if self.group is None:
+            return list(ids)
+        units = self.images.column(self.group, ids)
+        return [name if unit in {None, ""} else str(unit) for name, unit in zip(ids, units, strict=True)]
 
     def cases(self, most: int, ids: Sequence[str] | None = None) -> list[Case]:
         """Return up to `most` labelled images with a usable outline, classes in turn, chosen by hash of the id."""
@@ -106,14 +117,33 @@ class Evidence:
         return torch.stack(drawn).any(0) if drawn else None
 
     def logits(self, images: Tensor) -> Tensor:
-        """Return the model's outputs ``(N, K)`` for images in their own units."""
+        """Return calibrated logits ``(N, K)``, float64, for images in their own units; a one-logit net has two columns.
+
+        Raises
+        ------
+        CannotExplain
+            When the model is no classifier of these images' classes.
+        """
         with Passes(self.model, batch_size=self.batch_size) as passes:
-            return passes.outputs(self.model.prepare(images)).cpu()
+            outputs = passes.outputs(self.model.prepare(images)).cpu()
+        if outputs.ndim != 2 or self.model.task == "regression":
+            raise CannotExplain(f"the model is no classifier: its outputs have shape {tuple(outputs.shape)}")
+        logits: Tensor = two_columns(outputs).double() / self.model.temperature
+        if logits.shape[1] < len(self.images.classes):
+            raise CannotExplain(
+                f"the model has {logits.shape[1]} outputs for the {len(self.images.classes)} classes of the images"
+            )
+        return logits
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return class probabilities ``(N, K)``; a one-logit net gives two columns."""
-        logits = self.logits(images)
-        return torch.cat([-logits, logits], 1).mul(0.5).softmax(1) if logits.shape[1] == 1 else logits.softmax(1)
+        """Return calibrated class probabilities ``(N, K)``."""
+        return self.logits(images).softmax(1)
+
+    def log_odds(self, images: Tensor, classes: Tensor) -> Tensor:
+        """Return log p / (1 − p) ``(N,)`` of one class ``(N,)`` an image; taken from the logits, so that it never saturates."""
+        logits, own = self.logits(images), classes[:, None]
+        others = logits.scatter(1, own, -torch.inf).logsumexp(1)
+        return logits.gather(1, own)[:, 0] - others
 
     def random(self, purpose: str) -> np.random.Generator:
         """Return the random stream of one test, apart from every other's."""

@@ -1,5 +1,6 @@
 """What a study found, in words for people and in fields for machines."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -44,5 +45,8 @@ class Finding:
     verdict: Literal["supported", "refuted", "undecided"] = "supported"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as they stand in ``findings.json``."""
-        return asdict(self)
+        """Return the fields as they stand in ``findings.json``; a number that cannot be told is None."""
+        return {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in asdict(self).items()
+        }

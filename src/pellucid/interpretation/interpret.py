@@ -1,17 +1,21 @@
 """The verdict: what the explanations, their scores and edited images allow one to say."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from pellucid.interpretation.background import find_background_use
+from pellucid.errors import PellucidError
+from pellucid.interpretation.background import find_background_use, untested_background
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
-from pellucid.interpretation.locality import find_locality
+from pellucid.interpretation.locality import find_locality, untested_locality
 from pellucid.interpretation.trust import find_trust
 
 __all__ = ["Interpretations", "interpret"]
+
+_Found = tuple[list[Finding], pa.Table]
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,18 @@ class Interpretations:
 
 
 def interpret(evidence: Evidence) -> Interpretations:
-    """Test what the maps suggest by editing images, and say what the scores allow one to say of the methods."""
-    background, swaps = find_background_use(evidence)
-    locality, changes = find_locality(evidence)
+    """Test what the maps suggest by editing images, and say what the scores allow one to say of the methods.
+
+    A test that cannot be made is a finding of kind ``refused``; the others stand.
+    """
+    background, swaps = _tested(find_background_use, evidence, untested_background)
+    locality, changes = _tested(find_locality, evidence, untested_locality)
     findings = (*background, *find_confounders(evidence), *locality, *find_trust(evidence))
     return Interpretations(findings, {"background_swaps": swaps, "changes": changes})
+
+
+def _tested(find: Callable[[Evidence], _Found], evidence: Evidence, refused: Callable[[str], Finding]) -> _Found:
+    try:
+        return find(evidence)
+    except PellucidError as error:
+        return [refused(str(error))], pa.table({})

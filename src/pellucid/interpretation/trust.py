@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from pellucid.attribution import METHODS
 from pellucid.interpretation.evidence import Evidence
-from pellucid.interpretation.finding import Finding
-from pellucid.intervals import mean_interval, share_interval
+from pellucid.interpretation.finding import Finding, Kind
+from pellucid.intervals import mean_interval
 
 __all__ = ["find_trust"]
 
@@ -25,8 +25,9 @@ def find_trust(evidence: Evidence) -> list[Finding]:
     return [
         *_performance(evidence),
         *_over(evidence, "parameter_randomisation", INSENSITIVE, "failed_sanity",
-               "{method} draws nearly the same map for a model with random weights: it shows the image, not what was learnt.",
-               "Similarity of the maps before and after randomising the weights"),
+               "{method} draws much the same map when the model's weights are randomised: it shows the image more than what "
+               "was learnt.",
+               "Rank correlation of the maps before and after randomising the weights"),
         *_over(evidence, "max_sensitivity", UNSTABLE, "unstable",
                "{method} is unstable here: slight noise changes its map by more than the map's own size.",
                "Largest relative change of the map under slight noise"),
@@ -37,49 +38,46 @@ def find_trust(evidence: Evidence) -> list[Finding]:
 
 def _performance(evidence: Evidence) -> list[Finding]:
     """Warn where the model is no better than always naming the commonest class."""
-    table = evidence.predictions
-    if "label" not in table.column_names or not table.num_rows:
+    labelled = evidence.predictions.filter(pc.is_valid(evidence.predictions["label"]))
+    if not labelled.num_rows:
         return []
-    labels, predicted = table["label"].to_pylist(), table["predicted"].to_pylist()
-    right = np.array([label == call for label, call in zip(labels, predicted, strict=True)], dtype=float)
-    accuracy = mean_interval(right, groups=evidence.groups(table["image"].to_pylist()), seed=evidence.seed)
-    commonest = share_interval(max(labels.count(label) for label in set(labels)), len(labels))
-    if accuracy.low > commonest.value:
+    labels, groups = labelled["label"].to_pylist(), evidence.groups(labelled["image"].to_pylist())
+    right = np.array(pc.equal(labelled["label"], labelled["predicted"]).to_pylist(), dtype=float)
+    accuracy = mean_interval(right, groups=groups, bounds=(0.0, 1.0), seed=evidence.seed)
+    commonest = max(labels.count(label) for label in set(labels)) / len(labels)
+    level = accuracy.value if np.isnan(accuracy.low) else accuracy.low
+    if level > commonest:
         return []
     return [Finding(
         id="model-at-chance", kind="gate", subject="model",
-        statement="The model is not clearly better than always naming the commonest class: its explanations describe noise.",
-        evidence=f"Accuracy {accuracy} on {accuracy.n} images against {commonest.value:.2f} for the commonest class.",
+        statement="The model is not clearly better than always naming the commonest class: its explanations may describe noise.",
+        evidence=f"Accuracy {accuracy} on {accuracy.n} images against {commonest:.2f} for the commonest class.",
         value=accuracy.value, low=accuracy.low, high=accuracy.high,
     )]  # fmt: skip
 
 
-def _values(scores: pa.Table, metric: str, method: str) -> tuple[list[str], np.ndarray]:
+def _values(scores: pa.Table, metric: str, method: str) -> tuple[list[str], NDArray[np.float64]]:
+    """Return one value an image: the mean over the settings under which the metric was used."""
     base = pc.list_element(pc.split_pattern(scores["metric"], "("), 0)
     rows = scores.filter(
         pc.and_(pc.and_(pc.equal(base, metric), pc.equal(scores["method"], method)), pc.is_valid(scores["value"]))
     )
-    return rows["image"].to_pylist(), rows["value"].to_numpy()
+    means = rows.group_by("image", use_threads=False).aggregate([("value", "mean")])
+    return means["image"].to_pylist(), means["value_mean"].to_numpy()
 
 
-def _over(evidence: Evidence, metric: str, limit: float, kind: str, statement: str, measured: str) -> list[Finding]:
+def _over(evidence: Evidence, metric: str, limit: float, kind: Kind, statement: str, measured: str) -> list[Finding]:
     findings = []
-    for method in _judged(evidence):
+    for method in evidence.judged:
         images, values = _values(evidence.scores, metric, method)
-        if not len(values):
-            continue
         interval = mean_interval(values, groups=evidence.groups(images), seed=evidence.seed)
         if interval.low > limit:
             findings.append(Finding(
-                id=f"{kind}-{method}", kind=kind, subject=method, statement=statement.format(method=method),  # type: ignore[arg-type]
+                id=f"{kind}-{method}", kind=kind, subject=method, statement=statement.format(method=method),
                 evidence=f"{measured}: {interval} on {interval.n} images (limit {limit:g}).",
                 value=interval.value, low=interval.low, high=interval.high,
             ))  # fmt: skip
     return findings
-
-
-def _judged(evidence: Evidence) -> list[str]:
-    return [text for text in evidence.methods if METHODS.parse(text).taxonomy.family != "control"]
 
 
 def _overall(evidence: Evidence) -> list[dict[str, Any]]:
@@ -94,6 +92,10 @@ def _standing(row: dict[str, Any]) -> str:
 
 def _spelt(bound: float | None) -> str:
     return "?" if bound is None else f"{bound:.1f}"
+
+
+def _first(share: float | None) -> str:
+    return "" if share is None else f"; it comes first in {100 * share:.0f} % of resampled image sets"
 
 
 def _beaten_by_control(evidence: Evidence) -> list[Finding]:
@@ -132,8 +134,7 @@ def _separability(evidence: Evidence) -> list[Finding]:
             subject=best["method"],
             statement=f"{best['method']} ranks first on the faithfulness side, but cannot be told apart from "
             f"{', '.join(level)} on these images.",
-            evidence=f"Its mean rank is {_standing(best)} on {best['n']} images; it comes first in "
-            f"{100 * (best['p_best'] or 0):.0f} % of resampled image sets.",
+            evidence=f"Its mean rank is {_standing(best)} on {best['n']} images{_first(best['p_best'])}.",
             value=best["p_best"],
         )
     ]
