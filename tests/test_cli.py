@@ -202,10 +202,6 @@ def test_the_demonstration_refuses_a_folder_that_holds_something_else(tmp_path):
     assert "holds no demonstration" in refused(call("demo", "--out", tmp_path))
 
 
-def test_a_grain_has_no_shortcut(tmp_path):
-    assert "no shortcut" in refused(call("demo", "--phantom", "grain", "--shortcut", "--out", tmp_path / "d"))
-
-
 def test_the_console_script_gives_the_exit_code_and_no_traceback(bench):
     command = [sys.executable, "-c", "from pellucid.cli import main; main()", "run", str(bench / "no.toml")]
     result = subprocess.run(command, check=False, capture_output=True, text=True)

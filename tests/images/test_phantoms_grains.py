@@ -107,3 +107,14 @@ def test_misuse_is_refused_in_a_sentence():
         phantoms.grains(1, defect="rust")
     with pytest.raises(BadImage, match="at least 24 pixels"):
         phantoms.grains(1, (8, 8))
+
+
+def test_a_tag_goes_with_the_first_defect_and_lies_beside_the_kernel():
+    tagged, plain = (phantoms.grains(60, (48, 48), seed=2, shortcut=tag) for tag in (Shortcut(), None))
+    assert tagged.factors["shortcut"].to_pylist() == [float(label == 1) for label in tagged.images.labels]
+    for image, label in zip(tagged.images.ids, tagged.images.labels, strict=True):
+        tag = tagged.factor_mask("shortcut", [image])[0] > 0
+        kernel = tagged.images.mask("object", [image])[0] > 0
+        assert bool(tag.any()) == (label == 1)
+        assert not (tag & kernel).any()
+        assert torch.equal(tagged.images.load(image)[:, ~tag], plain.images.load(image)[:, ~tag])

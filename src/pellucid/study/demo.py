@@ -57,7 +57,7 @@ def write_demo(
     phantom
         ``"cells"``: the label follows from the number of spots; ``"grain"``: kernels with lesions.
     shortcut
-        Whether a tag beside the cell betrays the label.
+        Whether a tag beside the object betrays a class.
     quick
         Fewer images, shorter training and cheaper settings.
     seed
@@ -66,10 +66,11 @@ def write_demo(
     Raises
     ------
     BadStudy
-        When a shortcut is asked of a phantom that has none, or `out` holds another demonstration.
+        When `out` holds another demonstration.
     """
     folder = out / "phantom"
-    text = _study_file(phantom, shortcut=shortcut, quick=quick, seed=seed)
+    made = _phantom(phantom, shortcut=shortcut, count=(_QUICK if quick else _FULL).images, seed=seed)
+    text = _study_file(phantom, made, shortcut=shortcut, quick=quick, seed=seed)
     written = folder / "study.toml"
     if written.is_file():
         if written.read_text(encoding="utf-8") != text:
@@ -79,21 +80,18 @@ def write_demo(
         raise BadStudy(f"{out} is not empty and holds no demonstration; choose another --out")
     partial = out / "phantom.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    _phantom(phantom, shortcut=shortcut, count=(_QUICK if quick else _FULL).images, seed=seed).write(partial)
+    made.write(partial)
     (partial / "study.toml").write_text(text, encoding="utf-8")
     partial.replace(folder)
     return written
 
 
 def _phantom(name: str, *, shortcut: bool, count: int, seed: int) -> Phantom:
-    if name == "cells":
-        return cells(count, seed=seed, shortcut=Shortcut() if shortcut else None)
-    if shortcut:
-        raise BadStudy("the grain phantom has no shortcut; use --phantom cells")
-    return grains(count, seed=seed)
+    make = cells if name == "cells" else grains
+    return make(count, seed=seed, shortcut=Shortcut() if shortcut else None)
 
 
-def _study_file(phantom: str, *, shortcut: bool, quick: bool, seed: int) -> str:
+def _study_file(phantom: str, made: Phantom, *, shortcut: bool, quick: bool, seed: int) -> str:
     told = (
         f"# A phantom study: {phantom}{' with a planted shortcut' if shortcut else ''}. Copy and change it at will.\n"
     )
@@ -105,7 +103,7 @@ def _study_file(phantom: str, *, shortcut: bool, quick: bool, seed: int) -> str:
             "seed": seed,
             "images": {
                 "path": ".", "labels": "labels.csv", "masks": ["object", "truth"], "object": "object",
-                "split": "split", "group": "group",
+                "split": "split", "group": "group", "spacing": list(made.images.record.spacing or ()),
             },
             "fit": {"epochs": size.epochs},
             "explain": {"methods": methods, "images": size.explained, "require_mask": phantom == "grain"},

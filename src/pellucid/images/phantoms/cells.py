@@ -17,7 +17,7 @@ from pellucid.images.phantoms.phantom import (
 )
 from pellucid.images.phantoms.rule import Factor, Rule
 from pellucid.images.phantoms.scene import Array, Canvas, Outline, Scene, camera, scattered
-from pellucid.images.phantoms.shortcut import Shortcut
+from pellucid.images.phantoms.shortcut import TAG, Shortcut
 
 __all__ = ["CELL_FACTORS", "cells"]
 
@@ -33,7 +33,6 @@ CELL_FACTORS = (
     Factor("background_shading", "1", 0.0, 0.2, "slope of the background over the field, display range 1"),
 )
 
-_TAG = Factor("shortcut", "1", 0, 1, "1 where the tag is present", whole=True)
 _FIELD = 32.0
 _RING = 0.9
 _NOISE = 0.02
@@ -184,7 +183,7 @@ def cells(
         ImageRecord("CYX", ("red", "green", "blue"), spacing=(pixel, pixel), source=f"cells(seed={seed})"),
         (3, *size),
         [_member(seed, index, law, tag) for index in range(count)],
-        dials=CELL_FACTORS if tag is None else (*CELL_FACTORS, _TAG),
+        dials=CELL_FACTORS if tag is None else (*CELL_FACTORS, TAG),
         classes=("control", "treated"),
         rule=f"treated where {law}",
         causes=tuple(factor.name for factor in law.factors),

@@ -7,9 +7,10 @@ import numpy as np
 
 from pellucid.errors import BadImage
 from pellucid.images.imageset import ImageRecord
-from pellucid.images.phantoms.phantom import Member, Phantom, assemble, check_size, group_of, stream
+from pellucid.images.phantoms.phantom import Member, Phantom, assemble, check_size, group_of, split_of, stream
 from pellucid.images.phantoms.rule import Factor
 from pellucid.images.phantoms.scene import Array, Canvas, Outline, Scene, camera
+from pellucid.images.phantoms.shortcut import TAG, Shortcut
 
 __all__ = ["GRAIN_FACTORS", "grains"]
 
@@ -37,7 +38,7 @@ _DEFECTS = {
     "skinned": ("skinned_area",),
     "both": ("fusarium_area", "skinned_area"),
 }
-_VALUES, _NUISANCE, _SLIDE = range(4, 7)
+_VALUES, _NUISANCE, _SLIDE, _TAGGED = range(4, 8)
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class _Painter:
 
     seed: int
     size: tuple[int, int]
+    shortcut: Shortcut | None
 
     def __call__(self, index: int, values: Mapping[str, float]) -> Scene:
         canvas = Canvas.of_field(self.size, _FIELD)
@@ -85,9 +87,14 @@ class _Painter:
         lesions = {name: body * _lesion(canvas, kernel, nuisance, place, values) for place, name in enumerate(_INSIDE)}
         surface = _surface(canvas, crease, lesions, nuisance, values)
         light = values["illumination"] * _light(canvas, kernel, nuisance)
-        image = _BACKGROUND[:, None, None] * (1 - body) + surface * light * body
         touched = {"crease_depth": crease, **lesions}
-        masks = {dial.name: touched.get(dial.name, body) > 0 for dial in GRAIN_FACTORS}
+        ground = _BACKGROUND[:, None, None]
+        if self.shortcut is not None:
+            touched["shortcut"] = self.shortcut.coverage(canvas) * (body < 0.5) * values["shortcut"]
+            ground = ground + self.shortcut.contrast * touched["shortcut"]
+        image = ground * (1 - body) + surface * light * body
+        parts = dict.fromkeys((dial.name for dial in GRAIN_FACTORS), body) | touched
+        masks = {name: covered > 0 for name, covered in parts.items()}
         return Scene(camera(gain * image + _NOISE * nuisance.noise), masks | {"object": body >= 0.5})
 
 
@@ -126,7 +133,14 @@ def _light(canvas: Canvas, kernel: Outline, nuisance: _Nuisance) -> Array:
     return np.asarray(0.35 + 0.65 * np.clip(lit, 0.0, 1.0))
 
 
-def grains(count: int = 300, size: tuple[int, int] = (64, 64), seed: int = 0, *, defect: str = "both") -> Phantom:
+def grains(
+    count: int = 300,
+    size: tuple[int, int] = (64, 64),
+    seed: int = 0,
+    *,
+    defect: str = "both",
+    shortcut: Shortcut | None = None,
+) -> Phantom:
     """Make images of one grain kernel each, healthy or with a defect whose exact pixels are known.
 
     Kernel size, colour, crease depth and illumination are drawn evenly, independently of each other and of the
@@ -143,6 +157,8 @@ def grains(count: int = 300, size: tuple[int, int] = (64, 64), seed: int = 0, *,
         Of everything that is drawn.
     defect
         ``"fusarium"``, ``"skinned"`` (two classes each, with ``healthy``) or ``"both"`` (three classes).
+    shortcut
+        A tag beside the kernel that goes with the first defect, or None.
 
     Returns
     -------
@@ -158,18 +174,19 @@ def grains(count: int = 300, size: tuple[int, int] = (64, 64), seed: int = 0, *,
     if defect not in _DEFECTS:
         raise BadImage(f"there is no defect {defect!r}; there are {', '.join(_DEFECTS)}")
     causes = _DEFECTS[defect]
+    tag = None if shortcut is None else shortcut.settled(seed)
     classes = ("healthy", *(cause.removesuffix("_area") for cause in causes))
     pixel = 1000 * _FIELD / min(size)
     return assemble(
         "grains",
         ImageRecord("CYX", ("red", "green", "blue"), spacing=(pixel, pixel), source=f"grains(seed={seed})"),
         (3, *size),
-        [_member(seed, index, causes) for index in range(count)],
-        dials=GRAIN_FACTORS,
+        [_member(seed, index, causes, tag) for index in range(count)],
+        dials=GRAIN_FACTORS if tag is None else (*GRAIN_FACTORS, TAG),
         classes=classes,
         rule="; ".join(f"{name} where {cause} > 0 mm²" for name, cause in zip(classes[1:], causes, strict=True)),
         causes=causes,
-        paint=_Painter(seed, size),
+        paint=_Painter(seed, size, tag),
         classify=lambda values: _label(values, causes),
     )
 
@@ -180,11 +197,13 @@ def _label(values: Mapping[str, float], causes: tuple[str, ...]) -> int:
     return int(np.argmax(areas))
 
 
-def _member(seed: int, index: int, causes: tuple[str, ...]) -> Member:
+def _member(seed: int, index: int, causes: tuple[str, ...], tag: Shortcut | None) -> Member:
     rng = stream(seed, index, _VALUES)
     values = {dial.name: dial.value(rng.random()) for dial in _NUISANCES} | dict.fromkeys(_INSIDE, 0.0)
     label = int(rng.integers(len(causes) + 1))
     area = rng.uniform(_SMALLEST_LESION, GRAIN_FACTORS[-1].high)
     if label:
         values[causes[label - 1]] = float(area)
+    if tag is not None:
+        values["shortcut"] = float(tag.present(stream(seed, index, _TAGGED), int(label == 1), split_of(index)))
     return Member(label, values)

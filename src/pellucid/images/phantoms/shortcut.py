@@ -6,9 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pellucid.errors import BadImage
+from pellucid.images.phantoms.rule import Factor
 from pellucid.images.phantoms.scene import Array, Canvas
 
-__all__ = ["SHAPES", "Shortcut"]
+__all__ = ["SHAPES", "TAG", "Shortcut"]
+
+TAG = Factor("shortcut", "1", 0, 1, "1 where the tag is present", whole=True)
+"""The factor that says whether an image carries the tag."""
 
 SHAPES = ("square", "disc", "triangle", "bar", "cross", "ring")
 
