@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm, t
 
-__all__ = ["Interval", "mean_interval", "share_interval"]
+__all__ = ["Interval", "mean_interval", "share_interval", "widening"]
 
 _TAIL = 0.025
 _CHUNK = 2**22
@@ -43,9 +43,6 @@ def mean_interval(
 ) -> Interval:
     """Return the mean of `values` with a bootstrap interval over whole groups.
 
-    Percentiles of resampled means are too narrow for few groups: their distance from the mean is widened by what
-    Student's t and the unbiased variance ask for.
-
     Parameters
     ----------
     values
@@ -66,9 +63,17 @@ def mean_interval(
     if count < 2:
         return Interval(value, np.nan, np.nan, len(numbers), count)
     low, high = np.quantile(_resampled(totals, sizes, draws, seed), [_TAIL, 1 - _TAIL])
-    wider = t.ppf(1 - _TAIL, count - 1) / norm.ppf(1 - _TAIL) * np.sqrt(count / (count - 1))
+    wider = widening(count)
     low, high = np.clip([value + wider * (low - value), value + wider * (high - value)], *bounds)
     return Interval(value, float(low), float(high), len(numbers), count)
+
+
+def widening(groups: int) -> float:
+    """Return by what to stretch a percentile interval of a mean over so few `groups`, two at least.
+
+    Percentiles of resampled means are too narrow there: Student's t and the unbiased variance ask for more.
+    """
+    return float(t.ppf(1 - _TAIL, groups - 1) / norm.ppf(1 - _TAIL) * np.sqrt(groups / (groups - 1)))
 
 
 def _resampled(totals: NDArray[Any], sizes: NDArray[Any], draws: int, seed: int) -> NDArray[np.float64]:

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from pellucid.intervals import widening
 
 __all__ = ["Draws", "interval"]
 
@@ -47,8 +48,7 @@ def interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the 95 % interval of estimates ``(K)`` from their resamples ``(draws, K)``.
 
-    Percentiles of resampled means are too narrow for few groups: their distance from the estimate is widened by what
-    Student's t and the unbiased variance ask for. One group alone gives no interval: NaN.
+    Their distance from the estimate is stretched by `widening`. One group alone gives no interval: NaN.
     """
     nothing = np.full(len(estimate), np.nan)
     if groups < 2:
@@ -58,6 +58,6 @@ def interval(
     for column in np.flatnonzero(~np.isnan(boot).all(0) & ~np.isnan(estimate)):
         known = boot[~np.isnan(boot[:, column]), column]
         low[column], high[column] = np.quantile(known, [tail, 1 - tail])
-    wider = stats.t.ppf(1 - tail, groups - 1) / stats.norm.ppf(1 - tail) * np.sqrt(groups / (groups - 1))
+    wider = widening(groups)
     low, high = estimate + wider * (low - estimate), estimate + wider * (high - estimate)
     return (np.clip(low, 0, 1), np.clip(high, 0, 1)) if clip else (low, high)

@@ -27,7 +27,7 @@ Holes = list[tuple[Tensor, Tensor] | None]
 """For every image the places where a map puts most mass and, as the null, as many pixels of the object in random clumps."""
 
 _Pair = tuple[Tensor, Tensor] | None
-_THERE = f"the {100 * SHARE:.0f} % of the object's area where {{method}} puts most mass"
+_THERE = f"the pixels where {{method}} puts most mass ({100 * SHARE:.0f} % of the object's area)"
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def edited_there(panel: Panel, method: str, holes: Holes, text: str) -> Effect:
         chosen, clump = (torch.where(hole, edited, case.image) for hole in pair)
         return chosen, clump
 
-    words = f"{text} on nothing but {_THERE.format(method=method)}"
+    words = f"{text} of nothing but {_THERE.format(method=method)}"
     return Effect(f"{method}, {text} there", "map", words, panel.moved(change))
 
 

@@ -59,8 +59,9 @@ def find_locality(evidence: Evidence, *, most: int = 60) -> tuple[list[Finding],
     panel = Panel.of(evidence, cases)
     holes = {method: places(panel, method) for method in evidence.judged}
     effects, known = usable(_first(panel, holes))
-    if len(known) < LEAST_CASES or {effect.kind for effect in effects} != {"edit", "map"}:
-        return [untested_locality(f"edits and maps are to be had for {len(known)} images together")], pa.table({})
+    paired = len(known) if {effect.kind for effect in effects} == {"edit", "map"} else 0
+    if paired < LEAST_CASES:
+        return [untested_locality(f"{paired} images have both edits that fit the object and maps")], pa.table({})
     drawn = known[evidence.random("halves").permutation(len(known))]
     choose, judge = drawn[::2], drawn[1::2]
     edit = _best(effects, "edit", choose)
@@ -134,8 +135,8 @@ def _not_localised(edit: Effect, best: Effect, whole: Interval, evidence: str) -
         kind="not_localised",
         subject="maps",
         statement="No local map can show what drives this model here: changing the object as a whole "
-        f"({edit.words}) moves its output, and changing the places that maps point to does so less than half as much (at best "
-        f"{best.words}).",
+        f"({edit.words}) moves its output, and changing the places that maps point to does so less than half as much; "
+        f"the most came of {best.words}.",
         evidence=evidence,
         value=whole.value,
         low=whole.low,

@@ -4,7 +4,6 @@ from pellucid.models import targets
 from pellucid.models.augment import Augment
 from pellucid.models.fit import Fitted, fit
 from pellucid.models.frozen import frozen
-from pellucid.models.intervals import Estimate
 from pellucid.models.loading import load_model
 from pellucid.models.model import Capabilities, Inputs, Model, Normalise, Source
 from pellucid.models.networks import residual_net
@@ -12,6 +11,7 @@ from pellucid.models.passes import Passes, repeat_rows, take_rows
 from pellucid.models.performance import Performance, performance
 from pellucid.models.pixels import Failure
 from pellucid.models.predict import Predictions, predict
+from pellucid.models.resampling import Estimate
 from pellucid.models.split import Split, split_images
 from pellucid.models.tapping import Forward, Rules
 from pellucid.models.targets import ReadOut, Target

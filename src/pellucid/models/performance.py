@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.errors import ShapeError
-from pellucid.models.intervals import Estimate, clusters_of, percentile, resamples, unbiased, wilson
+from pellucid.intervals import share_interval
 from pellucid.models.predict import two_columns
+from pellucid.models.resampling import Estimate, clusters_of, percentile, resamples, unbiased
 
 __all__ = ["Performance", "performance"]
 
@@ -122,7 +123,8 @@ def performance(
     correct = estimates["accuracy", -1].value
     if groups is None or correct in {0.0, 1.0}:  # where every group is alike a bootstrap knows no doubt
         interval = "Wilson" if groups is None else f"Wilson over {clusters} groups"
-        estimates["accuracy", -1] = Estimate(correct, *wilson(correct * clusters, clusters))
+        share = share_interval(round(correct * clusters), clusters)
+        estimates["accuracy", -1] = Estimate(correct, share.low, share.high)
     confusion = np.zeros((len(names), len(names)), np.int64)
     np.add.at(confusion, (truth, measured.predicted), 1)
     return Performance(

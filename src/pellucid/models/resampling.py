@@ -1,4 +1,4 @@
-"""How sure a number is: intervals of proportions, and of anything by resampling whole groups."""
+"""How sure any number drawn from images is, by resampling whole groups."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Estimate", "clusters_of", "percentile", "resamples", "unbiased", "wilson"]
+__all__ = ["Estimate", "clusters_of", "percentile", "resamples", "unbiased"]
 
 Array = NDArray[np.float64]
 
@@ -24,16 +24,6 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} (95 % interval {self.low:.3f} to {self.high:.3f})"
-
-
-def wilson(successes: float, trials: float) -> tuple[float, float]:
-    """Return the 95 % score interval of a proportion (Wilson, J. Am. Stat. Assoc. 1927)."""
-    if trials <= 0:
-        return 0.0, 1.0
-    z2, rate = 1.959963984540054**2, successes / trials
-    middle = (rate + z2 / (2 * trials)) / (1 + z2 / trials)
-    half = np.sqrt(z2 * rate * (1 - rate) / trials + z2**2 / (4 * trials**2)) / (1 + z2 / trials)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
 def clusters_of(groups: Sequence[Hashable] | None, images: int) -> tuple[NDArray[np.int64], int]:
