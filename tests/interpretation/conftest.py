@@ -48,7 +48,7 @@ def _ground(random, channels):
     return colour[:, None, None] + slope + 0.1 * texture + 0.02 * random.standard_normal((channels, SIZE, SIZE))
 
 
-def _cells(label_of, *, count=40, seed=0, channels=3, classes=2, groups=None):
+def _cells(label_of, *, count=40, seed=0, channels=1, classes=2, groups=None):
     """Draw centred bright cells; `label_of(random, label)` says which traits a class has.
 
     Traits: radius, brightness, spot (brightness), tint (of the background), tag (brightness of a corner patch).
@@ -80,7 +80,7 @@ MODELS = {
     "corner tag": lambda x: _two(20 * (x[:, :, :4, -4:].mean((1, 2, 3)) - 0.4)),
     "object brightness": lambda x: _two(60 * (x[:, :, MIDDLE, MIDDLE].mean((1, 2, 3)) - 0.7)),
     "object area": lambda x: _two(0.1 * (torch.sigmoid(40 * (x.mean(1) - 0.5)).sum((1, 2)) - 155)),
-    "spot": lambda x: _two(20 * (torch.logsumexp(40 * x.mean(1).flatten(1), 1) / 40 - 0.85)),
+    "spot": lambda x: _two(20 * (torch.logsumexp(40 * x.mean(1).flatten(1), 1) / 40 - 1.0)),
 }
 """What each model reads, and nothing else."""
 
@@ -89,7 +89,7 @@ TRAITS = {
     "corner tag": lambda random, label: {"tag": 0.4 * label},
     "object brightness": lambda random, label: {"brightness": (0.62, 0.78)[label] + random.normal(0, 0.01)},
     "object area": lambda random, label: {"radius": (6.0, 8.0)[label] + random.normal(0, 0.2)},
-    "spot": lambda random, label: {"spot": 0.3 * label},
+    "spot": lambda random, label: {"spot": 0.2 + 0.2 * label},
 }
 """What tells the classes apart in images that fit the model of that name."""
 
@@ -112,7 +112,7 @@ def _evidence(model, images, **more):
     return Evidence(**given | more)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def lab():
     """Draw images, take a model that reads one thing, and put both before the finders."""
     return SimpleNamespace(

@@ -114,11 +114,12 @@ def test_maps_that_miss_what_is_read_leave_the_question_open(lab):
 
 
 def test_images_of_one_channel_have_no_colour_to_change_and_are_tested_all_the_same(lab):
-    images = lab.cells(lab.TRAITS["object area"], channels=1, count=24)
+    images = lab.cells(lab.TRAITS["object area"], count=24)
     finding, table = judged(lab, "object area", images=images)
     assert finding.kind == "not_localised"
     assert "recolour" not in effects_of(table)
-    assert "recolour" in effects_of(judged(lab, "object area")[1])
+    coloured = lab.cells(lab.TRAITS["object area"], channels=3, count=12)
+    assert "recolour" in effects_of(judged(lab, "object area", images=coloured)[1])
 
 
 def test_a_very_sure_model_is_read_by_its_log_odds_and_not_by_probabilities_that_are_all_one(lab):
