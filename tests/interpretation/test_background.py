@@ -25,7 +25,7 @@ def test_a_model_that_reads_the_background_colour_is_named_and_the_colour_carrie
     assert (finding.kind, finding.subject, finding.verdict) == ("shortcut", "background", "supported")
     assert finding.statement.startswith("The background is being used: with the object unchanged")
     assert "spread over the background" in finding.statement
-    assert int(re.search(r"mean colour alone carries (\d+) %", finding.statement)[1]) > 75
+    assert int(re.search(r"background's mean colour alone carries (\d+) %", finding.statement)[1]) > 75
     assert 0.05 < finding.low <= finding.value <= finding.high
     assert finding.value == pytest.approx(np.mean(table["pull"].to_pylist()))
 

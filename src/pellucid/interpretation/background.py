@@ -1,6 +1,6 @@
 """Does the model read the background? Objects are moved to other backgrounds and the call is watched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -168,20 +168,49 @@ def _named(evidence: Evidence, swaps: Sequence[Swap], pull: Array, use: _Use) ->
 
 
 def _where(evidence: Evidence, strong: Sequence[Swap]) -> str:
-    """Say where in the background it sits: a place that all images share, or the whole of it."""
+    """Say where in the background it sits: a place that all images share, or the whole of it.
+
+    A place holds it when taking that place alone from the other background moves more than half as much as taking all
+    of it does, and taking all but that place less than half.
+    """
     swaps, other, same = composed(strong)
     on_same = evidence.probabilities(same)
-    whole = max(float(pulled(evidence, swaps, other, on_same).mean()), 1e-12)
-    tinted = float(pulled(evidence, swaps, _tinted(swaps, other, same), on_same).mean())
-    effects = _block_effects(evidence, swaps, other, same, on_same).clip(min=0)
-    top = np.unravel_index(effects.argmax(), effects.shape)
-    near = effects[tuple(slice(max(0, place - 1), place + 2) for place in top)].sum() / max(effects.sum(), 1e-12)
-    place = ", ".join(f"{axis} {100 * (index + 0.5) / size:.0f} %" for axis, index, size in
-                      zip(evidence.images.record.spatial, top, effects.shape, strict=True))  # fmt: skip
-    colour = f"its mean colour alone carries {100 * np.clip(tinted / whole, 0, 1):.0f} % of that"
-    if near > 0.5 and effects.max() > 0.25 * whole:
-        return f"most of it sits in one place, at {place} of the image ({colour})"
+
+    def pull(images: Tensor) -> float:
+        return float(pulled(evidence, swaps, images, on_same).mean())
+
+    whole = max(pull(other), 1e-12)
+    window, place = _strongest_place(evidence, same.shape[2:], lambda block: pull(torch.where(block, other, same)))
+    there, elsewhere = pull(torch.where(window, other, same)) / whole, pull(torch.where(window, same, other)) / whole
+    colour = f"the background's mean colour alone carries {_percent(pull(_tinted(swaps, other, same)) / whole)} of that"
+    if there > 0.5 > elsewhere:
+        return f"most of it sits in one place, at {place} of the image, which alone carries {_percent(there)} of that ({colour})"
     return f"it is spread over the background ({colour})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * min(max(share, 0.0), 1.0):.0f} %"
+
+
+def _strongest_place(evidence: Evidence, shape: Sequence[int], pull: Callable[[Tensor], float]) -> tuple[Tensor, str]:
+    """Return the block that pulls most when it is taken alone, with its neighbours, and where it is in words."""
+    grid = tuple(min(BLOCKS[len(shape)], size) for size in shape)
+
+    def block(low: Sequence[int], high: Sequence[int]) -> Tensor:
+        mask = torch.zeros(tuple(shape), dtype=torch.bool)
+        mask[tuple(slice(size * start // parts, size * stop // parts)
+                   for size, start, stop, parts in zip(shape, low, high, grid, strict=True))] = True  # fmt: skip
+        return mask
+
+    places = list(np.ndindex(*grid))
+    searched = track(places, "searching the background", transient=True, disable=not evidence.progress)
+    effects = [pull(block(place, [index + 1 for index in place])) for place in searched]
+    top = places[int(np.argmax(effects))]
+    window = block(
+        [max(0, index - 1) for index in top], [min(parts, index + 2) for index, parts in zip(top, grid, strict=True)]
+    )
+    return window, ", ".join(f"{axis} {100 * (index + 0.5) / parts:.0f} %" for axis, index, parts in
+                             zip(evidence.images.record.spatial, top, grid, strict=True))  # fmt: skip
 
 
 def _tinted(swaps: Sequence[Swap], other: Tensor, same: Tensor) -> Tensor:
@@ -192,18 +221,3 @@ def _tinted(swaps: Sequence[Swap], other: Tensor, same: Tensor) -> Tensor:
         shift = (foreign[:, outside].mean(1) - own[:, outside].mean(1)).view(-1, *[1] * outside.ndim)
         images.append(torch.where(outside, own + shift, own))
     return torch.stack(images)
-
-
-def _block_effects(evidence: Evidence, swaps: Sequence[Swap], other: Tensor, same: Tensor, on_same: Tensor) -> Array:
-    """Return the mean pull of each block when only that block is taken from the other background."""
-    shape = tuple(same.shape[2:])
-    grid = tuple(min(BLOCKS[len(shape)], size) for size in shape)
-    effects = np.zeros(grid)
-    places = list(np.ndindex(*grid))
-    for place in track(places, "searching the background", transient=True, disable=not evidence.progress):
-        block = tuple(slice(size * index // parts, size * (index + 1) // parts)
-                      for size, index, parts in zip(shape, place, grid, strict=True))  # fmt: skip
-        mixed = same.clone()
-        mixed[(slice(None), slice(None), *block)] = other[(slice(None), slice(None), *block)]
-        effects[place] = pulled(evidence, swaps, mixed, on_same).mean()
-    return effects
