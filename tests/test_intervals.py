@@ -8,13 +8,13 @@ from pellucid.intervals import Interval, mean_interval, share_interval
 numbers = st.lists(st.floats(-100, 100), min_size=2, max_size=30)
 
 
-def covered(make, truth, *, trials=300, seed=0, **settings_):
+def covered(make, truth, *, trials=200, seed=0, **settings_):
     """How often the interval of a drawn sample holds the truth."""
     random = np.random.default_rng(seed)
     hits = 0
     for trial in range(trials):
         values, groups = make(random)
-        found = mean_interval(values, groups=groups, draws=400, seed=trial, **settings_)
+        found = mean_interval(values, groups=groups, draws=300, seed=trial, **settings_)
         hits += found.low <= truth <= found.high
     return hits / trials
 
