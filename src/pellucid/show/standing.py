@@ -169,7 +169,7 @@ def _learnt(found: Interval | None) -> Check | None:
     if found.low > INSENSITIVE:
         return (
             "failed",
-            f"It draws nearly the same map for random weights (similarity {found}): it shows the image, not what was learnt.",
+            f"It draws much the same map for random weights (similarity {found}): it shows the image more than what was learnt.",
         )
     if found.high < INSENSITIVE:
         return "passed", f"Its map changes when the weights are randomised (similarity {found}), as it must."
