@@ -9,7 +9,7 @@ from harness import Contest, report, run
 from torch import Tensor, nn
 
 from pellucid import explain
-from pellucid.testing import small_net
+from pellucid.models import residual_net
 
 
 class NearFree(nn.Module):
@@ -27,7 +27,7 @@ def contests() -> list[Contest]:
     """Return the pairs at equal settings: same windows, segments, samples and steps."""
     torch.manual_seed(0)
     free, x = NearFree().eval(), torch.rand(1, 3, 224, 224)
-    net, batch = small_net(), torch.rand(8, 3, 64, 64)
+    net, batch = residual_net(classes=3).eval(), torch.rand(8, 3, 64, 64)
     rows = torch.arange(224).div(32, rounding_mode="floor")
     segments = rows[:, None] * 7 + rows[None]
     targets = [0] * len(batch)
