@@ -98,6 +98,23 @@ def test_hirescam_gives_every_place_its_own_share_of_a_flattened_linear_head():
     assert not torch.allclose(coarse.values.flatten(1).sum(1), e.values.flatten(1).sum(1), rtol=0.05)
 
 
+def test_hirescam_adds_up_for_a_region_of_a_segmentation_too():
+    class Dense(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.body = nn.Conv2d(2, 4, 3, padding=1)
+            self.logits = nn.Conv2d(4, 2, 1)
+
+        def forward(self, x):
+            return self.logits(self.body(x))
+
+    net, box = Dense(), pellucid.targets.Region(1, box=((0, 0), (3, 2)))
+    e = cam(net, images(), "hirescam", target=box)
+    torch.testing.assert_close(e.values.flatten(1).sum(1) + net.logits.bias[1].detach(), e.output)
+    assert bool((e.values[:, :, 3:] == 0).all())
+
+
 def test_hirescam_is_gradcam_on_a_pooled_linear_head_and_so_is_xgradcam():
     net, x = Net(), images()
     maps = [cam(net, x, method).values for method in ("gradcam", "hirescam", "xgradcam")]
@@ -189,6 +206,15 @@ def test_gradcam_plus_plus_refuses_negative_activations_that_turn_its_weights_ro
             pellucid.explain(Placed([weight, 1.0]), x, "gradcam_plus_plus(at='body')", target=0)
 
 
+@pytest.mark.parametrize("method", WEIGHTED)
+def test_negative_activations_are_told_of_where_sums_of_them_are_divided_by(method):
+    told = cam(Net(2, last=nn.Tanh), images(), method).warnings
+    assert any("supposes a layer after its ReLU" in said for said in told) == (
+        method in {"gradcam_plus_plus", "xgradcam"}
+    )
+    assert cam(Net(), images(), method).warnings == ()
+
+
 def test_xgradcam_refuses_activations_that_cancel():
     x = images()
     x = x - x.mean((2, 3), keepdim=True)
@@ -217,10 +243,21 @@ def test_every_member_costs_one_backward_and_names_the_layer_that_it_chose(metho
 
 
 @pytest.mark.parametrize("method", [*WEIGHTED, "eigencam", "scorecam", "ablationcam"])
-def test_a_layer_without_feature_maps_or_with_infinite_ones_is_refused(method):
+def test_a_layer_of_numbers_of_tokens_or_of_infinities_is_refused(method):
     net = Net()
     with pytest.raises(CannotExplain, match="needs feature maps"):
         pellucid.explain(net, images(), f"{method}(at='head')", target=0)
+
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Flatten(2)
+
+        def forward(self, x):
+            return self.body(x).mT.mean(1)
+
+    with pytest.raises(CannotExplain, match=r"gives \(3, 2, 16\) for \(3, 2, 4, 4\); a class activation map needs"):
+        pellucid.explain(Tokens(), images(), f"{method}(at='body')", target=0)
 
     class Endless(nn.Module):
         def __init__(self):

@@ -3,7 +3,6 @@
 Every map is signed, before any ReLU, at the layer's own grid.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,62 +11,29 @@ from torch import Tensor
 
 from pellucid.attribution.backward import relu_rules
 from pellucid.attribution.cam_layer import checked_maps, chosen_layer, same_axes, weighted_sum
+from pellucid.attribution.cam_weights import (
+    Weigh,
+    conserving_slope,
+    curved_slope,
+    mean_slope,
+    own_slope,
+    rising_slope,
+)
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
 from pellucid.attribution.scaling import resized
-from pellucid.errors import CannotExplain
 
 __all__ = ["gradcam", "gradcam_plus_plus", "guided_gradcam", "hirescam", "layercam", "xgradcam"]
 
-Weigh = Callable[[Tensor, Tensor], Tensor]
-"""From activations and slopes ``(N, C, *S)`` to weights ``(N, C)``, or one a place ``(N, C, *S)``."""
 
-_CANCELS = 1e-5
-"""Sum over the sum of magnitudes below which activations cancel to rounding error."""
-
-
-def _map(call: Call, at: str, weigh: Weigh) -> Tensor:
-    parts = []
+def _map(call: Call, at: str, weigh: Weigh) -> tuple[Tensor, bool]:
+    """Return the map, and whether any activation is negative."""
+    parts, negative = [], False
     for batch in batches(call):
         _, (activations,), (slopes,) = batch.passes.gradient(batch.inputs, batch.read, at=at)
-        parts.append(weighted_sum(weigh(checked_maps(activations, at), slopes), activations))
-    return torch.cat(parts)
-
-
-def _mean_slope(_activations: Tensor, slopes: Tensor) -> Tensor:
-    return slopes.flatten(2).mean(2)
-
-
-def _own_slope(_activations: Tensor, slopes: Tensor) -> Tensor:
-    return slopes
-
-
-def _rising_slope(_activations: Tensor, slopes: Tensor) -> Tensor:
-    return slopes.clamp(min=0)
-
-
-def _curved(activations: Tensor, slopes: Tensor) -> Tensor:
-    """Return Σ_S α · max(g, 0) with α = g² / (2 g² + g³ Σ_S A) = 1 / (2 + g Σ_S A), wherever g > 0."""
-    rising, total = slopes.flatten(2).clamp(min=0), activations.flatten(2).sum(2, keepdim=True)
-    below = 2 + rising * total
-    if bool((below <= 0).any()):
-        raise CannotExplain(
-            f"gradcam_plus_plus: negative activations of shape {tuple(activations.shape)} turn the denominator of a "
-            "weight to zero or below; choose a layer after its ReLU with at=, or use hirescam"
-        )
-    return (rising / below).sum(2)
-
-
-def _mean_slope_by_activation(activations: Tensor, slopes: Tensor) -> Tensor:
-    """Return Σ_S g A / Σ_S A, 0 for a channel that is silent."""
-    flat = activations.flatten(2)
-    total, size = flat.sum(2), flat.abs().sum(2)
-    if bool(((total.abs() <= _CANCELS * size) & (size > 0)).any()):
-        raise CannotExplain(
-            f"xgradcam: activations of shape {tuple(activations.shape)} cancel to a sum of zero over space in some "
-            "channel, by which it divides; choose a layer after its ReLU with at=, or use hirescam"
-        )
-    return (slopes.flatten(2) * flat).sum(2) / torch.where(size > 0, total, 1)
+        parts.append(weighted_sum(weigh(checked_maps(activations, batch, at), slopes), activations))
+        negative = negative or bool((activations < 0).any())
+    return torch.cat(parts), negative
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -79,10 +45,16 @@ class _Weighted(Method):
     weigh: ClassVar[Weigh]
     """A function of the class, not a method: how activations and slopes become weights."""
 
+    rectified: ClassVar[bool] = False
+    """Whether the weights divide by sums of activations, which only a ReLU keeps from cancelling."""
+
     def attribute(self, call: Call) -> Attribution:
         """Weight the layer's feature maps and add them up."""
         at, warnings = chosen_layer(call, self.at)
-        return Attribution((_map(call, at, type(self).weigh),), warnings=warnings, details={"at": at})
+        values, negative = _map(call, at, type(self).weigh)
+        if negative and self.rectified:
+            warnings += (f"layer {at!r} has negative activations, and {self.name} supposes a layer after its ReLU",)
+        return Attribution((values,), warnings=warnings, details={"at": at})
 
 
 @METHODS.register
@@ -99,7 +71,7 @@ class gradcam(_Weighted):
         Name of the layer; None takes the last one with a feature map, and says which.
     """
 
-    weigh: ClassVar[Weigh] = staticmethod(_mean_slope)
+    weigh: ClassVar[Weigh] = staticmethod(mean_slope)
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="cam",
@@ -132,7 +104,8 @@ class gradcam_plus_plus(_Weighted):
         When negative activations turn the denominator of a weight to zero or below.
     """
 
-    weigh: ClassVar[Weigh] = staticmethod(_curved)
+    weigh: ClassVar[Weigh] = staticmethod(curved_slope)
+    rectified: ClassVar[bool] = True
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="cam",
@@ -159,7 +132,7 @@ class hirescam(_Weighted):
         As for `gradcam`.
     """
 
-    weigh: ClassVar[Weigh] = staticmethod(_own_slope)
+    weigh: ClassVar[Weigh] = staticmethod(own_slope)
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="cam",
@@ -185,7 +158,7 @@ class layercam(_Weighted):
         As for `gradcam`.
     """
 
-    weigh: ClassVar[Weigh] = staticmethod(_rising_slope)
+    weigh: ClassVar[Weigh] = staticmethod(rising_slope)
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="cam",
@@ -216,7 +189,8 @@ class xgradcam(_Weighted):
         When a channel's activations cancel over space: its weight would be divided by zero.
     """
 
-    weigh: ClassVar[Weigh] = staticmethod(_mean_slope_by_activation)
+    weigh: ClassVar[Weigh] = staticmethod(conserving_slope)
+    rectified: ClassVar[bool] = True
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="cam",
@@ -255,7 +229,7 @@ class guided_gradcam(Method):
     def attribute(self, call: Call) -> Attribution:
         """Multiply the two maps; the CAM is linearly upsampled to each input."""
         at, warnings = chosen_layer(call, self.at)
-        coarse = _map(call, at, _mean_slope).clamp(min=0)
+        coarse = _map(call, at, mean_slope)[0].clamp(min=0)
         same_axes(coarse, call, at, self)
         fine = call.passes.gradient(call.inputs, call.read, rules=relu_rules("guided"), known=call.output)[2]
         values = tuple(slopes * resized(coarse, tuple(slopes.shape[2:])) for slopes in fine)

@@ -64,7 +64,7 @@ class _Asked(Method):
         at, warnings = chosen_layer(call, self.at)
         maps = []
         for batch in batches(call):
-            activations = checked_maps(batch.passes.outputs(batch.inputs, at), at)
+            activations = checked_maps(batch.passes.outputs(batch.inputs, at), batch, at)
             maps.append(weighted_sum(self._weights(batch, at, activations), activations))
         return Attribution((torch.cat(maps),), warnings=warnings, details={"at": at})
 

@@ -83,7 +83,7 @@ class eigencam(Method):
         """Project the layer's feature maps on their first principal direction."""
         at, warnings = chosen_layer(call, self.at)
         found = [
-            first_component(checked_maps(batch.passes.outputs(batch.inputs, at), at), centred=self.centred)
+            first_component(checked_maps(batch.passes.outputs(batch.inputs, at), batch, at), centred=self.centred)
             for batch in batches(call)
         ]
         maps, shares = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -61,17 +61,20 @@ def chosen_layer(call: Call, at: str | None) -> tuple[str, tuple[str, ...]]:
     return found, (f"at={found!r} was chosen: the last layer with a feature map",)
 
 
-def checked_maps(activations: Tensor, at: str) -> Tensor:
+def checked_maps(activations: Tensor, call: Call, at: str) -> Tensor:
     """Return a layer's activations where they are feature maps.
 
     Raises
     ------
     CannotExplain
-        When they have no spatial axis, or hold NaN or infinity.
+        When they lack the images' axes, as tokens ``(N, T, D)`` of an image do, or hold NaN or infinity.
     """
-    if activations.ndim < 3:
-        shape = tuple(activations.shape)
-        raise CannotExplain(f"layer {at!r} gives {shape}; a class activation map needs feature maps (N, C, *S)")
+    if activations.ndim < 3 or activations.ndim not in {x.ndim for x in call.inputs}:
+        shape, images = tuple(activations.shape), " and ".join(str(tuple(x.shape)) for x in call.inputs)
+        raise CannotExplain(
+            f"layer {at!r} gives {shape} for {images}; a class activation map needs feature maps (N, C, *S) with the "
+            "images' axes: choose another layer with at="
+        )
     if not bool(activations.isfinite().all()):
         raise CannotExplain(
             f"layer {at!r} gives NaN or infinity: it has no class activation map; choose another with at="
