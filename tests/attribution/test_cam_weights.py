@@ -70,8 +70,9 @@ def published(method, activations, slopes):
 
 @pytest.mark.parametrize("method", WEIGHTED)
 @pytest.mark.parametrize("rank", [1, 2, 3])
-def test_the_map_is_the_published_formula_before_its_relu(method, rank):
-    net, x = Net(rank, "bent"), images(rank)
+@pytest.mark.parametrize("last", [nn.ReLU, nn.Tanh])
+def test_the_map_is_the_published_formula_before_its_relu(method, rank, last):
+    net, x = Net(rank, "bent", last), images(rank)
     activations, slopes = net.at_body(x, 1)
     e = cam(net, x, method)
     assert e.values.shape == (3, 1, *[4] * rank)
