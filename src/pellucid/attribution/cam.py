@@ -1,85 +1,65 @@
-"""Class activation maps: which places of a layer's feature maps speak for the output, at that layer's own grid."""
+"""Class activation maps from gradients: Σ_k w_k · A_k, where w is a function of the activations A and slopes ∂f/∂A.
 
-from collections.abc import Callable
+Every map is signed, before any ReLU, at the layer's own grid.
+"""
+
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from pellucid.attribution.backward import relu_rules
+from pellucid.attribution.cam_layer import checked_maps, chosen_layer, same_axes, weighted_sum
+from pellucid.attribution.cam_weights import (
+    Weigh,
+    conserving_slope,
+    curved_slope,
+    mean_slope,
+    own_slope,
+    rising_slope,
+)
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
 from pellucid.attribution.scaling import resized
-from pellucid.errors import CannotExplain
-from pellucid.models import take_rows
 
-__all__ = ["gradcam", "guided_gradcam", "last_spatial_layer"]
+__all__ = ["gradcam", "gradcam_plus_plus", "guided_gradcam", "hirescam", "layercam", "xgradcam"]
 
 
-def last_spatial_layer(call: Call) -> str:
-    """Return the layer whose output is the last feature map of the forward, found on the first row.
-
-    A feature map has the images' number of axes and more than one place along each spatial axis. A layer that is
-    called more than once, or whose output is the model's own, does not count.
-
-    Raises
-    ------
-    CannotExplain
-        When there is none.
-    """
-    module = call.passes.model.module
-    if module is None:
-        raise CannotExplain("class activation maps need layers; a plain callable has none: wrap an nn.Module")
-    ranks = {x.ndim for x in call.inputs}
-    seen: list[tuple[str, Tensor]] = []
-
-    def note(name: str) -> Callable[[Any, Any, Any], None]:
-        def hook(_module: Any, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                seen.append((name, output))
-
-        return hook
-
-    hooks = [part.register_forward_hook(note(name)) for name, part in module.named_modules()]
-    try:
-        call.passes.outputs(take_rows(call.inputs, slice(0, 1)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    calls = [name for name, _ in seen]
-    final = next((output for name, output in reversed(seen) if not name), None)
-    maps = [name for name, output in seen
-            if name and calls.count(name) == 1 and output is not final
-            and output.ndim in ranks and min(output.shape[2:], default=1) > 1]  # fmt: skip
-    if not maps:
-        raise CannotExplain("no layer of the model gives a feature map (N, C, *S) with more than one place; say at=")
-    return maps[-1]
-
-
-def _cam(call: Call, at: str) -> Tensor:
-    """Return Σ_k (mean over space of ∂f/∂A_k) · A_k, signed, ``(N, 1, *S)`` of the layer."""
-    parts = []
+def _map(call: Call, at: str, weigh: Weigh) -> tuple[Tensor, bool]:
+    """Return the map, and whether any activation is negative."""
+    parts, negative = [], False
     for batch in batches(call):
         _, (activations,), (slopes,) = batch.passes.gradient(batch.inputs, batch.read, at=at)
-        if activations.ndim < 3:
-            shape = tuple(activations.shape)
-            raise CannotExplain(f"layer {at!r} gives {shape}; a class activation map needs feature maps (N, C, *S)")
-        weights = slopes.flatten(2).mean(2).view(*slopes.shape[:2], *[1] * (slopes.ndim - 2))
-        parts.append((weights * activations).sum(1, keepdim=True))
-    return torch.cat(parts)
+        parts.append(weighted_sum(weigh(checked_maps(activations, batch, at), slopes), activations))
+        negative = negative or bool((activations < 0).any())
+    return torch.cat(parts), negative
 
 
-def _chosen(call: Call, at: str | None) -> tuple[str, tuple[str, ...]]:
-    if at is not None:
-        return at, ()
-    found = last_spatial_layer(call)
-    return found, (f"at={found!r} was chosen: the last layer with a feature map",)
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Weighted(Method):
+    """A map of one layer whose weights come from its activations and slopes."""
+
+    at: str | None = None
+
+    weigh: ClassVar[Weigh]
+    """A function of the class, not a method: how activations and slopes become weights."""
+
+    rectified: ClassVar[bool] = False
+    """Whether the weights divide by sums of activations, which only a ReLU keeps from cancelling."""
+
+    def attribute(self, call: Call) -> Attribution:
+        """Weight the layer's feature maps and add them up."""
+        at, warnings = chosen_layer(call, self.at)
+        values, negative = _map(call, at, type(self).weigh)
+        if negative and self.rectified:
+            warnings += (f"layer {at!r} has negative activations, and {self.name} supposes a layer after its ReLU",)
+        return Attribution((values,), warnings=warnings, details={"at": at})
 
 
 @METHODS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class gradcam(Method):
+class gradcam(_Weighted):
     """Which regions of the image speak for the output, as coarse as the layer that is looked at.
 
     Signed, before any ReLU, at the layer's own grid; the published map is ``keep_sign(how="positive")`` of it, and
@@ -91,7 +71,7 @@ class gradcam(Method):
         Name of the layer; None takes the last one with a feature map, and says which.
     """
 
-    at: str | None = None
+    weigh: ClassVar[Weigh] = staticmethod(mean_slope)
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="cam",
@@ -103,10 +83,124 @@ class gradcam(Method):
         kind="visualisation",
     )
 
-    def attribute(self, call: Call) -> Attribution:
-        """Weight the layer's feature maps by their mean gradients."""
-        at, warnings = _chosen(call, self.at)
-        return Attribution((_cam(call, at),), warnings=warnings, details={"at": at})
+
+@METHODS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class gradcam_plus_plus(_Weighted):
+    """Which regions hold what the output looks for, with small and repeated objects given their due.
+
+    Weights Σ_S α · max(g, 0), α = g² / (2 g² + g³ Σ_S A): squares and cubes of the slope g stand for the second and
+    third derivatives of exp(score) on a piecewise linear network. The factor exp(score) itself, common to a whole map, is
+    left out: it overflows, and changes no place against another.
+
+    Attributes
+    ----------
+    at
+        As for `gradcam`.
+
+    Raises
+    ------
+    CannotExplain
+        When negative activations turn the denominator of a weight to zero or below.
+    """
+
+    weigh: ClassVar[Weigh] = staticmethod(curved_slope)
+    rectified: ClassVar[bool] = True
+
+    taxonomy: ClassVar[Taxonomy] = Taxonomy(
+        family="cam",
+        question="Which coarse regions hold what the output looks for, small and repeated objects included?",
+        needs=("gradients", "layers"),
+        cost="1 forward, 1 backward",
+        reference="Chattopadhay et al. 2018, WACV",
+        warning="Its weights are never negative: nothing can speak against the output; it supposes activations after a ReLU.",
+        kind="visualisation",
+    )
+
+
+@METHODS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class hirescam(_Weighted):
+    """Which regions of a layer the output was computed from: activation × slope at every place.
+
+    Where only pooling by the mean, flattening and a linear head follow the layer, the map adds up to the logit less the
+    head's bias, and every place has exactly its share.
+
+    Attributes
+    ----------
+    at
+        As for `gradcam`.
+    """
+
+    weigh: ClassVar[Weigh] = staticmethod(own_slope)
+
+    taxonomy: ClassVar[Taxonomy] = Taxonomy(
+        family="cam",
+        question="Which places of the layer did the output come from, and which did it come down by?",
+        needs=("gradients", "layers"),
+        cost="1 forward, 1 backward",
+        reference="Draelos and Carin 2020, arXiv:2011.08891",
+        warning="It is exact where the head is linear; behind further layers it is their first-order approximation.",
+        kind="visualisation",
+    )
+
+
+@METHODS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class layercam(_Weighted):
+    """Which places of a layer the output rises with, fine enough to use at early layers as well.
+
+    Each place is weighted by the positive part of its own slope.
+
+    Attributes
+    ----------
+    at
+        As for `gradcam`.
+    """
+
+    weigh: ClassVar[Weigh] = staticmethod(rising_slope)
+
+    taxonomy: ClassVar[Taxonomy] = Taxonomy(
+        family="cam",
+        question="Which places, at this layer's grain, does the output rise with?",
+        needs=("gradients", "layers"),
+        cost="1 forward, 1 backward",
+        reference="Jiang et al. 2021, IEEE TIP 30",
+        warning="Falling slopes are dropped: what speaks against the output is not shown; early layers give noisy maps.",
+        kind="visualisation",
+    )
+
+
+@METHODS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class xgradcam(_Weighted):
+    """Which regions speak for the output, with weights made so that the map adds up to Σ activation × slope.
+
+    Weights Σ_S g A / Σ_S A, the slopes' mean over space weighted by the activation: conservation to first order.
+
+    Attributes
+    ----------
+    at
+        As for `gradcam`.
+
+    Raises
+    ------
+    CannotExplain
+        When a channel's activations cancel over space: its weight would be divided by zero.
+    """
+
+    weigh: ClassVar[Weigh] = staticmethod(conserving_slope)
+    rectified: ClassVar[bool] = True
+
+    taxonomy: ClassVar[Taxonomy] = Taxonomy(
+        family="cam",
+        question="Which coarse regions speak for the output, in parts that add up to first order?",
+        needs=("gradients", "layers"),
+        cost="1 forward, 1 backward",
+        reference="Fu et al. 2020, BMVC",
+        warning="Within a channel every place is treated alike; it supposes activations after a ReLU, whose sum does not cancel.",
+        kind="visualisation",
+    )
 
 
 @METHODS.register
@@ -134,12 +228,9 @@ class guided_gradcam(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Multiply the two maps; the CAM is linearly upsampled to each input."""
-        at, warnings = _chosen(call, self.at)
-        coarse = _cam(call, at).clamp(min=0)
-        for place, x in enumerate(call.inputs):
-            if x.ndim != coarse.ndim:
-                shapes = f"{tuple(coarse.shape)} and input {place} {tuple(x.shape)}"
-                raise CannotExplain(f"{self}: layer {at!r} has a map of shape {shapes}: their axes do not match")
+        at, warnings = chosen_layer(call, self.at)
+        coarse = _map(call, at, mean_slope)[0].clamp(min=0)
+        same_axes(coarse, call, at, self)
         fine = call.passes.gradient(call.inputs, call.read, rules=relu_rules("guided"), known=call.output)[2]
         values = tuple(slopes * resized(coarse, tuple(slopes.shape[2:])) for slopes in fine)
         return Attribution(values, warnings=warnings, details={"at": at})

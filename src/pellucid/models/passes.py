@@ -132,21 +132,28 @@ class Passes:
         self.forwards += len(inputs[0])
         return output, dict(zip(taps, layers, strict=True))
 
-    def outputs(self, inputs: Inputs, layer: str | None = None) -> Tensor:
+    def outputs(
+        self, inputs: Inputs, layer: str | None = None, *, placed: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
+
+        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names.
 
         Raises
         ------
         ShapeError
             When the model refuses the rows' shape, or returns no tensor with one row a row.
         """
-        return torch.cat([self._forward(take_rows(inputs, part), layer) for part in self._slices(inputs)])
+        there = placed or {}
+        parts = self._slices(inputs)
+        return torch.cat([self._forward(take_rows(inputs, part), layer, _part(there, part)) for part in parts])
 
-    def _forward(self, batch: Inputs, layer: str | None) -> Tensor:
-        taps = (layer,) if layer is not None else ()
+    def _forward(self, batch: Inputs, layer: str | None, placed: Mapping[str, Tensor]) -> Tensor:
+        taps = tuple({*placed, *(() if layer is None else (layer,))})
         try:
             with torch.inference_mode():
-                output, tapped = self._call(tuple(tensor.clone() for tensor in batch), taps)  # it may write into them
+                given = tuple(tensor.clone() for tensor in batch)  # it may write into them
+                output, tapped = self._call(given, taps, placed)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -156,7 +163,8 @@ class Passes:
             self._advance(len(batch[0]))
             return tapped[layer] if layer is not None else output
         # only here, out of the handler, has the error let go of what the failed pass held in memory
-        return torch.cat([self._forward(take_rows(batch, part), layer) for part in self._halve(len(batch[0]))])
+        halves = self._halve(len(batch[0]))
+        return torch.cat([self._forward(take_rows(batch, part), layer, _part(placed, part)) for part in halves])
 
     def _halve(self, rows: int) -> tuple[slice, slice]:
         if self.model.device.type == "cuda":
@@ -166,10 +174,20 @@ class Passes:
         self.warnings.append(f"the batch was halved to {half} rows for lack of memory")
         return slice(0, half), slice(half, rows)
 
-    def scores(self, inputs: Inputs, read: ReadOut, rows: Tensor | None = None) -> Tensor:
-        """Return the target's value for each row, without gradients; `rows` says which explained row each one is."""
+    def scores(
+        self,
+        inputs: Inputs,
+        read: ReadOut,
+        rows: Tensor | None = None,
+        *,
+        placed: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Return the target's value for each row, without gradients.
+
+        `rows` says which explained row each one is; `placed` is as for `outputs`.
+        """
         rows = torch.arange(len(inputs[0])) if rows is None else rows
-        return read(self.outputs(inputs, read.layer), rows.to(self.model.device))
+        return read(self.outputs(inputs, read.layer, placed=placed), rows.to(self.model.device))
 
     def gradient(
         self,
@@ -310,6 +328,10 @@ class _Batch:
     def __getitem__(self, part: slice) -> "_Batch":
         place, known = (None if values is None else values[part] for values in (self.place, self.known))
         return replace(self, inputs=take_rows(self.inputs, part), rows=self.rows[part], known=known, place=place)
+
+
+def _part(placed: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
+    return {name: values[part] for name, values in placed.items()}
 
 
 def _joined(parts: tuple[Inputs, ...]) -> Inputs:

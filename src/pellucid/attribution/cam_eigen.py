@@ -1,0 +1,90 @@
+"""EigenCAM: what a layer's feature maps have most in common, whatever the output."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pellucid.attribution.cam_layer import checked_maps, chosen_layer
+from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
+from pellucid.attribution.packing import batches
+
+__all__ = ["eigencam", "first_component"]
+
+
+def first_component(activations: Tensor, *, centred: bool) -> tuple[Tensor, Tensor]:
+    """Return the projection ``(N, 1, *S)`` on the first principal direction, and its share ``(N,)`` of the squares.
+
+    The eigenvectors of the smaller of the two Gram matrices, channels by channels or places by places, are found in
+    double precision: the same component as by the singular value decomposition of the whole. Its sign is that of its
+    inner product with the channels' mean, so that what is bright in most channels is positive.
+
+    Parameters
+    ----------
+    activations
+        ``(N, C, *S)``.
+    centred
+        Whether every channel's mean over space is taken off first.
+    """
+    flat = activations.flatten(2).double()
+    if centred:
+        varied = flat.amax(2, keepdim=True) > flat.amin(2, keepdim=True)
+        flat = (flat - flat.mean(2, keepdim=True)) * varied  # not the rounding of a mean over equals
+    channels, places = flat.shape[1:]
+    by_channel = channels <= places
+    small = flat if by_channel else flat.mT
+    squares, vectors = torch.linalg.eigh(small @ small.mT)
+    first, largest = vectors[..., -1:], squares[:, -1:].clamp(min=0)
+    found = (first.mT @ flat)[:, 0] if by_channel else first[..., 0] * largest.sqrt()
+    found = torch.where(_negative(found, flat.mean(1))[:, None], -found, found)
+    share = largest[:, 0] / flat.square().sum((1, 2)).clamp(min=torch.finfo(flat.dtype).tiny)
+    return found.to(activations.dtype).view(-1, 1, *activations.shape[2:]), share.to(activations.dtype)
+
+
+def _negative(found: Tensor, mean: Tensor) -> Tensor:
+    """Return where the sign is to be turned; maps at right angles to the mean have their largest value positive."""
+    along = (found * mean).sum(1)
+    peak = found.gather(1, found.abs().argmax(1, keepdim=True))[:, 0]
+    size = torch.linalg.vector_norm(found, dim=1) * torch.linalg.vector_norm(mean, dim=1)
+    return torch.where(along.abs() > 1e-6 * size, along, peak) < 0
+
+
+@METHODS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class eigencam(Method):
+    """Which regions stand out in a layer's feature maps, whatever the output: their first principal component.
+
+    ``details["share"]`` is the part of the feature maps' squares that the component holds.
+
+    Attributes
+    ----------
+    at
+        As for `gradcam`.
+    centred
+        Whether every channel's mean over space is taken off first; the published form does not.
+    """
+
+    at: str | None = None
+    centred: bool = False
+
+    taxonomy: ClassVar[Taxonomy] = Taxonomy(
+        family="cam",
+        question="Which regions stand out in what the layer sees, whatever the output?",
+        needs=("layers",),
+        cost="1 forward",
+        reference="Muhammad and Yeasin 2020, IJCNN",
+        warning="It never looks at the output: every class has the same map, also one that the image does not show.",
+        kind="visualisation",
+        mechanism="decomposition",
+    )
+
+    def attribute(self, call: Call) -> Attribution:
+        """Project the layer's feature maps on their first principal direction."""
+        at, warnings = chosen_layer(call, self.at)
+        found = [
+            first_component(checked_maps(batch.passes.outputs(batch.inputs, at), batch, at), centred=self.centred)
+            for batch in batches(call)
+        ]
+        maps, shares = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return Attribution((maps,), warnings=warnings, details={"at": at, "share": shares.cpu()})
