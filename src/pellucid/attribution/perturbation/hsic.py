@@ -26,10 +26,10 @@ def _centred_kernel(values: Tensor) -> Tensor:
     count = len(values)
     distance = (values[:, None] - values).abs()
     unequal = distance[distance > math.sqrt(ROUNDING) * values.square().mean().sqrt()]
-    kernel = torch.exp(-((distance / unequal.median()) ** 2) / 2).fill_diagonal_(0)
-    rows = kernel.sum(0)
-    centred = kernel - rows[:, None] / (count - 2) - rows / (count - 2) + rows.sum() / ((count - 1) * (count - 2))
-    return centred.fill_diagonal_(0)
+    kernel = distance.div_(unequal.median()).square_().div_(-2).exp_().fill_diagonal_(0)  # samples squared: in place
+    rows = kernel.sum(0) / (count - 2)
+    kernel.sub_(rows[:, None]).sub_(rows).add_(rows.sum() / (count - 1))
+    return kernel.fill_diagonal_(0)
 
 
 def dependence(masks: Tensor, answers: Tensor) -> tuple[Tensor, Tensor, Tensor]:

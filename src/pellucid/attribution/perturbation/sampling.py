@@ -111,7 +111,7 @@ class shapley_sampling(Method):
 
     Orders are drawn in opposite pairs. Values sum to f(x) − f(fill) in every case. `error` is their standard error
     with the pair as its unit, ``details["margin"]`` half the width of the 95 % interval (Student's t) of each segment,
-    and ``details["orders"]`` the orders drawn. Where seeing every coalition costs no more forwards than the orders
+    rather too narrow below 100 samples, and ``details["orders"]`` the orders drawn. Where seeing every coalition costs no more forwards than the orders
     would, the values are exact, as after all orders: the error is 0 and ``details["orders"]`` infinite.
 
     Attributes
@@ -133,7 +133,7 @@ class shapley_sampling(Method):
     """
 
     segments: Segments = 50
-    samples: Samples = 50
+    samples: Samples = 100
     fill: Fill = "zero"
     tolerance: Tolerance | None = None
 
@@ -186,7 +186,7 @@ class owen(Method):
 
     segments: Segments = 50
     groups: Grid = None
-    samples: Samples = 50
+    samples: Samples = 100
     fill: Fill = "zero"
     tolerance: Tolerance | None = None
 
