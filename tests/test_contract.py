@@ -19,12 +19,16 @@ from pellucid.testing import small_images, small_masks, small_net, untouched
 
 CHEAP = {
     "ablation": "ablation(segments=6)",
+    "hsic": "hsic(grid=2, samples=12)",
     "integrated_gradients": "integrated_gradients(steps=4)",
     "kernel_shap": "kernel_shap(segments=4, samples=40)",
     "lime": "lime(segments=4, samples=12)",
     "occlusion": "occlusion(window=5, stride=4)",
+    "owen": "owen(segments=4, samples=4)",
     "rise": "rise(samples=8)",
+    "shapley_sampling": "shapley_sampling(segments=4)",
     "smoothgrad": "smoothgrad(samples=2)",
+    "sobol": "sobol(grid=2, samples=4)",
     "vargrad": "vargrad(samples=3)",
 }
 PANEL = [*(CHEAP.get(name, name) for name in sorted(METHODS)), 'lrp(composite="epsilon_gamma_box", low=-4.0, high=4.0)']

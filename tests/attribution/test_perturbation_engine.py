@@ -19,6 +19,11 @@ METHODS_UNDER_TEST = [
     'kernel_shap(segments=12, samples=80, fill="noise")',
     "lime(segments=12, samples=90)",
     "rise(samples=70, grid=3)",
+    'shapley_sampling(segments=12, samples=9, fill="noise")',
+    "shapley_sampling(segments=12, samples=90, tolerance=0.2)",
+    "owen(segments=12, samples=9)",
+    'sobol(grid=(3, 2), samples=8, fill="blur")',
+    "hsic(grid=3, samples=70)",
 ]
 
 

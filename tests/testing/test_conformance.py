@@ -14,6 +14,7 @@ from pellucid.testing import check_method, check_metric, interrupted, small_imag
 
 CHEAP = {
     "ablation": ["ablation(segments=6)"],
+    "hsic": ["hsic(grid=2, samples=24)"],
     "integrated_gradients": ["integrated_gradients(steps=16)", 'integrated_gradients(steps=16, baseline="noise")'],
     "kernel_shap": ["kernel_shap(segments=4, samples=40)"],
     "lime": ["lime(segments=4, samples=12)"],
@@ -24,8 +25,11 @@ CHEAP = {
         'lrp(composite="epsilon_gamma_box", low=0.0, high=1.0)',
     ],
     "occlusion": ["occlusion(window=5, stride=3)"],
+    "owen": ["owen(segments=8, groups=2, samples=4)"],
     "rise": ["rise(samples=12)"],
+    "shapley_sampling": ["shapley_sampling(segments=8, samples=4)"],
     "smoothgrad": ["smoothgrad(samples=3)", 'smoothgrad(samples=2, method="guided_backprop")'],
+    "sobol": ["sobol(grid=2, samples=4)"],
     "vargrad": ["vargrad(samples=3)"],
 }
 """Settings that keep sampling cheap, or that a method cannot do without."""

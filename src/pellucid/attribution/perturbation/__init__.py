@@ -1,9 +1,25 @@
 """The perturbation engine: attribution = fitter(sampler's coalitions, model on fill(segmenter))."""
 
+from pellucid.attribution.perturbation.hsic import hsic
 from pellucid.attribution.perturbation.lime import lime
 from pellucid.attribution.perturbation.occlusion import ablation, occlusion
 from pellucid.attribution.perturbation.rise import rise
+from pellucid.attribution.perturbation.sampling import owen, shapley_sampling
 from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, segment
 from pellucid.attribution.perturbation.shapley import kernel_shap
+from pellucid.attribution.perturbation.sobol import sobol
 
-__all__ = ["Labels", "Segmentation", "ablation", "kernel_shap", "lime", "occlusion", "rise", "segment"]
+__all__ = [
+    "Labels",
+    "Segmentation",
+    "ablation",
+    "hsic",
+    "kernel_shap",
+    "lime",
+    "occlusion",
+    "owen",
+    "rise",
+    "segment",
+    "shapley_sampling",
+    "sobol",
+]

@@ -9,15 +9,22 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pellucid.attribution.fills import reference
 from pellucid.attribution.method import Attribution, Call, Method
+from pellucid.attribution.perturbation.grids import Grid, cells_along
 from pellucid.attribution.perturbation.render import Coalitions, Members, respond
-from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, segment
+from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, segment, shared_space
 from pellucid.errors import CannotExplain
 from pellucid.models import Inputs
 
-__all__ = ["Game", "Maps", "affordable", "solvable"]
+__all__ = ["ROUNDING", "Game", "Maps", "affordable", "padded", "solvable", "unmoved"]
+
+CELLS = 64
+"""About how many cells a grid has by default."""
 
 FORWARDS = 100_000
 """Forwards a row above which a request is refused."""
+
+ROUNDING = 1e-12
+"""Share of the answers' squares below which their variance is float32 rounding."""
 
 PLAYERS = 5000
 """Segments of a row above which a regression is refused."""
@@ -83,6 +90,17 @@ class Maps:
         return Attribution(values, error=error, **more)  # type: ignore[arg-type]  # named like the fields
 
 
+def unmoved(answers: Tensor) -> Tensor:
+    """Return which targets ``(T,)`` of answers ``(n, T)`` do not change beyond rounding."""
+    return answers.var(0, correction=0) <= ROUNDING * answers.square().mean(0)
+
+
+def padded(maps: Maps, rows: list[Tensor]) -> Tensor:
+    """Return one number a segment, ``(N, players)`` or ``(N, T, players)``; rows with fewer segments end in NaN."""
+    columns = pad_sequence([row.cpu() for row in rows], batch_first=True, padding_value=torch.nan)
+    return maps.single(columns.float().movedim(2, 1))
+
+
 @dataclass(frozen=True, eq=False)
 class Game:
     """Rows whose segments are players: absent players are filled."""
@@ -97,6 +115,12 @@ class Game:
         """Segment and fill every row."""
         segmentations, warnings = segment(segments, call.inputs)
         return cls(call, reference(fill, call.inputs, call.seeds), segmentations, warnings)
+
+    @classmethod
+    def on_grid(cls, call: Call, method: Method, grid: Grid, fill: str | float | tuple[float, ...]) -> "Game":
+        """Take the cells of a regular grid, about `CELLS` by default, as the players of every row."""
+        cells = cells_along(str(method), grid, shared_space(call.inputs, method.name), CELLS)
+        return cls.of(call, f"grid({', '.join(map(str, cells))})", fill)
 
     @property
     def most(self) -> int:
@@ -128,5 +152,12 @@ class Game:
         Rows with fewer segments end in NaN.
         """
         labels = torch.stack([segmentation.labels[0] for segmentation in self.segmentations])
-        padded = pad_sequence([effect.cpu() for effect in effects], batch_first=True, padding_value=torch.nan)
-        return {"segments": labels.cpu(), "effects": maps.single(padded.float().movedim(2, 1))}
+        return {"segments": labels.cpu(), "effects": padded(maps, effects)}
+
+    def moved(self, still: list[Tensor]) -> tuple[str, ...]:
+        """Return the warnings, with one where the score of a row does not change with any mask."""
+        count = sum(bool(row.any()) for row in still)
+        if not count:
+            return self.warnings
+        told = f"the score does not change with any mask in {count} of {len(still)} images; the map is 0 there"
+        return (*self.warnings, told)

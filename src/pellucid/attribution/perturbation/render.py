@@ -74,7 +74,7 @@ class Members(Protocol):
     def __len__(self) -> int: ...
 
     def members(self, part: slice) -> Tensor:
-        """Return boolean ``(n, players)``; True keeps a segment."""
+        """Return ``(n, players)``: True keeps a segment; numbers in [0, 1] blend it into the fill."""
         ...
 
 
@@ -84,7 +84,7 @@ P = TypeVar("P", bound=Plan)
 
 @dataclass(frozen=True, eq=False)
 class Coalitions(Plan):
-    """Rows in which the segments outside a coalition are filled."""
+    """Rows in which the segments outside a coalition are filled, or blended into the fill where it is soft."""
 
     row: int
     segmentation: Segmentation
@@ -99,7 +99,11 @@ class Coalitions(Plan):
         for slots, x, fill, labels in zip(
             canvas.slots, canvas.inputs, canvas.fills, self.segmentation.labels, strict=True
         ):
-            torch.where(kept[:, labels], x[self.row], fill[self.row], out=slots[place])
+            shown = kept[:, labels]
+            if shown.dtype == torch.bool:
+                torch.where(shown, x[self.row], fill[self.row], out=slots[place])
+            else:
+                torch.lerp(fill[self.row], x[self.row], shown.to(x), out=slots[place])
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,17 +12,15 @@ from torch import Tensor
 from pellucid.attribution.fills import Fill, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.perturbation.game import Maps, affordable
+from pellucid.attribution.perturbation.grids import Grid, cells_along
 from pellucid.attribution.perturbation.render import Canvas, Plan, respond
 from pellucid.attribution.perturbation.segmenters import shared_space
 from pellucid.attribution.perturbation.separable import carry, hats
-from pellucid.errors import ShapeError
 
 __all__ = ["SoftMasks", "rise"]
 
 CELLS = 8
 """Default number of cells along each spatial axis."""
-
-Cells = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +88,7 @@ class rise(Method):
     """
 
     samples: Annotated[int, Field(ge=2)] = 1000
-    grid: Cells | tuple[Cells, ...] | None = None
+    grid: Grid = None
     probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
     fill: Fill = "zero"
 
@@ -106,12 +104,7 @@ class rise(Method):
     def _cells(self, space: tuple[int, ...]) -> tuple[int, ...]:
         if self.grid is None:
             return tuple(min(CELLS, size) for size in space)
-        cells = (self.grid,) * len(space) if isinstance(self.grid, int) else self.grid
-        if len(cells) != len(space) or any(cell > size for cell, size in zip(cells, space, strict=True)):
-            raise ShapeError(
-                f"{self}: grid {cells} does not fit the spatial axes {space}: one number an axis, none above its size"
-            )
-        return cells
+        return cells_along(str(self), self.grid, space, CELLS)
 
     def _plan(self, row: int, call: Call, generator: torch.Generator, space: tuple[int, ...]) -> SoftMasks:
         shape = (self.samples, *(cell + 1 for cell in self._cells(space)))

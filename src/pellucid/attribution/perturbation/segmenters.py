@@ -15,6 +15,7 @@ from pydantic_core import PydanticCustomError
 from skimage.segmentation import slic
 from torch import Tensor
 
+from pellucid.attribution.perturbation.grids import labels_of, regular
 from pellucid.errors import ShapeError
 from pellucid.models import Inputs
 
@@ -154,11 +155,11 @@ def segment(segments: int | str | Labels, inputs: Inputs) -> tuple[list[Segmenta
     if isinstance(segments, Labels):
         return _given(segments.tensor, inputs, space), ()
     if isinstance(segments, str):
-        return _alike(_grid(_fitting(segments, space), space), inputs), ()
+        return _alike(labels_of(_fitting(segments, space), space), inputs), ()
     if segments >= math.prod(space):
         return _alike(torch.arange(math.prod(space)).view(space), inputs), ()
     if len(space) not in {2, 3}:
-        return _alike(_grid(_regular(segments, space), space), inputs), ()
+        return _alike(labels_of(regular(segments, space), space), inputs), ()
     return _superpixels(segments, inputs, space)
 
 
@@ -205,23 +206,9 @@ def _fitting(text: str, space: tuple[int, ...]) -> tuple[int, ...]:
     return cells
 
 
-def _regular(count: int, space: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the number of near-cubic cells an axis that come nearest to `count`."""
-    edge = (math.prod(space) / count) ** (1 / len(space))
-    return tuple(min(size, max(1, round(size / edge))) for size in space)
-
-
-def _grid(cells: tuple[int, ...], space: tuple[int, ...]) -> Tensor:
-    labels = torch.zeros(space, dtype=torch.long)
-    for axis, (cell, size) in enumerate(zip(cells, space, strict=True)):
-        places = torch.arange(size) * cell // size
-        labels = labels * cell + places.view(-1, *[1] * (len(space) - axis - 1))
-    return labels
-
-
 def _superpixels(count: int, inputs: Inputs, space: tuple[int, ...]) -> tuple[list[Segmentation], tuple[str, ...]]:
     found = [_slic(image, count) for image in inputs[0].detach().cpu().double().numpy()]
-    rows = [_row(_grid(_regular(count, space), space) if labels is None else labels, inputs) for labels in found]
+    rows = [_row(labels_of(regular(count, space), space) if labels is None else labels, inputs) for labels in found]
     lost = sum(labels is None for labels in found)
     if not lost:
         return rows, ()
