@@ -18,7 +18,7 @@ from torch import Tensor
 from pellucid.errors import ShapeError
 from pellucid.models import Inputs
 
-__all__ = ["Labels", "Segmentation", "Segments", "segment", "shared_space"]
+__all__ = ["Labels", "Segmentation", "Segments", "regular_grid", "segment", "shared_space"]
 
 COMPACTNESS = (0.1, 0.3, 1.0, 3.0)
 """Tried from the most faithful to edges to the most regular, until SLIC keeps about the number asked for."""
@@ -158,7 +158,7 @@ def segment(segments: int | str | Labels, inputs: Inputs) -> tuple[list[Segmenta
     if segments >= math.prod(space):
         return _alike(torch.arange(math.prod(space)).view(space), inputs), ()
     if len(space) not in {2, 3}:
-        return _alike(_grid(_regular(segments, space), space), inputs), ()
+        return _alike(regular_grid(segments, space), inputs), ()
     return _superpixels(segments, inputs, space)
 
 
@@ -219,9 +219,14 @@ def _grid(cells: tuple[int, ...], space: tuple[int, ...]) -> Tensor:
     return labels
 
 
+def regular_grid(count: int, space: tuple[int, ...]) -> Tensor:
+    """Return labels ``(*S)`` of near-cubic boxes, about `count` of them, numbered from 0."""
+    return _grid(_regular(count, space), space)
+
+
 def _superpixels(count: int, inputs: Inputs, space: tuple[int, ...]) -> tuple[list[Segmentation], tuple[str, ...]]:
     found = [_slic(image, count) for image in inputs[0].detach().cpu().double().numpy()]
-    rows = [_row(_grid(_regular(count, space), space) if labels is None else labels, inputs) for labels in found]
+    rows = [_row(regular_grid(count, space) if labels is None else labels, inputs) for labels in found]
     lost = sum(labels is None for labels in found)
     if not lost:
         return rows, ()
