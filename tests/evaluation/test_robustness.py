@@ -11,7 +11,7 @@ from pellucid.attribution.gradient import gradient, input_x_gradient
 from pellucid.errors import CannotExplain
 from pellucid.evaluation import METRICS, evaluate
 from pellucid.evaluation.bench import Bench
-from pellucid.evaluation.robustness import _noise
+from pellucid.evaluation.noise import noise as draw
 from pellucid.models import Model, Passes
 
 ROBUSTNESS = sorted(name for name, metric in METRICS.items() if metric.profile.family == "robustness")
@@ -47,13 +47,13 @@ def test_a_linear_models_gradient_does_not_move(name, kit):
     assert scores.table["value"].to_pylist() == pytest.approx([0.0] * 3, abs=1e-6)
 
 
-def test_input_times_gradient_of_a_linear_model_moves_by_the_weighted_noise(kit):
+def test_input_times_gradient_of_a_linear_model_moves_by_the_weighteddraw(kit):
     net, x = kit.linear((2, 6, 6)), 3 * torch.rand(3, 2, 6, 6)
     explained = explain(net, x, input_x_gradient(), ids=["a", "b", "c"])
     names = ["max_sensitivity", "avg_sensitivity", "local_lipschitz"]
     scores = evaluate(net, x, explained, [f"{name}(radius=0.1, samples=5)" for name in names])
     with Passes(Model.of(net)) as passes:
-        noise = _noise(Bench(passes, (x,), [explained], ids=["a", "b", "c"]), 0.1, 5, torch.arange(15))[0]
+        noise = draw(Bench(passes, (x,), [explained], ids=["a", "b", "c"]), 0.1, 5, torch.arange(15))[0]
     noise = noise.reshape(3, 5, -1)
     spread = (x.flatten(1).amax(1) - x.flatten(1).amin(1))[:, None]
     assert (noise.abs().amax(2) <= 0.1 * spread).all()
@@ -81,7 +81,7 @@ RELATIVE = ["relative_input_stability", "relative_output_stability"]
 def _noisy(net, x, explained, radius, samples):
     with Passes(Model.of(net)) as passes:
         bench = Bench(passes, (x,), [explained], ids=explained.ids)
-        noise = _noise(bench, radius, samples, torch.arange(len(x) * samples))[0]
+        noise = draw(bench, radius, samples, torch.arange(len(x) * samples))[0]
     return noise.reshape(len(x), samples, *x.shape[1:])
 
 

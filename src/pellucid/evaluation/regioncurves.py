@@ -15,9 +15,10 @@ from torch import Tensor
 
 from pellucid.errors import ShapeError
 from pellucid.evaluation.bench import Bench
-from pellucid.evaluation.curves import CurveMetric, curve
+from pellucid.evaluation.curves import CurveMetric
 from pellucid.evaluation.metric import METRICS, Outcome, Profile
 from pellucid.evaluation.regions import Regions, patches, superpixels
+from pellucid.evaluation.removal import curve
 from pellucid.evaluation.statistics import scale_of_fall
 
 __all__ = ["RegionCurve", "irof", "selectivity"]

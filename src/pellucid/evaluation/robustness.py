@@ -1,12 +1,11 @@
 """Robustness: how far the map moves when the image moves a little.
 
-The noisy copies are drawn once an image for all methods; each method explains them again with its own settings,
+The noisy copies are the same for all methods; each method explains them again with its own settings,
 target and random stream, so that only the image differs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -15,10 +14,8 @@ from torch import Tensor
 
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
-from pellucid.evaluation.positions import streams
-from pellucid.evaluation.reexplain import explain_again
+from pellucid.evaluation.noise import ZERO, flatten, lengths_of, move, noisy_scores
 from pellucid.evaluation.statistics import NOISE
-from pellucid.models import Inputs, take_rows
 
 __all__ = [
     "NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity", "relative_input_stability",
@@ -26,84 +23,9 @@ __all__ = [
 ]  # fmt: skip
 
 _CONTROL = "a control never looks at the model, so that it does not move says nothing"
-_ZERO = "the map is zero everywhere, so its change has no scale"
 _FLAT = "the image is constant, so noise in parts of its range is none, or the map is zero"
 _QUIET = 0.1
 """Part of the typical move of the score that a copy counts as at least: one that moves nothing would be all that counts."""
-
-
-@dataclass(frozen=True)
-class _Moved:
-    """How far one map moved: ``change`` (N, samples) relative to the map's norm, and why some have none."""
-
-    change: Tensor
-    reason: str
-
-
-def _noise(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
-    """Return uniform noise within ± `radius` of the row's own range for pairs row · samples + sample.
-
-    Drawn anew whenever it is needed, from a stream for each pair: copies of all images at once would not fit.
-    """
-    rows = pairs // samples
-    generators = [
-        streams([bench.seeds[row]], f"noise {sample}")[0]
-        for row, sample in zip(rows.tolist(), (pairs % samples).tolist(), strict=True)
-    ]
-    drawn = []
-    for x in bench.inputs:
-        unit = torch.stack([torch.rand(x.shape[1:], generator=stream) for stream in generators]).to(x)
-        flat = x[rows].flatten(1)
-        spread = (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.ndim - 1))
-        drawn.append((2 * unit - 1) * radius * spread)
-    return tuple(drawn)
-
-
-def _slabs(bench: Bench, samples: int) -> list[Tensor]:
-    size = bench.passes.batch_size(bench.inputs)
-    return list(torch.split(torch.arange(len(bench) * samples), size))
-
-
-def _flat(tensors: Inputs) -> Tensor:
-    return torch.cat([part.double().flatten(1) for part in tensors], 1)
-
-
-def _lengths(bench: Bench, radius: float, samples: int) -> Tensor:
-    """Return ``(N, samples)`` the Euclidean size of each copy's noise."""
-    parts = [
-        torch.linalg.vector_norm(_flat(_noise(bench, radius, samples, slab)), dim=1) for slab in _slabs(bench, samples)
-    ]
-    return torch.cat(parts).reshape(len(bench), samples)
-
-
-def _noisy(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
-    noise = _noise(bench, radius, samples, pairs)
-    return tuple(x + part for x, part in zip(take_rows(bench.inputs, pairs // samples), noise, strict=True))
-
-
-def _scores(bench: Bench, index: int, radius: float, samples: int, pairs: Tensor) -> Tensor:
-    """Return the target's value of noisy copies; one forward a copy for all methods that ask."""
-
-    def read() -> Tensor:
-        parts = [bench.read(_noisy(bench, radius, samples, slab), slab // samples) for slab in _slabs(bench, samples)]
-        return torch.cat(parts, 1)
-
-    return bench.own(bench.once(("noisy scores", radius, samples), read), index)[pairs]
-
-
-def _move(bench: Bench, index: int, radius: float, samples: int) -> _Moved:
-    """Explain every noisy copy again with one method and measure how far its map went."""
-    reason, parts = "", []
-    for pairs in _slabs(bench, samples):
-        rows = pairs // samples
-        scores = partial(_scores, bench, index, radius, samples, pairs)
-        maps, why = explain_again(bench, index, _noisy(bench, radius, samples, pairs), rows, scores)
-        reason = why or reason
-        start = _flat(take_rows(bench.explanations[index].tensors, rows)).to(bench.inputs[0].device)
-        moved = torch.full_like(start, torch.nan) if maps is None else maps - start
-        parts.append(torch.linalg.vector_norm(moved, dim=1) / torch.linalg.vector_norm(start, dim=1))
-    change = torch.cat(parts).reshape(len(bench), samples)
-    return _Moved(torch.where(change.isfinite(), change, torch.nan), reason or _ZERO)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -134,7 +56,7 @@ class NoiseMetric(Metric):
     def score(self, bench: Bench) -> Sequence[Outcome]:
         """Explain the same noisy copies with every method and reduce how far each map moved."""
         key = ("noise", self.radius, self.samples)
-        lengths = bench.once(key, lambda: _lengths(bench, self.radius, self.samples))
+        lengths = bench.once(key, lambda: lengths_of(bench, self.radius, self.samples))
         return [self._outcome(bench, index, lengths) for index in range(len(bench.explanations))]
 
     def _outcome(self, bench: Bench, index: int, lengths: Tensor) -> Outcome:
@@ -142,17 +64,17 @@ class NoiseMetric(Metric):
             return Outcome.missing(len(bench), _CONTROL)
         moved = bench.once(
             ("moved", index, self.radius, self.samples),
-            lambda: _move(bench, index, self.radius, self.samples),
+            lambda: move(bench, index, self.radius, self.samples),
         )
         value = self.reduce(moved.change / self.moves(bench, index, lengths))
-        missing = torch.full_like(value, torch.nan)
+        value = torch.where(value.isfinite(), value, torch.nan).cpu()
         lost, constant = moved.change.isnan().any(1), (lengths == 0).any(1)
-        why = _FLAT if bool(constant.any()) and moved.reason == _ZERO else moved.reason
+        why = _FLAT if bool(constant.any()) and moved.reason == ZERO else moved.reason
         reasons = tuple(
             "" if known else why if gone else self.still or why
             for known, gone in zip(value.isfinite().tolist(), lost.tolist(), strict=True)
         )
-        return Outcome(torch.where(value.isfinite(), value, missing).cpu(), reasons)
+        return Outcome(value, reasons)
 
 
 _COST = "samples explanations an image and method; the noisy copies' own forwards are shared"
@@ -239,7 +161,7 @@ class relative_input_stability(NoiseMetric):
 
     def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:  # noqa: ARG002  # the same for every map
         """Return the size of the noise in parts of the image's size."""
-        return lengths / _flat(bench.inputs).square().sum(1, keepdim=True).sqrt()
+        return lengths / flatten(bench.inputs).square().sum(1, keepdim=True).sqrt()
 
 
 @METRICS.register
@@ -271,7 +193,7 @@ class relative_output_stability(NoiseMetric):
     def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:
         """Return the relative moves of the score, none below a tenth of the typical one."""
         pairs = torch.arange(lengths.numel(), device=lengths.device)
-        after = _scores(bench, index, self.radius, self.samples, pairs).reshape(lengths.shape)
+        after = noisy_scores(bench, index, self.radius, self.samples, pairs).reshape(lengths.shape)
         before = bench.output(index)[:, None]
         moved = (after - before).abs()
         typical = moved.square().mean(1, keepdim=True).sqrt()

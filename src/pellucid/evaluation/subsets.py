@@ -4,7 +4,7 @@ The subsets do not depend on the map: they are drawn and sent through the model 
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, ClassVar
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from pellucid.attribution.fills import Fill
 from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.hiding import Hidden, hide_patches, hide_random
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
-from pellucid.evaluation.positions import streams
-from pellucid.evaluation.regions import patches
-from pellucid.evaluation.statistics import NOISE, pearson
+from pellucid.evaluation.statistics import pearson
 
 __all__ = [
     "HiddenMetric", "OneSizeMetric", "Share", "SubsetMetric", "faithfulness_correlation", "faithfulness_estimate",
@@ -29,64 +28,6 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 """A fraction of the positions of an image."""
 
 _UNDEFINED = "the map's sums or the model's score do not change over the hidden subsets"
-
-
-@dataclass(frozen=True)
-class _Hidden:
-    """What random subsets of one size give: ``sums`` (M, N, samples) of the maps, ``drops`` (T, N, samples) of f."""
-
-    sums: Tensor
-    drops: Tensor
-    noise: Tensor
-
-
-def _draw(stream: torch.Generator, samples: int, length: int, count: int) -> Tensor:
-    """Return `samples` subsets of exactly `count` of `length` positions, as a boolean mask."""
-    drawn = torch.rand(samples, length, generator=stream, dtype=torch.float64)
-    return drawn <= drawn.kthvalue(count, dim=1, keepdim=True).values
-
-
-def _hide(bench: Bench, draw: Callable[[int], Tensor], samples: int, fill: Fill) -> _Hidden:
-    """Hide the `samples` subsets ``(samples, P)`` that `draw` gives for each row, and sum every map over them.
-
-    A few images at a time: the subsets of all at once would not fit.
-    """
-    rows, device = len(bench), bench.inputs[0].device
-    block = max(1, bench.passes.batch_size(bench.inputs) // samples)
-    sums, scores = [], []
-    for start in range(0, rows, block):
-        here = torch.arange(start, min(start + block, rows))
-        masks = torch.stack([draw(row) for row in here.tolist()]).to(device)
-        flat = masks.flatten(0, 1)
-        after = bench.hidden(here.repeat_interleave(samples), fill, flat.__getitem__)
-        scores.append(after.reshape(len(after), len(here), samples))
-        chosen = masks.double()
-        sums.append(torch.stack([_sums(chosen, bench, index, here) for index in range(len(bench.maps))]))
-    after = torch.cat(scores, 1)
-    before = bench.outputs[:, :, None]
-    noise = NOISE * torch.maximum(after.abs().amax(2), before.abs().amax(2))
-    return _Hidden(torch.cat(sums, 1), before - after, noise)
-
-
-def _hide_random(bench: Bench, share: float, samples: int, fill: Fill) -> _Hidden:
-    length = len(bench.grid)
-    count = min(max(1, round(share * length)), length - 1)
-    drawn = streams(bench.seeds, f"subsets {count} {samples}")
-    return _hide(bench, lambda row: _draw(drawn[row], samples, length, count), samples, fill)
-
-
-def _hide_patches(bench: Bench, segments: int, fill: Fill) -> _Hidden:
-    regions = patches(bench, segments)
-    numbers = torch.arange(len(regions), device=regions.labels.device)[:, None]
-    return _hide(bench, lambda row: regions.labels[row] == numbers, len(regions), fill)
-
-
-def _sums(chosen: Tensor, bench: Bench, index: int, here: Tensor) -> Tensor:
-    placed = bench.maps[index]
-    if placed.reason:
-        return chosen.new_full(chosen.shape[:2], torch.nan)
-    values = placed.values[here.to(placed.values.device)]
-    return torch.einsum("nsp,np->ns", chosen, values.double())
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -103,7 +44,7 @@ class HiddenMetric(Metric):
     fill: Fill = "mean"
 
     @abstractmethod
-    def hidden(self, bench: Bench) -> list[_Hidden]:
+    def hidden(self, bench: Bench) -> list[Hidden]:
         """Return what hiding gives, one for each size of subset, shared by all that ask for the same."""
 
     def compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
@@ -118,7 +59,7 @@ class HiddenMetric(Metric):
         hidden = self.hidden(bench)
         return [self._outcome(bench, index, hidden) for index in range(len(bench.explanations))]
 
-    def _outcome(self, bench: Bench, index: int, hidden: Sequence[_Hidden]) -> Outcome:
+    def _outcome(self, bench: Bench, index: int, hidden: Sequence[Hidden]) -> Outcome:
         if bench.maps[index].reason:
             return Outcome.missing(len(bench), bench.maps[index].reason)
         each = torch.stack(
@@ -159,10 +100,10 @@ class faithfulness_estimate(HiddenMetric):
         "networks, NeurIPS",
     )
 
-    def hidden(self, bench: Bench) -> list[_Hidden]:
+    def hidden(self, bench: Bench) -> list[Hidden]:
         """Hide every patch alone."""
         key = ("patches hidden", self.segments, self.fill)
-        return [bench.once(key, partial(_hide_patches, bench, self.segments, self.fill))]
+        return [bench.once(key, partial(hide_patches, bench, self.segments, self.fill))]
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -181,12 +122,12 @@ class SubsetMetric(HiddenMetric):
     def sizes(self) -> tuple[float, ...]:
         """Return the sizes of the subsets as fractions of the positions."""
 
-    def hidden(self, bench: Bench) -> list[_Hidden]:
+    def hidden(self, bench: Bench) -> list[Hidden]:
         """Hide random subsets of each size."""
         return [
             bench.once(
                 ("subsets", share, self.samples, self.fill),
-                partial(_hide_random, bench, share, self.samples, self.fill),
+                partial(hide_random, bench, share, self.samples, self.fill),
             )
             for share in self.sizes()
         ]

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from pellucid.attribution.fills import Fill
 from pellucid.evaluation.bench import Bench
-from pellucid.evaluation.curves import curve, replaced
 from pellucid.evaluation.mapmetric import PlacedMetric
 from pellucid.evaluation.metric import METRICS, Outcome, Profile
+from pellucid.evaluation.removal import curve, replaced
 from pellucid.evaluation.statistics import scale_of_fall
 from pellucid.evaluation.subsets import Share
 from pellucid.models import Inputs, targets
