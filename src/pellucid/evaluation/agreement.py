@@ -133,13 +133,7 @@ class TopAgreement(AgreementMetric):
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
 class feature_agreement(TopAgreement):
-    """Part of the map's positions of largest magnitude that another method has among its own; the mean over methods.
-
-    Attributes
-    ----------
-    share
-        How many positions, as a fraction.
-    """
+    """Part of the map's positions of largest magnitude that another method has among its own; the mean over methods."""
 
     profile: ClassVar[Profile] = Profile(
         family="agreement",
@@ -158,11 +152,6 @@ class sign_agreement(TopAgreement):
     """The same where both methods also say the same of it: for the target, or against it.
 
     Methods that give magnitudes or positive evidence only say nothing of signs and have no score.
-
-    Attributes
-    ----------
-    share
-        How many positions, as a fraction.
     """
 
     profile: ClassVar[Profile] = Profile(
