@@ -49,9 +49,10 @@ class RegionCurve(CurveMetric):
     def score(self, bench: Bench) -> Sequence[Outcome]:
         """Read the curve of every map; images that cannot be cut into regions have no score."""
         try:
-            return super().score(bench)
+            self.regions(bench)
         except ShapeError as error:
             return [Outcome.missing(len(bench), str(error)) for _ in bench.explanations]
+        return super().score(bench)
 
 
 @METRICS.register
