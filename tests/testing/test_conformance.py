@@ -39,11 +39,17 @@ FEW = {
     "avg_sensitivity": "avg_sensitivity(samples=2)",
     "deletion": "deletion(steps=4)",
     "faithfulness_correlation": "faithfulness_correlation(samples=12)",
+    "faithfulness_estimate": "faithfulness_estimate(segments=8)",
     "infidelity": "infidelity(samples=12)",
     "insertion": "insertion(steps=4)",
+    "irof": "irof(segments=6)",
     "local_lipschitz": "local_lipschitz(samples=2)",
     "max_sensitivity": "max_sensitivity(samples=2)",
+    "monotonicity": "monotonicity(steps=6)",
     "parameter_randomisation": "parameter_randomisation(stages=1)",
+    "relative_input_stability": "relative_input_stability(samples=2)",
+    "relative_output_stability": "relative_output_stability(samples=2)",
+    "selectivity": "selectivity(segments=6)",
     "sensitivity_n": "sensitivity_n(samples=8)",
 }
 """The same for metrics."""

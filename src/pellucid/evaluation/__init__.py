@@ -7,8 +7,10 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
     curves,
     localisation,
     randomisation,
+    regioncurves,
     robustness,
     subsets,
+    toppart,
 )
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate

@@ -1,5 +1,6 @@
 """Agreement: whether methods mark the same positions; many may agree and be wrong together."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -7,16 +8,57 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from pellucid.attribution.method import Method
 from pellucid.evaluation.bench import Bench
-from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
+from pellucid.evaluation.mapmetric import PlacedMetric
+from pellucid.evaluation.metric import METRICS, Outcome, Profile
+from pellucid.evaluation.positions import orders
 from pellucid.evaluation.statistics import average_ranks, pearson
+from pellucid.evaluation.subsets import Share
 
-__all__ = ["rank_agreement"]
+__all__ = ["AgreementMetric", "TopAgreement", "feature_agreement", "rank_agreement", "sign_agreement"]
+
+_DISAGREEMENT = "Krishna et al. 2022, The disagreement problem in explainable machine learning"
+_COPIES = "near copies of one method agree with each other; agreement is no truth"
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class AgreementMetric(PlacedMetric):
+    """A metric that holds a map against those of the other methods with the same target, controls left out.
+
+    A score therefore depends on which methods stand beside each other.
+    """
+
+    @abstractmethod
+    def agree(self, bench: Bench, index: int, others: Sequence[int]) -> Outcome:
+        """Score the explanation at `index` against one or more others."""
+
+    def unfit(self, bench: Bench, index: int) -> str:  # noqa: ARG002  # most maps fit
+        """Return why a map that has a place cannot be compared, or ""."""
+        return ""
+
+    def score_one(self, bench: Bench, index: int) -> Outcome:
+        """Score the explanation at `index` against all that it can be compared with."""
+        reason = self.unfit(bench, index)
+        others = [
+            other
+            for other, placed in enumerate(bench.maps)
+            if other != index
+            and not (placed.reason or bench.control(other) or self.unfit(bench, other))
+            and bench.same_target(index, other)
+        ]
+        if not others:
+            reason = reason or "there is no other method with the same target to agree with"
+        return Outcome.missing(len(bench), reason) if reason else self.agree(bench, index, others)
+
+
+def _ranks(bench: Bench, index: int) -> Tensor:
+    return bench.once(("ranks", index), lambda: average_ranks(bench.maps[index].values.abs()))
 
 
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class rank_agreement(Metric):
+class rank_agreement(AgreementMetric):
     """Rank correlation of the map's magnitudes with the consensus of the other methods on the same image.
 
     The consensus is the mean of the other maps' magnitudes after each was turned into ranks, over methods with the same
@@ -29,28 +71,109 @@ class rank_agreement(Metric):
         range=(-1.0, 1.0),
         measures="the map marks the positions that the other methods mark",
         chance="0",
-        failure="near copies of one method agree with each other; agreement is no truth",
-        reference="Krishna et al. 2022, The disagreement problem in explainable machine learning",
+        failure=_COPIES,
+        reference=_DISAGREEMENT,
     )
 
-    def score(self, bench: Bench) -> Sequence[Outcome]:
-        """Correlate each map's ranks with the mean ranks of the others."""
-        ranks: dict[int, Tensor] = {
-            index: average_ranks(placed.values.abs()) for index, placed in enumerate(bench.maps) if not placed.reason
-        }
-        return [self._outcome(bench, index, ranks) for index in range(len(bench.maps))]
-
-    @staticmethod
-    def _outcome(bench: Bench, index: int, ranks: dict[int, Tensor]) -> Outcome:
-        if index not in ranks:
-            return Outcome.missing(len(bench), bench.maps[index].reason)
-        others = [
-            ranks[other]
-            for other in ranks
-            if other != index and not bench.control(other) and bench.same_target(index, other)
-        ]
-        if not others:
-            return Outcome.missing(len(bench), "there is no other method with the same target to agree with")
-        consensus = average_ranks(torch.stack(others).mean(0))
-        correlation = pearson(ranks[index], consensus)
+    def agree(self, bench: Bench, index: int, others: Sequence[int]) -> Outcome:
+        """Correlate the map's ranks with the mean ranks of the others."""
+        consensus = average_ranks(torch.stack([_ranks(bench, other) for other in others]).mean(0))
+        correlation = pearson(_ranks(bench, index), consensus)
         return Outcome.of(correlation, "the map or the consensus is constant", torch.zeros(len(bench)))
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TopAgreement(AgreementMetric):
+    """Overlap of the positions of largest magnitude with those of each other method, averaged.
+
+    A position of no relevance is never among them, and a constant map has none; the overlap is divided by the larger of the two sets. Ties fall in
+    the same drawn order for every map. Scale does not matter.
+
+    Attributes
+    ----------
+    share
+        How many positions, as a fraction.
+    """
+
+    share: Share = 0.1
+
+    def top(self, bench: Bench, index: int) -> Tensor:
+        """Return the sign ``(N, P)`` of the map at its positions of largest magnitude, 0 elsewhere."""
+
+        def make() -> Tensor:
+            values = bench.maps[index].values
+            count = max(1, round(self.share * values.shape[1]))
+            sizes = values.abs()
+            uneven = sizes.amax(1, keepdim=True) > sizes.amin(1, keepdim=True)
+            return values.sign() * (orders(sizes, bench.seeds) < count) * uneven
+
+        return bench.once(("top", index, self.share), make)
+
+    def common(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return which positions ``(N, P)`` two maps agree on."""
+        return (one != 0) & (other != 0)
+
+    def level(self, expected: Tensor) -> Tensor:
+        """Return the overlap of random maps from that expected of random positions."""
+        return expected
+
+    def agree(self, bench: Bench, index: int, others: Sequence[int]) -> Outcome:
+        """Average the overlaps with all others that mark something."""
+        own, shares, chances = self.top(bench, index), [], []
+        for other in others:
+            its = self.top(bench, other)
+            marked = torch.stack([(own != 0).sum(1), (its != 0).sum(1)]).double()
+            comparable = marked.amin(0) > 0
+            shares.append(torch.where(comparable, self.common(own, its).sum(1) / marked.amax(0), torch.nan))
+            chances.append(torch.where(comparable, self.level(marked.amin(0) / own.shape[1]), torch.nan))
+        value = torch.stack(shares).nanmean(0)
+        return Outcome.of(value, "the map, or every other, is as large everywhere", torch.stack(chances).nanmean(0))
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class feature_agreement(TopAgreement):
+    """Part of the map's positions of largest magnitude that another method has among its own; the mean over methods."""
+
+    profile: ClassVar[Profile] = Profile(
+        family="agreement",
+        direction="higher",
+        range=(0.0, 1.0),
+        measures="the positions that matter most are the same for other methods",
+        chance="the fraction of positions",
+        failure=_COPIES,
+        reference=_DISAGREEMENT,
+    )
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class sign_agreement(TopAgreement):
+    """The same where both methods also say the same of it: for the target, or against it.
+
+    Methods that give magnitudes or positive evidence only say nothing of signs and have no score.
+    """
+
+    profile: ClassVar[Profile] = Profile(
+        family="agreement",
+        direction="higher",
+        range=(0.0, 1.0),
+        measures="other methods call the same positions important and agree on whether they speak for or against",
+        chance="half the fraction of positions",
+        failure=_COPIES + "; a given map without signs counts as all in favour",
+        reference=_DISAGREEMENT,
+    )
+
+    def unfit(self, bench: Bench, index: int) -> str:
+        """Leave out methods whose values have no sign."""
+        method = bench.explanations[index].method
+        unsigned = isinstance(method, Method) and method.taxonomy.sign != "signed"
+        return "the method's values have no sign to agree on" if unsigned else ""
+
+    def common(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return the positions that both mark with the same sign."""
+        return one * other > 0
+
+    def level(self, expected: Tensor) -> Tensor:
+        """Return half of it."""
+        return expected / 2

@@ -9,11 +9,9 @@ import torch
 from pellucid.attribution import Explanation
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
+from pellucid.evaluation.statistics import scale_of_fall
 
 __all__ = ["completeness_gap"]
-
-_FLOOR = 0.05
-"""Part of the two scores below which their difference no longer scales the gap: it would explode where they agree."""
 
 
 @METRICS.register
@@ -48,6 +46,6 @@ class completeness_gap(Metric):
         before = torch.zeros_like(after)
         if explanation.reference_output is not None:
             before = explanation.reference_output.double()
-        scale = torch.maximum((after - before).abs(), _FLOOR * (after.abs() + before.abs()))
+        scale = scale_of_fall(after, before)
         gap = torch.where(scale > 0, explanation.gap.double() / scale, torch.nan)
         return Outcome.of(gap, "the target's value is zero at the image and at the reference")

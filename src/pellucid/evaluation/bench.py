@@ -156,7 +156,13 @@ class Bench:
         """Return what takes the place of hidden positions."""
         return self.once(("fill", name), lambda: reference(name, self.inputs, self.seeds))
 
-    def hidden(self, rows: Tensor, fill: Any, hide: Callable[[slice], Tensor]) -> Tensor:
+    def hidden(
+        self,
+        rows: Tensor,
+        fill: Any,
+        hide: Callable[[slice], Tensor],
+        read: Callable[[Inputs, Tensor], Tensor] | None = None,
+    ) -> Tensor:
         """Return every target's value ``(T, B)`` with positions replaced, slab by slab.
 
         Parameters
@@ -167,10 +173,12 @@ class Bench:
             What takes their place.
         hide
             Gives the boolean mask ``(b, P)`` of hidden positions for a slice of the B rows.
+        read
+            Gives ``(T, b)`` numbers for changed inputs and the rows they derive from; default: the targets' values.
         """
         size = self.passes.batch_size(self.inputs)
         rows = rows.to(self.inputs[0].device)
-        filled = self.fill(fill)
+        filled, read = self.fill(fill), read or self.read
         parts = []
         for start in range(0, len(rows), size):
             part = slice(start, min(start + size, len(rows)))
@@ -181,7 +189,7 @@ class Bench:
                     masks, take_rows(filled, rows[part]), take_rows(self.inputs, rows[part]), strict=True
                 )
             )
-            parts.append(self.read(mixed, rows[part]))
+            parts.append(read(mixed, rows[part]))
         return torch.cat(parts, 1)
 
 

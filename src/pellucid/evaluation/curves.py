@@ -1,12 +1,13 @@
 """Faithfulness by removal: the score while positions go, most relevant first, and the area under that curve.
 
 A curve starts at the untouched image; its area is averaged over the removed fraction, so it does not grow with the
-number of steps. Points of a curve are computed once and shared by the metrics that pass through them.
+number of steps.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -15,10 +16,10 @@ from torch import Tensor
 from pellucid.attribution.fills import Fill
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
+from pellucid.evaluation.removal import curve
+from pellucid.evaluation.statistics import NOISE, spearman
 
-__all__ = ["CurveMetric", "curve", "deletion", "insertion", "pixel_flipping"]
-
-_Point = tuple[int, int]
+__all__ = ["CurveMetric", "StepCurve", "deletion", "insertion", "monotonicity", "pixel_flipping"]
 
 
 def _counts(length: int, steps: int, until: float) -> list[int]:
@@ -26,101 +27,73 @@ def _counts(length: int, steps: int, until: float) -> list[int]:
     return sorted({round(until * length * step / steps) for step in range(steps + 1)})
 
 
-def _compute(bench: Bench, known: dict[_Point, Tensor], missing: Sequence[_Point], fill: Any, *, keep: bool) -> None:
-    """Send the images of all missing points (method, count) through the model together."""
-    rows = len(bench)
-    points = torch.arange(len(missing)).repeat_interleave(rows)
-    images = torch.arange(rows).repeat(len(missing))
-    counts = torch.tensor([count for _, count in missing])
-
-    def hide(part: slice) -> Tensor:
-        pairs = zip(points[part].tolist(), images[part].tolist(), strict=True)
-        places = torch.stack([bench.order(missing[point][0])[image] for point, image in pairs])
-        changed = places < counts[points[part]].to(places.device)[:, None]
-        return ~changed if keep else changed
-
-    scores = bench.hidden(images, fill, hide).reshape(-1, len(missing), rows)
-    for place, (index, count) in enumerate(missing):
-        known[index, count] = bench.own(scores[:, place], index)
-
-
-def _end(bench: Bench, fill: Any) -> Tensor:
-    """Return every target's value of the wholly replaced image, which no map has a say in."""
-    rows, length = len(bench), len(bench.grid)
-    everything = torch.ones(rows, length, dtype=torch.bool)
-    return bench.once(("replaced", fill), lambda: bench.hidden(torch.arange(rows), fill, lambda part: everything[part]))
-
-
-def curve(bench: Bench, counts: Sequence[int], fill: Any, *, keep: bool) -> dict[int, Tensor]:
-    """Return for every map that has a place its scores ``(N, len(counts))`` with the first positions changed.
-
-    Parameters
-    ----------
-    bench
-        The explanations and images.
-    counts
-        How many positions have changed at each point.
-    fill
-        What takes the place of removed positions.
-    keep
-        False removes the most relevant; True starts from the replaced image and brings them back.
-    """
-    known: dict[_Point, Tensor] = bench.once(("curve", fill, keep), dict)
-    placed = [index for index, placed in enumerate(bench.maps) if not placed.reason]
-    ends = {0: _end(bench, fill) if keep else bench.outputs}
-    ends[len(bench.grid)] = bench.outputs if keep else _end(bench, fill)
-    for index in placed:
-        for count, scores in ends.items():
-            known[index, count] = bench.own(scores, index)
-    missing = [(index, count) for index in placed for count in counts if (index, count) not in known]
-    if missing:
-        _compute(bench, known, missing, fill, keep=keep)
-    return {index: torch.stack([known[index, count] for count in counts], 1) for index in placed}
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
 class CurveMetric(Metric):
-    """A metric of the score's curve while positions are removed or brought back in the map's order.
+    """A metric of the score's curve while parts of the image are removed or brought back in the map's order.
 
     Attributes
     ----------
-    steps
-        Points of the curve after the first, evenly spaced.
     fill
         What takes the place of removed positions.
     """
 
-    steps: Annotated[int, Field(ge=1)] = 16
     fill: Fill = "mean"
 
     keep: ClassVar[bool] = False
     undefined: ClassVar[str] = "the model's score is not finite on the changed images"
 
-    def _until(self) -> float:
-        return 1.0
+    @abstractmethod
+    def curves(self, bench: Bench) -> dict[int, tuple[Tensor, Tensor]]:
+        """Return for every map that has a place its scores ``(N, K)`` and the changed fractions, of the same shape."""
 
-    def _read(self, area: Tensor, start: Tensor) -> Tensor:  # noqa: ARG002  # the start matters to some
-        return area
+    def read(self, scores: Tensor, shares: Tensor) -> Tensor:
+        """Return the number ``(N,)`` that a curve comes to: the mean score over the changed fraction."""
+        return torch.trapezoid(scores, shares, dim=1)
+
+    def chance(self) -> float | None:
+        """Return what an uninformed map scores, where that is known."""
+        return None
 
     def score(self, bench: Bench) -> Sequence[Outcome]:
-        """Average the curve of every map, all maps and steps sent through the model together."""
-        counts = _counts(len(bench.grid), self.steps, self._until())
-        curves = curve(bench, counts, self.fill, keep=self.keep)
-        shares = torch.tensor(counts, dtype=torch.float64) / max(counts[-1], 1)
+        """Read the curve of every map, all maps and steps sent through the model together."""
+        curves = self.curves(bench)
         return [
-            self._outcome(curves[index], shares) if index in curves else Outcome.missing(len(bench), placed.reason)
+            self._outcome(*curves[index]) if index in curves else Outcome.missing(len(bench), placed.reason)
             for index, placed in enumerate(bench.maps)
         ]
 
     def _outcome(self, scores: Tensor, shares: Tensor) -> Outcome:
-        area = torch.trapezoid(scores, shares.to(scores.device), dim=1)
-        value = self._read(area, scores[:, 0])
-        return Outcome.of(torch.where(value.isfinite(), value, torch.nan), self.undefined)
+        value, level = self.read(scores, shares.to(scores)), self.chance()
+        chance = None if level is None else torch.full((len(value),), level)
+        return Outcome.of(torch.where(value.isfinite(), value, torch.nan), self.undefined, chance)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class StepCurve(CurveMetric):
+    """A curve over positions, in even steps.
+
+    Attributes
+    ----------
+    steps
+        Points of the curve after the first, evenly spaced.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 16
+
+    def _until(self) -> float:
+        return 1.0
+
+    def curves(self, bench: Bench) -> dict[int, tuple[Tensor, Tensor]]:
+        """Change positions in the map's order up to the last fraction."""
+        counts = _counts(len(bench.grid), self.steps, self._until())
+        shares = torch.tensor(counts, dtype=torch.float64) / max(counts[-1], 1)
+        found = curve(bench, counts, self.fill, keep=self.keep)
+        return {index: (scores, shares.expand_as(scores)) for index, scores in found.items()}
 
 
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class deletion(CurveMetric):
+class deletion(StepCurve):
     """Mean score of the target while all positions are removed, most relevant first: low where the map is right.
 
     In the target's own unit (logits); compare within an image.
@@ -139,7 +112,7 @@ class deletion(CurveMetric):
 
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class insertion(CurveMetric):
+class insertion(StepCurve):
     """Mean score of the target while positions are brought back onto a blurred image, most relevant first: high is right.
 
     In the target's own unit (logits); compare within an image.
@@ -161,7 +134,7 @@ class insertion(CurveMetric):
 
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class pixel_flipping(CurveMetric):
+class pixel_flipping(StepCurve):
     """Mean fall of the score while the most relevant first part of the positions is removed: high is right.
 
     In the target's own unit (logits); compare within an image.
@@ -191,5 +164,43 @@ class pixel_flipping(CurveMetric):
     def _until(self) -> float:
         return self.until
 
-    def _read(self, area: Tensor, start: Tensor) -> Tensor:
-        return start - area
+    def read(self, scores: Tensor, shares: Tensor) -> Tensor:
+        """Return the mean fall."""
+        return scores[:, 0] - torch.trapezoid(scores, shares, dim=1)
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class monotonicity(StepCurve):
+    """Whether positions add the more to the score, the more relevant the map calls them: 1 where always.
+
+    Rank correlation, over the steps in which positions are brought back least relevant first, of the step's place with
+    how much the score rises in it, a position. The published test asks only whether the score never falls, which every
+    order passes where nothing counts against the class; this one grades the rises. The scales of map and score do not
+    matter.
+    """
+
+    undefined: ClassVar[str] = "the model's score changes alike in every step, or is not finite"
+
+    profile: ClassVar[Profile] = Profile(
+        family="faithfulness",
+        direction="higher",
+        range=(-1.0, 1.0),
+        measures="parts of the image that the map calls more relevant add more to the model's score",
+        chance="0",
+        cost="steps forwards an image and method, shared with deletion where fill and steps agree",
+        failure="looks at the order only; half-removed images are unlike any the model knows",
+        reference="Arya et al. 2019, One explanation does not fit all: a toolkit and taxonomy of AI explainability "
+        "techniques; Nguyen and Martínez 2020, On quantitative aspects of model interpretability",
+    )
+
+    def chance(self) -> float:
+        """Return nought."""
+        return 0.0
+
+    def read(self, scores: Tensor, shares: Tensor) -> Tensor:
+        """Correlate the place of a step on the way down with the rise that undoing it gives."""
+        rises = -scores.diff(dim=1) / shares.diff(dim=1)
+        noise = NOISE * scores.abs().amax(1, keepdim=True) / shares.diff(dim=1).amin(1, keepdim=True)
+        steps = torch.arange(rises.shape[1], 0, -1, dtype=rises.dtype, device=rises.device).expand_as(rises)
+        return spearman(steps, (rises / noise.clamp_min(torch.finfo(rises.dtype).tiny)).round())

@@ -6,19 +6,20 @@ Every score stands raw beside what a map that knows nothing would score on this 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.mapmetric import PlacedMetric
 from pellucid.evaluation.metric import METRICS, Outcome, Profile
 from pellucid.evaluation.statistics import average_ranks
+from pellucid.evaluation.subsets import Share
 
 __all__ = [
-    "MaskMetric", "localisation_auc", "mask_iou", "pointing_game", "relevance_mass", "relevance_rank", "top_k_intersection",
+    "MaskMetric", "TopMaskMetric", "localisation_auc", "mask_iou", "pointing_game", "relevance_mass",
+    "relevance_rank", "top_k_intersection",
 ]  # fmt: skip
 
 
@@ -70,8 +71,22 @@ class MaskMetric(PlacedMetric):
         return value, chance, reasons
 
 
+def _profile(
+    measures: str, reference: str, *, chance: str = "the mask's share of the image", misleads: str = ""
+) -> Profile:
+    return Profile(
+        family="localisation",
+        direction="higher",
+        range=(0.0, 1.0),
+        measures=measures,
+        chance=chance,
+        failure="an expert's mask need not hold what the model used: a right map of a shortcut scores low" + misleads,
+        reference=reference,
+        needs=("masks",),
+    )
+
+
 _MASS = "Arras, Osman and Samek 2022, CLEVR-XAI, Information Fusion"
-_COARSE = "an expert's mask need not hold what the model used: a right map of a shortcut scores low"
 
 
 @METRICS.register
@@ -79,15 +94,10 @@ _COARSE = "an expert's mask need not hold what the model used: a right map of a 
 class relevance_mass(MaskMetric):
     """Share of the map's positive relevance that lies inside the mask; negative relevance is left out."""
 
-    profile: ClassVar[Profile] = Profile(
-        family="localisation",
-        direction="higher",
-        range=(0.0, 1.0),
-        measures="most of the evidence lies where the expert marked",
-        chance="the mask's share of the image",
-        failure=_COARSE + "; smooth maps leak over the rim of small masks",
-        reference=_MASS,
-        needs=("masks",),
+    profile: ClassVar[Profile] = _profile(
+        "most of the evidence lies where the expert marked",
+        _MASS,
+        misleads="; smooth maps leak over the rim of small masks",
     )
 
     def inside(self, values: Tensor, order: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002  # no order needed
@@ -102,15 +112,9 @@ class relevance_mass(MaskMetric):
 class relevance_rank(MaskMetric):
     """Share of the k most relevant positions that lie inside the mask, k being the mask's size."""
 
-    profile: ClassVar[Profile] = Profile(
-        family="localisation",
-        direction="higher",
-        range=(0.0, 1.0),
-        measures="the most relevant positions, as many as the expert marked, are those that the expert marked",
-        chance="the mask's share of the image",
-        failure=_COARSE,
-        reference=_MASS,
-        needs=("masks",),
+    profile: ClassVar[Profile] = _profile(
+        "the most relevant positions, as many as the expert marked, are those that the expert marked",
+        _MASS,
     )
 
     def inside(self, values: Tensor, order: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002  # the order says it all
@@ -119,10 +123,9 @@ class relevance_rank(MaskMetric):
         return ((order < size) & mask).sum(1).double() / size[:, 0]
 
 
-@METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class top_k_intersection(MaskMetric):
-    """Share of the most relevant positions, a fixed part of the image, that lie inside the mask.
+class TopMaskMetric(MaskMetric):
+    """A metric of the most relevant positions, a fixed part of the image.
 
     Attributes
     ----------
@@ -130,62 +133,54 @@ class top_k_intersection(MaskMetric):
         Size of that part as a fraction of the positions.
     """
 
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    share: Share = 0.05
 
-    profile: ClassVar[Profile] = Profile(
-        family="localisation",
-        direction="higher",
-        range=(0.0, 1.0),
-        measures="the very most relevant positions lie inside what the expert marked",
-        chance="the mask's share of the image",
-        failure=_COARSE + "; a mask smaller than the share cannot reach 1",
-        reference="Theiner, Müller-Budack and Ewerth 2022, Interpretable semantic photo geolocation, WACV",
-        needs=("masks",),
+    def count(self, length: int) -> int:
+        """Return the number of positions in the part, of `length`."""
+        return max(1, round(self.share * length))
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class top_k_intersection(TopMaskMetric):
+    """Share of the most relevant positions, a fixed part of the image, that lie inside the mask."""
+
+    profile: ClassVar[Profile] = _profile(
+        "the very most relevant positions lie inside what the expert marked",
+        "Theiner, Müller-Budack and Ewerth 2022, Interpretable semantic photo geolocation, WACV",
+        misleads="; a mask smaller than the share cannot reach 1",
     )
 
     def inside(self, values: Tensor, order: Tensor, mask: Tensor) -> Tensor:
         """Count the first positions inside."""
-        count = max(1, round(self.share * values.shape[1]))
+        count = self.count(values.shape[1])
         return ((order < count) & mask).sum(1).double() / count
 
 
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class mask_iou(MaskMetric):
-    """Overlap of the most relevant positions, a fixed part of the image, with the mask: intersection over union.
+class mask_iou(TopMaskMetric):
+    """Overlap of the most relevant positions, a fixed part of the image, with the mask: intersection over union."""
 
-    Attributes
-    ----------
-    share
-        Size of that part as a fraction of the positions.
-    """
+    share: Share = 0.1
 
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
-
-    profile: ClassVar[Profile] = Profile(
-        family="localisation",
-        direction="higher",
-        range=(0.0, 1.0),
-        measures="thresholded, the map has the outline that the expert drew",
+    profile: ClassVar[Profile] = _profile(
+        "thresholded, the map has the outline that the expert drew",
+        "Singh et al. 2021, An empirical study of saliency-based explanations on SMERF benchmarks",
         chance="the overlap expected of as many random positions (ratio of expected sizes)",
-        failure=_COARSE + "; rewards masks of the size of the share",
-        reference="Singh et al. 2021, An empirical study of saliency-based explanations on SMERF benchmarks",
-        needs=("masks",),
+        misleads="; rewards masks of the size of the share",
     )
-
-    def _count(self, length: int) -> int:
-        return max(1, round(self.share * length))
 
     def inside(self, values: Tensor, order: Tensor, mask: Tensor) -> Tensor:
         """Divide the common part by the union."""
-        top = order < self._count(values.shape[1])
+        top = order < self.count(values.shape[1])
         return (top & mask).sum(1).double() / (top | mask).sum(1)
 
     def chance(self, mask: Tensor) -> Tensor:
         """Return the overlap of random positions."""
         length = mask.shape[1]
-        both = self._count(length) * mask.sum(1).double() / length
-        return both / (self._count(length) + mask.sum(1) - both)
+        both = self.count(length) * mask.sum(1).double() / length
+        return both / (self.count(length) + mask.sum(1) - both)
 
 
 @METRICS.register
@@ -193,15 +188,10 @@ class mask_iou(MaskMetric):
 class pointing_game(MaskMetric):
     """Whether the most relevant position lies inside the mask: 1 or 0."""
 
-    profile: ClassVar[Profile] = Profile(
-        family="localisation",
-        direction="higher",
-        range=(0.0, 1.0),
-        measures="the map's maximum hits what the expert marked",
-        chance="the mask's share of the image",
-        failure=_COARSE + "; one position decides, and large masks are hit by chance",
-        reference="Zhang et al. 2018, Top-down neural attention by excitation backprop, IJCV",
-        needs=("masks",),
+    profile: ClassVar[Profile] = _profile(
+        "the map's maximum hits what the expert marked",
+        "Zhang et al. 2018, Top-down neural attention by excitation backprop, IJCV",
+        misleads="; one position decides, and large masks are hit by chance",
     )
 
     def inside(self, values: Tensor, order: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002  # the order says it all
@@ -216,15 +206,11 @@ class localisation_auc(MaskMetric):
 
     undefined: ClassVar[str] = "the mask covers the whole image: there is no outside to compare with"
 
-    profile: ClassVar[Profile] = Profile(
-        family="localisation",
-        direction="higher",
-        range=(0.0, 1.0),
-        measures="positions inside the mask are ranked above those outside",
+    profile: ClassVar[Profile] = _profile(
+        "positions inside the mask are ranked above those outside",
+        "Fawcett 2006, An introduction to ROC analysis, Pattern Recognition Letters",
         chance="0.5",
-        failure=_COARSE + "; easy on smooth maps: a map may score 0.95 with a tenth of its mass inside",
-        reference="Fawcett 2006, An introduction to ROC analysis, Pattern Recognition Letters",
-        needs=("masks",),
+        misleads="; easy on smooth maps: a map may score 0.95 with a tenth of its mass inside",
     )
 
     def inside(self, values: Tensor, order: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002  # ties count a half

@@ -1,12 +1,11 @@
 """Robustness: how far the map moves when the image moves a little.
 
-The noisy copies are drawn once an image for all methods; each method explains them again with its own settings,
+The noisy copies are the same for all methods; each method explains them again with its own settings,
 target and random stream, so that only the image differs.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -15,88 +14,18 @@ from torch import Tensor
 
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
-from pellucid.evaluation.positions import streams
-from pellucid.evaluation.reexplain import explain_again
-from pellucid.models import Inputs, take_rows
+from pellucid.evaluation.noise import ZERO, flatten, lengths_of, move, noisy_scores
+from pellucid.evaluation.statistics import NOISE
 
-__all__ = ["NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity"]
+__all__ = [
+    "NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity", "relative_input_stability",
+    "relative_output_stability",
+]  # fmt: skip
 
 _CONTROL = "a control never looks at the model, so that it does not move says nothing"
-_ZERO = "the map is zero everywhere, so its change has no scale"
-
-
-@dataclass(frozen=True)
-class _Moved:
-    """How far one map moved: ``change`` (N, samples) relative to the map's norm, and why some have none."""
-
-    change: Tensor
-    reason: str
-
-
-def _noise(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
-    """Return uniform noise within ± `radius` of the row's own range for pairs row · samples + sample.
-
-    Drawn anew whenever it is needed, from a stream for each pair: copies of all images at once would not fit.
-    """
-    rows = pairs // samples
-    generators = [
-        streams([bench.seeds[row]], f"noise {sample}")[0]
-        for row, sample in zip(rows.tolist(), (pairs % samples).tolist(), strict=True)
-    ]
-    drawn = []
-    for x in bench.inputs:
-        unit = torch.stack([torch.rand(x.shape[1:], generator=stream) for stream in generators]).to(x)
-        flat = x[rows].flatten(1)
-        spread = (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.ndim - 1))
-        drawn.append((2 * unit - 1) * radius * spread)
-    return tuple(drawn)
-
-
-def _slabs(bench: Bench, samples: int) -> list[Tensor]:
-    size = bench.passes.batch_size(bench.inputs)
-    return list(torch.split(torch.arange(len(bench) * samples), size))
-
-
-def _flat(tensors: Inputs) -> Tensor:
-    return torch.cat([part.double().flatten(1) for part in tensors], 1)
-
-
-def _lengths(bench: Bench, radius: float, samples: int) -> Tensor:
-    """Return ``(N, samples)`` the Euclidean size of each copy's noise."""
-    parts = [
-        torch.linalg.vector_norm(_flat(_noise(bench, radius, samples, slab)), dim=1) for slab in _slabs(bench, samples)
-    ]
-    return torch.cat(parts).reshape(len(bench), samples)
-
-
-def _noisy(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
-    noise = _noise(bench, radius, samples, pairs)
-    return tuple(x + part for x, part in zip(take_rows(bench.inputs, pairs // samples), noise, strict=True))
-
-
-def _scores(bench: Bench, index: int, radius: float, samples: int, pairs: Tensor) -> Tensor:
-    """Return the target's value of noisy copies; one forward a copy for all methods that ask."""
-
-    def read() -> Tensor:
-        parts = [bench.read(_noisy(bench, radius, samples, slab), slab // samples) for slab in _slabs(bench, samples)]
-        return torch.cat(parts, 1)
-
-    return bench.own(bench.once(("noisy scores", radius, samples), read), index)[pairs]
-
-
-def _move(bench: Bench, index: int, radius: float, samples: int) -> _Moved:
-    """Explain every noisy copy again with one method and measure how far its map went."""
-    reason, parts = "", []
-    for pairs in _slabs(bench, samples):
-        rows = pairs // samples
-        scores = partial(_scores, bench, index, radius, samples, pairs)
-        maps, why = explain_again(bench, index, _noisy(bench, radius, samples, pairs), rows, scores)
-        reason = why or reason
-        start = _flat(take_rows(bench.explanations[index].tensors, rows)).to(bench.inputs[0].device)
-        moved = torch.full_like(start, torch.nan) if maps is None else maps - start
-        parts.append(torch.linalg.vector_norm(moved, dim=1) / torch.linalg.vector_norm(start, dim=1))
-    change = torch.cat(parts).reshape(len(bench), samples)
-    return _Moved(torch.where(change.isfinite(), change, torch.nan), reason or _ZERO)
+_FLAT = "the image is constant, so noise in parts of its range is none, or the map is zero"
+_QUIET = 0.1
+"""Part of the typical move of the score that a copy counts as at least: one that moves nothing would be all that counts."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -114,13 +43,20 @@ class NoiseMetric(Metric):
     radius: Annotated[float, Field(gt=0)] = 0.02
     samples: Annotated[int, Field(ge=1)] = 8
 
-    def _reduce(self, change: Tensor, _lengths: Tensor) -> Tensor:
-        return change.amax(1)
+    still: ClassVar[str] = ""
+
+    def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:  # noqa: ARG002  # for those that compare
+        """Return what a copy's change of map is held against ``(N, samples)``: one, or how far the image moved."""
+        return torch.ones_like(lengths)
+
+    def reduce(self, ratio: Tensor) -> Tensor:
+        """Return one number of the copies' ratios."""
+        return ratio.amax(1)
 
     def score(self, bench: Bench) -> Sequence[Outcome]:
         """Explain the same noisy copies with every method and reduce how far each map moved."""
         key = ("noise", self.radius, self.samples)
-        lengths = bench.once(key, lambda: _lengths(bench, self.radius, self.samples))
+        lengths = bench.once(key, lambda: lengths_of(bench, self.radius, self.samples))
         return [self._outcome(bench, index, lengths) for index in range(len(bench.explanations))]
 
     def _outcome(self, bench: Bench, index: int, lengths: Tensor) -> Outcome:
@@ -128,16 +64,21 @@ class NoiseMetric(Metric):
             return Outcome.missing(len(bench), _CONTROL)
         moved = bench.once(
             ("moved", index, self.radius, self.samples),
-            lambda: _move(bench, index, self.radius, self.samples),
+            lambda: move(bench, index, self.radius, self.samples),
         )
-        value = self._reduce(moved.change, lengths)
-        flat = torch.where(value.isfinite(), value, torch.nan)
-        if bool((lengths == 0).any()) and moved.reason == _ZERO:
-            return Outcome.of(flat, "the image is constant, so noise in parts of its range is none, or the map is zero")
-        return Outcome.of(flat, moved.reason)
+        value = self.reduce(moved.change / self.moves(bench, index, lengths))
+        value = torch.where(value.isfinite(), value, torch.nan).cpu()
+        lost, constant = moved.change.isnan().any(1), (lengths == 0).any(1)
+        why = _FLAT if bool(constant.any()) and moved.reason == ZERO else moved.reason
+        reasons = tuple(
+            "" if known else why if gone else self.still or why
+            for known, gone in zip(value.isfinite().tolist(), lost.tolist(), strict=True)
+        )
+        return Outcome(value, reasons)
 
 
 _COST = "samples explanations an image and method; the noisy copies' own forwards are shared"
+_RELATIVE = "Agarwal et al. 2022, Rethinking stability for attribution-based explanations"
 _FAILURE = "a map that ignores the image is perfectly robust; says nothing of being right"
 
 
@@ -166,8 +107,9 @@ class avg_sensitivity(NoiseMetric):
 
     profile: ClassVar[Profile] = max_sensitivity.profile
 
-    def _reduce(self, change: Tensor, _lengths: Tensor) -> Tensor:
-        return change.mean(1)
+    def reduce(self, ratio: Tensor) -> Tensor:
+        """Return their mean."""
+        return ratio.mean(1)
 
 
 @METRICS.register
@@ -190,5 +132,71 @@ class local_lipschitz(NoiseMetric):
         resolution=1e-6,
     )
 
-    def _reduce(self, change: Tensor, lengths: Tensor) -> Tensor:
-        return (change / lengths).amax(1)
+    def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:  # noqa: ARG002  # the same for every map
+        """Return the size of the noise."""
+        return lengths
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class relative_input_stability(NoiseMetric):
+    """Largest ratio of the map's relative change to the image's relative change over noisy copies.
+
+    Both are changes in Euclidean size over the size of the whole, ‖φ(x′) − φ(x)‖ / ‖φ(x)‖ and ‖x′ − x‖ / ‖x‖. The
+    published form divides pixel by pixel, so that one pixel near zero decides. The scales of map and image do not
+    matter.
+    """
+
+    profile: ClassVar[Profile] = Profile(
+        family="robustness",
+        direction="lower",
+        range=(0.0, torch.inf),
+        measures="the map changes by no larger a part than the image does",
+        cost=_COST + " and with max_sensitivity",
+        failure=_FAILURE + "; the size of an image depends on where the preprocessing puts its zero",
+        reference=_RELATIVE,
+        needs=("method",),
+        resolution=1e-5,
+    )
+
+    def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:  # noqa: ARG002  # the same for every map
+        """Return the size of the noise in parts of the image's size."""
+        return lengths / flatten(bench.inputs).square().sum(1, keepdim=True).sqrt()
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class relative_output_stability(NoiseMetric):
+    """Largest ratio of the map's relative change to the relative change of the model's score over noisy copies.
+
+    The score is that of the frozen target: |f(x′) − f(x)| / |f(x)|, whether or not the copy's prediction flips. A copy
+    counts as moving the score by at least a tenth of what the copies typically (root mean square) do, so that one that
+    happens to leave it alone does not decide. The scales of map and score do not matter.
+    """
+
+    still: ClassVar[str] = "noise does not move the model's score, so the map's change has nothing to be held against"
+
+    profile: ClassVar[Profile] = Profile(
+        family="robustness",
+        direction="lower",
+        range=(0.0, torch.inf),
+        measures="the map changes by no larger a part than the model's score does",
+        cost=_COST + "; 1 forward a copy for all methods",
+        failure=_FAILURE
+        + "; looks small where the score itself is near zero, so compare within an image; a score that hardly "
+        "moves is mostly rounding",
+        reference=_RELATIVE,
+        needs=("method",),
+        resolution=1e-3,
+    )
+
+    def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:
+        """Return the relative moves of the score, none below a tenth of the typical one."""
+        pairs = torch.arange(lengths.numel(), device=lengths.device)
+        after = noisy_scores(bench, index, self.radius, self.samples, pairs).reshape(lengths.shape)
+        before = bench.output(index)[:, None]
+        moved = (after - before).abs()
+        typical = moved.square().mean(1, keepdim=True).sqrt()
+        moved = torch.maximum(moved, _QUIET * typical) / before.abs()
+        largest = torch.maximum(after.abs().amax(1, keepdim=True), before.abs())
+        return moved.where(typical > NOISE * largest, torch.nan)

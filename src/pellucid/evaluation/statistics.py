@@ -3,10 +3,17 @@
 import torch
 from torch import Tensor
 
-__all__ = ["average_ranks", "pearson", "spearman"]
+__all__ = ["FLOOR", "NOISE", "average_ranks", "pearson", "scale_of_fall", "spearman"]
 
 _FLAT = 1e-9
 """A row whose spread is below this part of its size is constant up to rounding."""
+
+
+NOISE = 1e-6
+"""Part of the largest score below which a change of the score is rounding error."""
+
+FLOOR = 0.05
+"""Part of two scores below which their difference no longer scales anything: it would explode where they agree."""
 
 
 def average_ranks(values: Tensor) -> Tensor:
@@ -48,3 +55,8 @@ def _constant(values: Tensor) -> Tensor:
 def spearman(left: Tensor, right: Tensor) -> Tensor:
     """Return the rank correlation of two ``(N, P)`` row by row, ties averaged; NaN where one is constant."""
     return pearson(average_ranks(left), average_ranks(right))
+
+
+def scale_of_fall(before: Tensor, after: Tensor) -> Tensor:
+    """Return the size of the difference of two scores, and never less than `FLOOR` of their own sizes."""
+    return torch.maximum((before - after).abs(), FLOOR * (before.abs() + after.abs()))

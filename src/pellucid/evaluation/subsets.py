@@ -1,4 +1,4 @@
-"""Faithfulness by hiding random subsets: a right map's sum over hidden positions tells how the score falls.
+"""Faithfulness by hiding subsets, random or patches: a right map's sum over what is hidden tells how the score falls.
 
 The subsets do not depend on the map: they are drawn and sent through the model once an image for all methods.
 """
@@ -15,87 +15,40 @@ from torch import Tensor
 
 from pellucid.attribution.fills import Fill
 from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.hiding import Hidden, hide_patches, hide_random
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
-from pellucid.evaluation.positions import streams
 from pellucid.evaluation.statistics import pearson
 
-__all__ = ["Share", "SubsetMetric", "faithfulness_correlation", "infidelity", "sensitivity_n"]
+__all__ = [
+    "HiddenMetric", "OneSizeMetric", "Share", "SubsetMetric", "faithfulness_correlation", "faithfulness_estimate",
+    "infidelity", "sensitivity_n",
+]  # fmt: skip
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 """A fraction of the positions of an image."""
 
-_NOISE = 1e-6
-"""Part of the largest score below which a change of the score is rounding error."""
-
 _UNDEFINED = "the map's sums or the model's score do not change over the hidden subsets"
 
 
-@dataclass(frozen=True)
-class _Hidden:
-    """What random subsets of one size give: ``sums`` (M, N, samples) of the maps, ``drops`` (T, N, samples) of f."""
-
-    sums: Tensor
-    drops: Tensor
-    noise: Tensor
-
-
-def _draw(stream: torch.Generator, samples: int, length: int, count: int) -> Tensor:
-    """Return `samples` subsets of exactly `count` of `length` positions, as a boolean mask."""
-    drawn = torch.rand(samples, length, generator=stream, dtype=torch.float64)
-    return drawn <= drawn.kthvalue(count, dim=1, keepdim=True).values
-
-
-def _hide(bench: Bench, share: float, samples: int, fill: Fill) -> _Hidden:
-    """Hide random subsets of every image, a few images at a time, and sum every map over them."""
-    length, rows = len(bench.grid), len(bench)
-    count = min(max(1, round(share * length)), length - 1)
-    drawn = streams(bench.seeds, f"subsets {count} {samples}")
-    block = max(1, bench.passes.batch_size(bench.inputs) // samples)
-    device = bench.inputs[0].device
-    sums, scores = [], []
-    for start in range(0, rows, block):
-        here = torch.arange(start, min(start + block, rows))
-        masks = torch.stack([_draw(drawn[row], samples, length, count) for row in here.tolist()]).to(device)
-        flat = masks.flatten(0, 1)
-        after = bench.hidden(here.repeat_interleave(samples), fill, flat.__getitem__)
-        scores.append(after.reshape(len(after), len(here), samples))
-        chosen = masks.double()
-        sums.append(torch.stack([_sums(chosen, bench, index, here) for index in range(len(bench.maps))]))
-    after = torch.cat(scores, 1)
-    before = bench.outputs[:, :, None]
-    noise = _NOISE * torch.maximum(after.abs().amax(2), before.abs().amax(2))
-    return _Hidden(torch.cat(sums, 1), before - after, noise)
-
-
-def _sums(chosen: Tensor, bench: Bench, index: int, here: Tensor) -> Tensor:
-    placed = bench.maps[index]
-    if placed.reason:
-        return chosen.new_full(chosen.shape[:2], torch.nan)
-    values = placed.values[here.to(placed.values.device)]
-    return torch.einsum("nsp,np->ns", chosen, values.double())
-
-
 @dataclass(frozen=True, kw_only=True, repr=False)
-class SubsetMetric(Metric):
-    """A metric that compares a map's sums over hidden random subsets with the drops of the score.
+class HiddenMetric(Metric):
+    """A metric that compares a map's sums over hidden subsets with the drops of the score.
 
     Attributes
     ----------
-    samples
-        Subsets a size.
     fill
         What takes the place of hidden positions; ``"mean"`` is the image's own mean of each channel, which leaves the
         image's brightness as it is.
     """
 
-    samples: Annotated[int, Field(ge=3)] = 64
     fill: Fill = "mean"
 
     @abstractmethod
-    def _shares(self) -> tuple[float, ...]:
-        """Return the sizes of the subsets as fractions of the positions."""
+    def hidden(self, bench: Bench) -> list[Hidden]:
+        """Return what hiding gives, one for each size of subset, shared by all that ask for the same."""
 
-    def _compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
+    def compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
+        """Return one number ``(N,)`` for a map's sums and the drops, both ``(N, samples)``: their correlation."""
         return pearson(sums, drops, noise)
 
     def score(self, bench: Bench) -> Sequence[Outcome]:
@@ -103,21 +56,15 @@ class SubsetMetric(Metric):
         if len(bench.grid) < 2:
             reason = "an image of one position has no subsets"
             return [Outcome.missing(len(bench), reason) for _ in bench.explanations]
-        hidden = [
-            bench.once(
-                ("subsets", share, self.samples, self.fill),
-                partial(_hide, bench, share, self.samples, self.fill),
-            )
-            for share in self._shares()
-        ]
+        hidden = self.hidden(bench)
         return [self._outcome(bench, index, hidden) for index in range(len(bench.explanations))]
 
-    def _outcome(self, bench: Bench, index: int, hidden: Sequence[_Hidden]) -> Outcome:
+    def _outcome(self, bench: Bench, index: int, hidden: Sequence[Hidden]) -> Outcome:
         if bench.maps[index].reason:
             return Outcome.missing(len(bench), bench.maps[index].reason)
         each = torch.stack(
             [
-                self._compare(size.sums[index], bench.own(size.drops, index), bench.own(size.noise, index))
+                self.compare(size.sums[index], bench.own(size.drops, index), bench.own(size.noise, index))
                 for size in hidden
             ]
         )
@@ -127,8 +74,68 @@ class SubsetMetric(Metric):
 
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class faithfulness_correlation(SubsetMetric):
-    """Correlation, over random subsets of one size, of the map's sum with the fall of the score when they are hidden.
+class faithfulness_estimate(HiddenMetric):
+    """Correlation, over square patches hidden one at a time, of the map's sum with the fall of the score.
+
+    With as many segments as positions it is the published form, position by position. The scales of map and score do
+    not matter.
+
+    Attributes
+    ----------
+    segments
+        About how many patches an image has.
+    """
+
+    segments: Annotated[int, Field(ge=3)] = 64
+
+    profile: ClassVar[Profile] = Profile(
+        family="faithfulness",
+        direction="higher",
+        range=(-1.0, 1.0),
+        measures="the map tells how much the model's score falls when one small part of the image is hidden",
+        chance="0",
+        cost="segments forwards an image, shared by all methods",
+        failure="one part at a time: blind to evidence that is there twice, and to parts that count only together",
+        reference="Alvarez-Melis and Jaakkola 2018, Towards robust interpretability with self-explaining neural "
+        "networks, NeurIPS",
+    )
+
+    def hidden(self, bench: Bench) -> list[Hidden]:
+        """Hide every patch alone."""
+        key = ("patches hidden", self.segments, self.fill)
+        return [bench.once(key, partial(hide_patches, bench, self.segments, self.fill))]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SubsetMetric(HiddenMetric):
+    """A metric over random subsets of given sizes.
+
+    Attributes
+    ----------
+    samples
+        Subsets a size.
+    """
+
+    samples: Annotated[int, Field(ge=3)] = 64
+
+    @abstractmethod
+    def sizes(self) -> tuple[float, ...]:
+        """Return the sizes of the subsets as fractions of the positions."""
+
+    def hidden(self, bench: Bench) -> list[Hidden]:
+        """Hide random subsets of each size."""
+        return [
+            bench.once(
+                ("subsets", share, self.samples, self.fill),
+                partial(hide_random, bench, share, self.samples, self.fill),
+            )
+            for share in self.sizes()
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class OneSizeMetric(SubsetMetric):
+    """A metric over random subsets of one size.
 
     Attributes
     ----------
@@ -137,6 +144,16 @@ class faithfulness_correlation(SubsetMetric):
     """
 
     share: Share = 0.1
+
+    def sizes(self) -> tuple[float, ...]:
+        """Return the one size."""
+        return (self.share,)
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class faithfulness_correlation(OneSizeMetric):
+    """Correlation, over random subsets of one size, of the map's sum with the fall of the score when they are hidden."""
 
     profile: ClassVar[Profile] = Profile(
         family="faithfulness",
@@ -148,9 +165,6 @@ class faithfulness_correlation(SubsetMetric):
         failure="scattered hidden pixels look like no real image; depends on the fill and the size of the subsets",
         reference="Bhatt, Weller and Moura 2020, Evaluating and aggregating feature-based model explanations, IJCAI",
     )
-
-    def _shares(self) -> tuple[float, ...]:
-        return (self.share,)
 
 
 @METRICS.register
@@ -180,24 +194,18 @@ class sensitivity_n(SubsetMetric):
         reference="Ancona et al. 2018, Towards better understanding of gradient-based attribution methods, ICLR",
     )
 
-    def _shares(self) -> tuple[float, ...]:
+    def sizes(self) -> tuple[float, ...]:
+        """Return all sizes."""
         return self.shares
 
 
 @METRICS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class infidelity(SubsetMetric):
+class infidelity(OneSizeMetric):
     """Mean squared error of the map's sums as a forecast of the falls, after the best positive rescaling of the map.
 
     Divided by the mean squared fall: 0 is a perfect forecast, 1 is no better than the forecast "nothing changes".
-
-    Attributes
-    ----------
-    share
-        Size of a subset as a fraction of the positions.
     """
-
-    share: Share = 0.1
 
     profile: ClassVar[Profile] = Profile(
         family="faithfulness",
@@ -210,10 +218,8 @@ class infidelity(SubsetMetric):
         reference="Yeh et al. 2019, On the (in)fidelity and sensitivity of explanations, NeurIPS",
     )
 
-    def _shares(self) -> tuple[float, ...]:
-        return (self.share,)
-
-    def _compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
+    def compare(self, sums: Tensor, drops: Tensor, noise: Tensor) -> Tensor:
+        """Return the squared error of the best positive forecast in parts of the squared drops."""
         total = drops.square().sum(1)
         undefined = (drops.abs().amax(1) <= noise) | (sums.abs().amax(1) == 0)
         shared = (sums * drops).sum(1).clamp_min(0).square() / sums.square().sum(1).clamp_min(1e-300)

@@ -1,0 +1,94 @@
+"""Noisy copies of the images, the model's score on them, and how far each map moves.
+
+A copy's noise is drawn once an image for all methods.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.positions import streams
+from pellucid.evaluation.reexplain import explain_again
+from pellucid.models import Inputs, take_rows
+
+__all__ = ["ZERO", "Moved", "flatten", "lengths_of", "move", "noise", "noisy_scores"]
+
+ZERO = "the map is zero everywhere, so its change has no scale"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far one map moved: ``change`` (N, samples) relative to the map's norm, and why some have none."""
+
+    change: Tensor
+    reason: str
+
+
+def noise(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
+    """Return uniform noise within ± `radius` of the row's own range for pairs row · samples + sample.
+
+    Drawn anew whenever it is needed, from a stream for each pair: copies of all images at once would not fit.
+    """
+    rows = pairs // samples
+    generators = [
+        streams([bench.seeds[row]], f"noise {sample}")[0]
+        for row, sample in zip(rows.tolist(), (pairs % samples).tolist(), strict=True)
+    ]
+    drawn = []
+    for x in bench.inputs:
+        unit = torch.stack([torch.rand(x.shape[1:], generator=stream) for stream in generators]).to(x)
+        flat = x[rows].flatten(1)
+        spread = (flat.amax(1) - flat.amin(1)).view(-1, *[1] * (x.ndim - 1))
+        drawn.append((2 * unit - 1) * radius * spread)
+    return tuple(drawn)
+
+
+def _slabs(bench: Bench, samples: int) -> list[Tensor]:
+    size = bench.passes.batch_size(bench.inputs)
+    return list(torch.split(torch.arange(len(bench) * samples), size))
+
+
+def flatten(tensors: Inputs) -> Tensor:
+    """Return all elements of each row in one line ``(N, E)``, float64."""
+    return torch.cat([part.double().flatten(1) for part in tensors], 1)
+
+
+def lengths_of(bench: Bench, radius: float, samples: int) -> Tensor:
+    """Return ``(N, samples)`` the Euclidean size of each copy's noise."""
+    parts = [
+        torch.linalg.vector_norm(flatten(noise(bench, radius, samples, slab)), dim=1) for slab in _slabs(bench, samples)
+    ]
+    return torch.cat(parts).reshape(len(bench), samples)
+
+
+def _noisy(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
+    parts = noise(bench, radius, samples, pairs)
+    return tuple(x + part for x, part in zip(take_rows(bench.inputs, pairs // samples), parts, strict=True))
+
+
+def noisy_scores(bench: Bench, index: int, radius: float, samples: int, pairs: Tensor) -> Tensor:
+    """Return the target's value of noisy copies; one forward a copy for all methods that ask."""
+
+    def read() -> Tensor:
+        parts = [bench.read(_noisy(bench, radius, samples, slab), slab // samples) for slab in _slabs(bench, samples)]
+        return torch.cat(parts, 1)
+
+    return bench.own(bench.once(("noisy scores", radius, samples), read), index)[pairs]
+
+
+def move(bench: Bench, index: int, radius: float, samples: int) -> Moved:
+    """Explain every noisy copy again with one method and measure how far its map went."""
+    reason, parts = "", []
+    for pairs in _slabs(bench, samples):
+        rows = pairs // samples
+        scores = partial(noisy_scores, bench, index, radius, samples, pairs)
+        maps, why = explain_again(bench, index, _noisy(bench, radius, samples, pairs), rows, scores)
+        reason = why or reason
+        start = flatten(take_rows(bench.explanations[index].tensors, rows)).to(bench.inputs[0].device)
+        moved = torch.full_like(start, torch.nan) if maps is None else maps - start
+        parts.append(torch.linalg.vector_norm(moved, dim=1) / torch.linalg.vector_norm(start, dim=1))
+    change = torch.cat(parts).reshape(len(bench), samples)
+    return Moved(torch.where(change.isfinite(), change, torch.nan), reason or ZERO)
