@@ -1,6 +1,21 @@
 """Attribution: two engines, and the recipes that name them."""
 
-from pellucid.attribution import cam, controls, deeplift, gradient, lrp, path, perturbation, rectified  # noqa: F401
+from pellucid.attribution import (  # noqa: F401
+    blur_path,
+    cam,
+    controls,
+    deep_shap,
+    deep_taylor,
+    deeplift,
+    excitation,
+    expected,
+    gradient,
+    guided_path,
+    lrp,
+    path,
+    perturbation,
+    rectified,
+)
 from pellucid.attribution.combine import Combined, combine
 from pellucid.attribution.explain import explain
 from pellucid.attribution.explanation import Explanation
