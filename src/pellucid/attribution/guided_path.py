@@ -117,10 +117,9 @@ class guided_ig(Method):
     """How much each pixel adds to the output on a path that keeps clear of where the model is steep.
 
     As integrated gradients, but at every step the pixels with the smallest gradient move first, within `max_distance` of
-    the straight line, so that noisy slopes far from the image add less. Each step counts the mean gradient
-    of four points on it, since one alone leaves a gap at the kinks that the path follows. With `steps` left out a row takes 64
-    and doubles them until its gap is at most 1 % of
-    ``max(|f(x) − f(b)|, 0.05 (|f(x)| + |f(b)|))``, up to 1,024, else a warning.
+    the straight line, so that noisy slopes far from the image add less. Each step counts the mean gradient of four points
+    on it, since one alone leaves a gap at the kinks that the path follows. With `steps` left out a row takes 64 and doubles
+    them until its gap is at most 1 % of ``max(|f(x) − f(b)|, 0.05 (|f(x)| + |f(b)|))``, up to 1,024, else a warning.
 
     Attributes
     ----------
