@@ -20,7 +20,7 @@ from pellucid.testing import small_images, small_masks, small_net, untouched
 CHEAP = {
     "ablation": "ablation(segments=6)",
     "blur_ig": "blur_ig(steps=4)",
-    "deep_taylor": "deep_taylor(low=-4.0, high=4.0)",
+    "deep_taylor": "deep_taylor(low=-6.0, high=6.0)",
     "expected_gradients": "expected_gradients(samples=4)",
     "guided_ig": "guided_ig(steps=4)",
     "integrated_gradients": "integrated_gradients(steps=4)",

@@ -34,7 +34,7 @@ class deep_taylor(Method):
     Raises
     ------
     BadRecipe
-        When `low` or `high` is missing.
+        When `low` or `high` is missing as images are explained.
     CannotExplain
         When pixels lie outside `low` and `high`, or the network's activations are not the rectified ones that it supposes, so
         that relevance turns negative.
@@ -53,14 +53,6 @@ class deep_taylor(Method):
         reference="Montavon et al. 2017, Pattern Recognition 65",
         warning="It supposes a ReLU network and cannot show evidence against the class.",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.low is None or self.high is None:
-            raise BadRecipe(
-                f"{self}: the first layer's root point needs low= and high=, the smallest and largest value that a pixel "
-                "can take in model space (after normalisation), a number or one a channel"
-            )
 
     def attribute(self, call: Call) -> Attribution:
         """Share the positive part of the target's value out."""
@@ -85,7 +77,11 @@ class deep_taylor(Method):
 
     def _bounds(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         low, high = self.low, self.high
-        assert low is not None and high is not None  # noqa: S101, PT018
+        if low is None or high is None:
+            raise BadRecipe(
+                f"{self}: the first layer's root point needs low= and high=, the smallest and largest value that a pixel "
+                "can take in model space (after normalisation), a number or one a channel"
+            )
         return lambda x: filled(low, x), lambda x: filled(high, x)
 
 
