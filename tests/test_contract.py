@@ -20,6 +20,10 @@ from pellucid.testing import small_images, small_masks, small_net, untouched
 CHEAP = {
     "ablation": "ablation(segments=6)",
     "hsic": "hsic(grid=2, samples=12)",
+    "blur_ig": "blur_ig(steps=4)",
+    "deep_taylor": "deep_taylor(low=-6.0, high=6.0)",
+    "expected_gradients": "expected_gradients(samples=4)",
+    "guided_ig": "guided_ig(steps=4)",
     "integrated_gradients": "integrated_gradients(steps=4)",
     "kernel_shap": "kernel_shap(segments=4, samples=40)",
     "lime": "lime(segments=4, samples=12)",

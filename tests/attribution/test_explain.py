@@ -11,6 +11,10 @@ from pellucid.errors import BadRecipe, BadTarget, CannotExplain, ShapeError
 from pellucid.models import Model
 
 SMALL = {
+    "blur_ig": "blur_ig(steps=16)",
+    "deep_taylor": "deep_taylor(low=-8.0, high=8.0)",
+    "expected_gradients": "expected_gradients(samples=4)",
+    "guided_ig": "guided_ig(steps=16)",
     "kernel_shap": "kernel_shap(segments=4, samples=12)",
     "lime": "lime(segments=4, samples=12)",
     "occlusion": "occlusion(window=3, stride=2)",

@@ -15,6 +15,11 @@ from pellucid.testing import check_method, check_metric, interrupted, small_imag
 CHEAP = {
     "ablation": ["ablation(segments=6)"],
     "hsic": ["hsic(grid=2, samples=24)"],
+    "blur_ig": ["blur_ig(steps=64)"],
+    "deep_shap": ["deep_shap", 'deep_shap(background=("zero", "mean", "noise"))'],
+    "deep_taylor": ["deep_taylor(low=0.0, high=1.0)"],
+    "expected_gradients": ['expected_gradients(samples=6, background=("zero", "noise"))'],
+    "guided_ig": ["guided_ig(steps=64)"],
     "integrated_gradients": ["integrated_gradients(steps=16)", 'integrated_gradients(steps=16, baseline="noise")'],
     "kernel_shap": ["kernel_shap(segments=4, samples=40)"],
     "lime": ["lime(segments=4, samples=12)"],

@@ -1,12 +1,18 @@
 """Attribution: two engines, and the recipes that name them."""
 
 from pellucid.attribution import (  # noqa: F401
+    blur_path,
     cam,
     cam_channels,
     cam_eigen,
     controls,
+    deep_shap,
+    deep_taylor,
     deeplift,
+    excitation,
+    expected,
     gradient,
+    guided_path,
     lrp,
     path,
     perturbation,

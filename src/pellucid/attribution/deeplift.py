@@ -10,9 +10,9 @@ from pellucid.attribution.backward import between, rescale_rules
 from pellucid.attribution.fills import Fill, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.errors import GuardError
-from pellucid.models import Inputs
+from pellucid.models import Inputs, take_rows
 
-__all__ = ["deeplift"]
+__all__ = ["compared", "deeplift"]
 
 _CLOSED = 0.01
 """Gap, as a fraction of what is explained, above which the rules cannot have followed the network."""
@@ -54,18 +54,38 @@ class deeplift(Method):
     def attribute(self, call: Call) -> Attribution:
         """Pull multipliers back through images and baselines at once."""
         baselines = reference(self.baseline, call.inputs, call.seeds)
-        several = len(call.inputs)
-        _, _, multipliers = call.passes.gradient(
-            (*call.inputs, *baselines), between(call.read), rules=rescale_rules(several), known=call.output
-        )
-        call.passes.forwards += len(call)  # each row went through beside its baseline
-        call.passes.backwards += len(call)
-        values = tuple(
-            slope * (x - b) for slope, x, b in zip(multipliers[:several], call.inputs, baselines, strict=True)
-        )
-        before = call.passes.scores(baselines, call.read)
-        _refuse_open(values, call.output, before)
+        values, before = compared(call, baselines, torch.arange(len(call)))
         return Attribution(values, reference_output=before)
+
+
+def compared(call: Call, baselines: Inputs, owner: Tensor) -> tuple[Inputs, Tensor]:
+    """Share out the difference between rows and baselines, by the Rescale rule.
+
+    Parameters
+    ----------
+    call
+        The call.
+    baselines
+        ``(n, C, *S)`` an input.
+    owner
+        ``(n,)`` the row that each baseline is compared with.
+
+    Returns
+    -------
+    values
+        Of the baselines' shapes.
+    before
+        ``(n,)`` the target's values at the baselines.
+    """
+    several, images, output = len(call.inputs), take_rows(call.inputs, owner), call.output[owner]
+    rules = rescale_rules(several)
+    multipliers = call.passes.gradient((*images, *baselines), between(call.read), owner, rules=rules, known=output)[2]
+    call.passes.forwards += len(owner)  # each row went through beside its baseline
+    call.passes.backwards += len(owner)
+    values = tuple(slope * (x - b) for slope, x, b in zip(multipliers[:several], images, baselines, strict=True))
+    before = call.passes.scores(baselines, call.read, owner)
+    _refuse_open(values, output, before)
+    return values, before
 
 
 def _refuse_open(values: Inputs, output: Tensor, before: Tensor) -> None:

@@ -17,7 +17,7 @@ from torch.nn import functional
 from pellucid.errors import BadRecipe, ShapeError
 from pellucid.models import Inputs
 
-__all__ = ["BLUR", "FILLS", "LOCAL", "Fill", "NamedFill", "gaussian_blur", "meaning", "reference"]
+__all__ = ["BLUR", "FILLS", "LOCAL", "Fill", "NamedFill", "gaussian_blur", "known", "meaning", "reference"]
 
 BLUR = 0.1
 """Sigma of ``"blur"`` as a fraction of the shortest spatial axis."""
@@ -114,7 +114,14 @@ FILLS: Mapping[str, NamedFill] = MappingProxyType(
 """Fills by name; a number, or one number a channel, is a fill too."""
 
 
-def _known(fill: str | float | tuple[float, ...]) -> str | float | tuple[float, ...]:
+def known(fill: str | float | tuple[float, ...]) -> str | float | tuple[float, ...]:
+    """Return a fill as it is.
+
+    Raises
+    ------
+    BadRecipe
+        When there is no fill of that name, or a number is not finite.
+    """
     if isinstance(fill, str):
         if fill not in FILLS:
             raise BadRecipe(
@@ -125,7 +132,7 @@ def _known(fill: str | float | tuple[float, ...]) -> str | float | tuple[float, 
     return fill
 
 
-Fill = Annotated[str | float | tuple[float, ...], AfterValidator(_known)]
+Fill = Annotated[str | float | tuple[float, ...], AfterValidator(known)]
 """Annotation of a recipe's ``fill`` or ``baseline``: an unknown name is refused as it is written."""
 
 
@@ -163,7 +170,7 @@ def reference(fill: str | float | tuple[float, ...], inputs: Inputs, seeds: Sequ
     ShapeError
         When a fill per channel does not fit, or a spatial fill is asked for an input without spatial axes.
     """
-    _known(fill)
+    known(fill)
     if not isinstance(fill, str):
         return tuple(_constant(fill, x).contiguous() for x in inputs)
     named = FILLS[fill]

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy, row_seeds
+from pellucid.attribution.moments import Moments, stacked
 from pellucid.attribution.packing import LazyCall, Pack, owned, packs
 from pellucid.models import Inputs, take_rows
 
@@ -93,28 +93,6 @@ class input_x_gradient(Method):
         return Attribution(tuple(point * slope for point, slope in zip(points, slopes, strict=True)))
 
 
-@dataclass
-class _Moments:
-    """Running mean and sum of squared deviations (Welford, Chan): never negative, whatever the scale."""
-
-    count: int = 0
-    mean: Tensor | float = 0.0
-    squares: Tensor | float = 0.0
-
-    def add(self, values: Tensor) -> None:
-        values = values.double()
-        count, mean = len(values), values.mean(0)
-        squares = (values - mean).square().sum(0)
-        total, apart = self.count + count, mean - self.mean
-        self.mean = self.mean + apart * (count / total)
-        self.squares = self.squares + squares + apart * apart * (self.count * count / total)
-        self.count = total
-
-    @property
-    def variance(self) -> Tensor:
-        return torch.as_tensor(self.squares) / max(1, self.count - 1)
-
-
 def _noisy(call: Call, pack: Pack, spreads: Inputs, streams: list[torch.Generator]) -> Call:
     """Return the call on one noisy copy a member; each has a stream of its own for what the base method draws."""
     rows = pack.owner.tolist()
@@ -158,24 +136,20 @@ class _Sampled(Method):
 
     def _moments(
         self, call: Call, power: Literal["mean", "magnitude", "square"]
-    ) -> tuple[list[list[_Moments]], list[str]]:
+    ) -> tuple[list[list[Moments]], list[str]]:
         """Return for every row and input the moments over its samples, and what the base method warned of."""
-        rows: list[list[_Moments]] = [[] for _ in range(len(call))]
+        rows: list[list[Moments]] = [[] for _ in range(len(call))]
         warnings: dict[str, None] = {}
         for pack, result in self._results(call):
             warnings.update(dict.fromkeys(result.warnings))
             for row, run in pack.runs():
-                rows[row] = rows[row] or [_Moments() for _ in result.values]
+                rows[row] = rows[row] or [Moments() for _ in result.values]
                 for moments, values in zip(rows[row], result.values, strict=True):
                     moments.add(_POWERS[power](values[run]))
         return rows, list(warnings)
 
 
 _POWERS = {"mean": lambda values: values, "magnitude": torch.abs, "square": torch.square}
-
-
-def _stacked(rows: list[list[Tensor]], like: Inputs) -> Inputs:
-    return tuple(torch.stack(tensors).to(like[0].dtype) for tensors in zip(*rows, strict=True))
 
 
 @METHODS.register
@@ -213,9 +187,9 @@ class smoothgrad(_Sampled):
         if self.reduce != "mean":
             warnings.append(f"{self} averages {self.reduce}s: its values carry no sign")
         means = [[torch.as_tensor(moments.mean) for moments in row] for row in rows]
-        errors = [[(moments.variance / moments.count).sqrt() for moments in row] for row in rows]
-        error = _stacked(errors, call.inputs) if self.samples > 1 else None
-        return Attribution(_stacked(means, call.inputs), error=error, warnings=tuple(warnings))
+        errors = [[moments.error for moments in row] for row in rows]
+        error = stacked(errors, call.inputs) if self.samples > 1 else None
+        return Attribution(stacked(means, call.inputs), error=error, warnings=tuple(warnings))
 
 
 @METHODS.register
@@ -247,6 +221,6 @@ class vargrad(_Sampled):
     def attribute(self, call: Call) -> Attribution:
         """Take the variance of the base method over noisy copies."""
         rows, warnings = self._moments(call, "mean")
-        spread = _stacked([[moments.variance for moments in row] for row in rows], call.inputs)
+        spread = stacked([[moments.variance for moments in row] for row in rows], call.inputs)
         scale = (2 / (self.samples - 1)) ** 0.5
         return Attribution(spread, error=tuple(values * scale for values in spread), warnings=tuple(warnings))

@@ -11,7 +11,7 @@ from pellucid.attribution.backward import Composite, alpha_beta, box, flat, gamm
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.errors import BadRecipe, ShapeError
 
-__all__ = ["lrp"]
+__all__ = ["Bound", "filled", "lrp"]
 
 Bound = float | tuple[float, ...] | None
 
@@ -91,7 +91,7 @@ class lrp(Method):
         if self.composite == "epsilon_alpha2_beta1_flat":
             return Composite(convolution=alpha_beta, first=flat, epsilon=self.epsilon)
         if self.low is not None and self.high is not None:
-            low, high = (lambda x, bound=bound: _filled(bound, x) for bound in (self.low, self.high))
+            low, high = (lambda x, bound=bound: filled(bound, x) for bound in (self.low, self.high))
             return Composite(convolution=gamma(self.gamma), first=box(low, high), epsilon=self.epsilon)
         return Composite(epsilon=self.epsilon)
 
@@ -103,13 +103,14 @@ class lrp(Method):
                 "curvature keeps is counted as absorbed; a class or a contrast has no such part"
             )
         if self.low is not None and self.high is not None:
-            outside = any(bool(((x < _filled(self.low, x)) | (x > _filled(self.high, x))).any()) for x in call.inputs)
+            outside = any(bool(((x < filled(self.low, x)) | (x > filled(self.high, x))).any()) for x in call.inputs)
             if outside:
                 found.append("some pixels lie outside low and high, where the first layer's rule loses its meaning")
         return tuple(found)
 
 
-def _filled(bound: float | tuple[float, ...], x: Tensor) -> Tensor:
+def filled(bound: float | tuple[float, ...], x: Tensor) -> Tensor:
+    """Return a bound, a number or one a channel, as a tensor of the input's shape."""
     if not isinstance(bound, tuple):
         return torch.full_like(x, bound)
     if len(bound) != x.shape[1]:

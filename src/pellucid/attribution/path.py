@@ -16,12 +16,15 @@ from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxo
 from pellucid.attribution.packing import packs
 from pellucid.models import Inputs, take_rows
 
-__all__ = ["FEWEST", "MOST", "integrated_gradients"]
+__all__ = ["FEWEST", "MOST", "Integral", "integrated_gradients", "until_complete"]
 
 FEWEST, MOST = 8, 1024
 """Steps that a row begins with and ends with at the latest when their number is left to the gap."""
 
 _GAP, _FLOOR = 1e-2, 0.05
+
+Integral = Callable[[int, list[int]], Inputs]
+"""From a number of steps and some rows to what each element of these rows adds along the row's path."""
 
 Slopes = Callable[[Inputs, Tensor], tuple[Tensor, Inputs]]
 """From points and the row each belongs to, to the target's values and derivatives there."""
@@ -106,7 +109,7 @@ class integrated_gradients(Method):
         if self.steps is not None:
             values = line.integral(self.steps, list(range(len(call))))
             return Attribution(values, reference_output=at_start, details=details)
-        values, details["steps"], warnings = _until_complete(line, call.output, at_start)
+        values, details["steps"], warnings = until_complete(line.integral, line.stop, call.output, at_start)
         return Attribution(values, reference_output=at_start, warnings=warnings, details=details)
 
     def _line(self, call: Call, fill: Inputs) -> _Line:
@@ -131,14 +134,38 @@ def _scores(line: _Line) -> Tensor:
     return torch.cat([line.slopes(take_rows(line.start, pack.owner), pack.owner)[0] for pack in every])
 
 
-def _until_complete(line: _Line, output: Tensor, at_start: Tensor) -> tuple[Inputs, Tensor, tuple[str, ...]]:
+def until_complete(
+    integral: Integral, like: Inputs, output: Tensor, at_start: Tensor, *, fewest: int = FEWEST
+) -> tuple[Inputs, Tensor, tuple[str, ...]]:
+    """Double the steps of every row from `fewest` until its gap is in the tolerance, up to `MOST`.
+
+    Parameters
+    ----------
+    integral
+        The path method.
+    like
+        Tensors of the shape and type of the values.
+    output, at_start
+        ``(N,)`` the target's values at the ends of the paths.
+    fewest
+        Steps to begin with.
+
+    Returns
+    -------
+    values
+        Of the shapes of `like`.
+    steps
+        ``(N,)`` steps that each row took.
+    warnings
+        The rows that did not arrive.
+    """
     rise = output.double() - at_start.double()
     allowed = _GAP * torch.maximum(rise.abs(), _FLOOR * (output.abs() + at_start.abs()).double())
-    values = tuple(torch.empty_like(x) for x in line.stop)
+    values = tuple(torch.empty_like(x) for x in like)
     taken = torch.zeros(len(output), dtype=torch.long)
-    rows, steps = list(range(len(output))), FEWEST
+    rows, steps = list(range(len(output))), fewest
     while rows and steps <= MOST:
-        found = line.integral(steps, rows)
+        found = integral(steps, rows)
         index = torch.tensor(rows)
         taken[index] = steps
         for kept, new in zip(values, found, strict=True):

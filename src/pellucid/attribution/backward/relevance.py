@@ -1,6 +1,7 @@
 """LRP: relevance per unit of activation, c = R / a, pulled back operation by operation, with every loss booked."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from pellucid.errors import CannotExplain
 from pellucid.models import Forward, Model, Rules
 
 __all__ = ["relevance_rules"]
+
+
+_SUMS = ("add", "sub", "subtract", "rsub")
 
 
 def _weights(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
@@ -98,6 +102,29 @@ def _rectified(operation: Operation, _state: RelevanceState) -> tuple[Tensor, Pu
     return output, lambda arrived: (arrived * on,)
 
 
+def _add(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Tell a shift by a constant from a sum of activations."""
+    count = _active(args, kwargs)
+    return apply_rule(_shift if count == 1 else _positive_terms, state, function, args, kwargs)
+
+
+def _positive_terms(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
+    """Share a sum's relevance among its positive terms: z⁺ with weights one."""
+    output: Tensor = operation.run(*operation.active)
+    blank = tuple(torch.zeros_like(term) for term in operation.active)
+    terms = [operation.run(*blank[:place], term, *blank[place + 1 :]) for place, term in enumerate(operation.active)]
+    whole = sum((term.clamp(min=0) for term in terms), torch.zeros_like(output))
+    added = stabiliser(whole, STABILISER)
+    portion, masks = output / (whole + added), [term > 0 for term in terms]
+    slope, name = _slope(operation), operation.name
+
+    def pull(arrived: Tensor) -> tuple[Tensor, ...]:
+        state.ledger.take(arrived * portion * added, name)
+        return tuple(slope(arrived * portion * mask)[place] for place, mask in enumerate(masks))
+
+    return output, pull
+
+
 def _addmm(_state: RelevanceState, bias: Tensor, *factors: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
     return torch.add(torch.matmul(*factors) * alpha, bias * beta)
 
@@ -132,7 +159,7 @@ _RULES = RuleSet(
         **entries(CONVOLUTIONS, Entry(_weights, _one)),
         **entries(PRODUCTS, Entry(_halves, _two)),
         **entries(DENSE, Entry(make=_multiply)),
-        **entries(("add", "sub", "subtract", "rsub"), Entry(_shift, _one)),
+        **entries(_SUMS, Entry(_shift, _one)),
         **entries(("pad",), Entry(_shift, _fills)),
         **entries(("addmm",), Entry(parts=_addmm)),
         functional.batch_norm: Entry(make=_normalise),
@@ -140,6 +167,7 @@ _RULES = RuleSet(
     LINEAR | PEAKS,
     ours=(Enter, Leave),
 )
+_POSITIVE = replace(_RULES, table={**_RULES.table, **entries(_SUMS, Entry(make=_add))})
 
 
 def relevance_rules(composite: Composite) -> Rules:
@@ -155,7 +183,8 @@ def relevance_rules(composite: Composite) -> Rules:
             ledger = Ledger(tuple(inputs))
             entered = Enter.apply(ledger, account, *inputs)  # type: ignore[no-untyped-call]
             state = RelevanceState(composite, ledger, entered)
-            outputs = intercepted(_RULES, state, model, forward, entered)
+            rules = _POSITIVE if composite.positive_sums else _RULES
+            outputs = intercepted(rules, state, model, forward, entered)
             if composite.first is not None and not state.seen:
                 raise CannotExplain(
                     "lrp: no convolution or linear layer of the network sees the pixels themselves, which this "

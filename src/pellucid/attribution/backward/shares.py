@@ -5,14 +5,26 @@ relevance per unit of activation: residual sums, concatenations and average pool
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from pellucid.attribution.backward.weighted import Weighted
 
-__all__ = ["Part", "Share", "ShareRule", "alpha_beta", "box", "epsilon", "flat", "gamma", "plus", "stabiliser"]
+__all__ = [
+    "Part",
+    "Share",
+    "ShareRule",
+    "alpha_beta",
+    "box",
+    "epsilon",
+    "flat",
+    "gamma",
+    "plus",
+    "stabiliser",
+    "unbiased_plus",
+]
 
 
 @dataclass(frozen=True)
@@ -67,6 +79,11 @@ def plus(op: Weighted) -> tuple[Share, ...]:
 def _positive(op: Weighted, portion: float) -> Share:
     bias = None if op.bias is None else op.bias.clamp(min=0)
     return Share(_signed(op, op.weight.clamp(min=0), op.weight.clamp(max=0)), bias, portion)
+
+
+def unbiased_plus(op: Weighted) -> tuple[Share, ...]:
+    """Return z⁺ without the bias, which then takes nothing: what deep Taylor and excitation backpropagation publish."""
+    return tuple(replace(share, bias=None) for share in plus(op))
 
 
 def alpha_beta(op: Weighted) -> tuple[Share, ...]:

@@ -34,12 +34,15 @@ class Composite:
         Rule of the operations with weights that see the pixels themselves; None: no special one.
     epsilon
         Stabiliser of the epsilon rule, relative to the row's root mean square.
+    positive_sums
+        Whether a sum of activations hands relevance to its positive terms only, as z⁺ does in a layer.
     """
 
     convolution: ShareRule = shares.epsilon
     dense: ShareRule = shares.epsilon
     first: ShareRule | None = None
     epsilon: float = 1e-6
+    positive_sums: bool = False
 
     def stabiliser(self, rule: ShareRule) -> float:
         """Return the ε of a rule."""

@@ -1,6 +1,5 @@
 """Segmenters: which elements of a row are hidden together, as labels that broadcast over its inputs."""
 
-import hashlib
 import math
 import re
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pydantic_core import PydanticCustomError
 from skimage.segmentation import slic
 from torch import Tensor
 
+from pellucid.attribution.content import Content
 from pellucid.attribution.perturbation.grids import labels_of, regular
 from pellucid.errors import ShapeError
 from pellucid.models import Inputs
@@ -25,8 +25,8 @@ COMPACTNESS = (0.1, 0.3, 1.0, 3.0)
 """Tried from the most faithful to edges to the most regular, until SLIC keeps about the number asked for."""
 
 
-class Labels:
-    """A label image as a setting: compares, hashes and prints by the digest of its content.
+class Labels(Content):
+    """A label image as a setting.
 
     Parameters
     ----------
@@ -34,21 +34,12 @@ class Labels:
         Integers ``(*S)``, the same for every image, or ``(N, *S)``, one an image. Every value is a segment, 0 too.
     """
 
+    noun = "labels"
+
     def __init__(self, tensor: Tensor) -> None:
         if tensor.is_floating_point() or tensor.is_complex():
             raise ShapeError(f"labels are integers (*S) or (N, *S), not {tensor.dtype}")
-        self.tensor = tensor.detach().cpu().long().contiguous()
-        content = f"{tuple(self.tensor.shape)}".encode() + self.tensor.numpy().tobytes()
-        self.digest = hashlib.sha256(content).hexdigest()
-
-    def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if isinstance(other, Labels) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        return f'"labels(sha256:{self.digest[:16]})"'
+        super().__init__(tensor.long())
 
 
 def _spec(value: object) -> object:

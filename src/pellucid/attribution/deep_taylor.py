@@ -1,0 +1,99 @@
+"""Deep Taylor decomposition: positive evidence, handed back by first-order expansions at root points."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from pellucid.attribution.backward import Composite, box, relevance_rules, unbiased_plus
+from pellucid.attribution.lrp import Bound, filled
+from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
+from pellucid.attribution.positive import positive
+from pellucid.errors import BadRecipe, CannotExplain
+
+__all__ = ["deep_taylor"]
+
+_ROUNDING = 1e-5
+
+
+@METHODS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class deep_taylor(Method):
+    """Which pixels carry the evidence for the output, when every part of it is counted as evidence for, never against.
+
+    LRP with z⁺ in hidden layers, without biases, and z^B in the first: a sum of activations hands relevance to its positive
+    terms. It explains max(0, f(x)): a row whose output is not positive reads zero and is named in a warning.
+
+    Attributes
+    ----------
+    low, high
+        Smallest and largest value a pixel can take in model space, a number or one a channel.
+
+    Raises
+    ------
+    BadRecipe
+        When `low` or `high` is missing as images are explained.
+    CannotExplain
+        When pixels lie outside `low` and `high`, or the network's activations are not the rectified ones that it supposes, so
+        that relevance turns negative.
+    """
+
+    low: Bound = None
+    high: Bound = None
+
+    taxonomy: ClassVar[Taxonomy] = Taxonomy(
+        family="backpropagation",
+        question="Which pixels carry the evidence for the output?",
+        needs=("gradients",),
+        sign="positive",
+        complete="tolerance",
+        cost="1 forward, 1 backward and 1 to 3 passes through each layer with weights",
+        reference="Montavon et al. 2017, Pattern Recognition 65",
+        warning="It supposes a ReLU network and cannot show evidence against the class.",
+    )
+
+    def attribute(self, call: Call) -> Attribution:
+        """Share the positive part of the target's value out."""
+        low, high = self._bounds()
+        for number, x in enumerate(call.inputs):
+            leeway = _ROUNDING * (high(x) - low(x))
+            if bool(((x < low(x) - leeway) | (x > high(x) + leeway)).any()):
+                raise CannotExplain(
+                    f"{self}: input {number} has values from {float(x.min()):.4g} to {float(x.max()):.4g}, outside low and "
+                    "high, where no root point lies; give the bounds in model space, after normalisation"
+                )
+        rules = Composite(convolution=unbiased_plus, dense=unbiased_plus, first=box(low, high), positive_sums=True)
+        account = call.inputs[0].new_zeros(len(call), 2)
+        *values, accounts = call.passes.gradient(
+            (*call.inputs, account), call.read, rules=relevance_rules(rules), known=call.output
+        )[2]
+        taken, started = accounts.unbind(1)
+        on = call.output > 0
+        shares = tuple(torch.where(_wide(on, part), part, 0.0) for part in values)
+        kept = torch.where(on, taken + call.output - started, call.output)
+        return Attribution(positive(shares, str(self)), absorbed=kept, warnings=_silent(on))
+
+    def _bounds(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+        low, high = self.low, self.high
+        if low is None or high is None:
+            raise BadRecipe(
+                f"{self}: the first layer's root point needs low= and high=, the smallest and largest value that a pixel "
+                "can take in model space (after normalisation), a number or one a channel"
+            )
+        return lambda x: filled(low, x), lambda x: filled(high, x)
+
+
+def _wide(rows: Tensor, like: Tensor) -> Tensor:
+    return rows.view(-1, *[1] * (like.ndim - 1))
+
+
+def _silent(on: Tensor) -> tuple[str, ...]:
+    rows = (~on).nonzero().flatten().tolist()
+    if not rows:
+        return ()
+    named = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+    return (
+        f"the output of {len(rows)} row(s) ({named}) is not positive: deep Taylor explains max(0, f), which is zero",
+    )
