@@ -14,7 +14,7 @@ import pellucid
 
 ROOT = Path(pellucid.__file__).parent
 ORDER = ["images", "measure", "models", "attribution", "evaluation", "interpretation", "study", "show", "cli"]
-BELOW = ["errors", "intervals", "recipes"]
+BELOW = ["errors", "hashing", "intervals", "recipes"]
 FOREIGN = {
     "torchvision",
     "pandas",

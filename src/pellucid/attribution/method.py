@@ -1,6 +1,5 @@
 """What an attribution method is: a value with a taxonomy that turns a call into one number an input element."""
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from pellucid.hashing import hash_seed
 from pellucid.models import Inputs, Passes, ReadOut
 from pellucid.recipes import Recipe, Registry
 
@@ -63,7 +63,7 @@ def row_seeds(seed: int, ids: Sequence[str] | None, rows: int) -> tuple[int, ...
     Without `ids` every row has the same stream.
     """
     names = ids if ids is not None else ("",) * rows
-    return tuple(int.from_bytes(hashlib.sha256(f"{seed}:{name}".encode()).digest()[:7]) for name in names)
+    return tuple(hash_seed(seed, name) for name in names)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ A map is read at image positions by the sum over its channels; a coarser map (CA
 image's size by linear interpolation. Several inputs lie one after the other in one row of positions.
 """
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.steps import Scene, Step, pool_channels, upsample
+from pellucid.hashing import hash_seed
 from pellucid.models import Inputs
 
 __all__ = ["Grid", "Placed", "orders", "place", "streams"]
@@ -83,8 +83,7 @@ def place(values: Inputs, grid: Grid) -> Placed:
 
 def streams(seeds: Sequence[int], purpose: str) -> list[torch.Generator]:
     """Return one fresh CPU generator a row for one purpose, apart from those that methods draw from."""
-    names = (f"evaluation:{purpose}:{seed}".encode() for seed in seeds)
-    return [torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(name).digest()[:7])) for name in names]
+    return [torch.Generator().manual_seed(hash_seed("evaluation", purpose, seed)) for seed in seeds]
 
 
 def orders(values: Tensor, seeds: Sequence[int]) -> Tensor:

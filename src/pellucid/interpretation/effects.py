@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
-from torch.nn.functional import interpolate
 
+from pellucid.attribution.scaling import resized
 from pellucid.errors import ShapeError
 from pellucid.interpretation.evidence import Case, Evidence
 from pellucid.measure import EDITS, Edit, EditResult
@@ -160,11 +160,7 @@ def usable(effects: Sequence[Effect]) -> tuple[list[Effect], NDArray[np.int64]]:
 
 def _strength(values: Tensor, shape: Sequence[int]) -> Tensor:
     """Return how much of the map lies at each position of the image: |channel sum|, at the image's resolution."""
-    summed = values.sum(1, keepdim=True)
-    if summed.shape[2:] != torch.Size(shape):
-        mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(shape)]
-        summed = interpolate(summed, size=tuple(shape), mode=mode, align_corners=False)
-    return summed[:, 0].abs()
+    return resized(values.sum(1, keepdim=True), tuple(shape))[:, 0].abs()
 
 
 def _highest(strength: Tensor, count: int) -> Tensor:

@@ -1,6 +1,5 @@
 """What interpretations are drawn from: the model, the images, the maps and their scores; never a phantom's records."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadImage, CannotExplain
+from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 from pellucid.measure import segment
 from pellucid.models import Model, Passes
@@ -147,7 +147,7 @@ class Evidence:
 
     def random(self, purpose: str) -> np.random.Generator:
         """Return the random stream of one test, apart from every other's."""
-        return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{self.seed}:{purpose}".encode()).digest()[:8]))
+        return np.random.default_rng(int.from_bytes(hash_key(self.seed, purpose)[:8]))
 
 
 def _segmented(image: Tensor) -> Tensor | None:
@@ -164,9 +164,7 @@ def _segmented(image: Tensor) -> Tensor | None:
 def _in_turn(ids: Sequence[str], labels: Sequence[int], seed: int) -> list[str]:
     """Order images so that classes alternate, within a class by hash: no order of files can steer the choice."""
     by_class: dict[int, list[str]] = {}
-    pairs = sorted(
-        zip(ids, labels, strict=True), key=lambda pair: hashlib.sha256(f"{seed}:{pair[0]}".encode()).digest()
-    )
+    pairs = sorted(zip(ids, labels, strict=True), key=lambda pair: hash_key(seed, pair[0]))
     for name, label in pairs:
         by_class.setdefault(label, []).append(name)
     longest = max((len(names) for names in by_class.values()), default=0)

@@ -1,11 +1,11 @@
 """Who trains, who stops the training and who judges: a split that never parts a group."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pellucid.errors import BadImage
+from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 
 __all__ = ["Split", "split_images"]
@@ -102,7 +102,7 @@ def _dealt(
     for name, label in zip(ids, images.label(ids), strict=True):
         counts.setdefault(groups[name], Counter())[label] += 1
     usual = {own: min(count, key=lambda label: (-count[label], label)) for own, count in counts.items()}
-    order = sorted(size, key=lambda own: (usual[own], hashlib.sha256(f"{seed}:{own}".encode()).digest()))
+    order = sorted(size, key=lambda own: (usual[own], hash_key(seed, own)))
     part: dict[str, str] = {}
     held, total = dict.fromkeys(shares, 0), 0
     for own in order:

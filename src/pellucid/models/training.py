@@ -1,6 +1,5 @@
 """Training itself: a plan, the images of a part, and a run whose whole state fits into a checkpoint."""
 
-import hashlib
 import math
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pellucid.errors import BadStudy
+from pellucid.hashing import hash_seed
 from pellucid.models.augment import Augment
 from pellucid.models.checkpoint import read_checkpoint, write_checkpoint
 from pellucid.models.model import Normalise
@@ -49,7 +49,7 @@ class Plan:
 
     def stream(self, epoch: int) -> int:
         """Return the seed of an epoch (0 draws the weights): nothing random outlives an epoch, so any can be resumed."""
-        return int.from_bytes(hashlib.sha256(f"{self.seed}:epoch {epoch}".encode()).digest()[:7])
+        return hash_seed(self.seed, f"epoch {epoch}")
 
     def rate(self, progress: float) -> float:
         """Return the learning rate after this fraction of the run: a linear warm-up, then a cosine to nothing."""

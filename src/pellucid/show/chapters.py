@@ -1,10 +1,10 @@
 """Which images the gallery shows: by rules that are printed above them, so that nothing is picked for its looks."""
 
-import hashlib
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from pellucid.hashing import hash_key
 from pellucid.study import Study
 
 __all__ = ["EACH", "Chapter", "cases_each", "chapters"]
@@ -37,7 +37,7 @@ def chapters(study: Study) -> list[Chapter]:
     explained = set(study.chosen)
     rows = [row for row in study.predictions.to_pylist() if row["image"] in explained]
     seed, count = study.config.seed, len(rows)
-    drawn = sorted(rows, key=lambda row: hashlib.sha256(f"gallery:{seed}:{row['image']}".encode()).digest())
+    drawn = sorted(rows, key=lambda row: hash_key("gallery", seed, row["image"]))
     sure = sorted(rows, key=lambda row: (-row["confidence"], row["image"]))
     wrong = [row for row in sure if row["label"] is not None and row["label"] != row["predicted"]]
     rules = {

@@ -1,6 +1,5 @@
 """Which images a study explains: by class and outcome, in an order that only the image's id decides."""
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from typing import Literal
@@ -8,6 +7,7 @@ from typing import Literal
 import pyarrow as pa
 
 from pellucid.errors import BadImage, BadStudy
+from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 from pellucid.models import split_images
 
@@ -84,7 +84,7 @@ def choose_images(
     wanted = set(ids)
     stratum = {row["image"]: (row["label"], row["label"] == row["predicted"])
                for row in predictions.select(["image", "label", "predicted"]).to_pylist() if row["image"] in wanted}  # fmt: skip
-    order = sorted(stratum, key=lambda image: hashlib.sha256(f"{seed}:{image}".encode()).digest())
+    order = sorted(stratum, key=lambda image: hash_key(seed, image))
     if not count or count >= len(order):
         return tuple(order)
     if selection == "random":
