@@ -19,7 +19,8 @@ from pellucid.attribution import (  # noqa: F401
     rectified,
 )
 from pellucid.attribution.combine import Combined, combine
-from pellucid.attribution.explain import explain
+from pellucid.attribution.estimate import Estimate, estimate
+from pellucid.attribution.explain import explain, explain_targets
 from pellucid.attribution.explanation import Explanation
 from pellucid.attribution.fills import FILLS
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy, methods
@@ -33,12 +34,15 @@ __all__ = [
     "Attribution",
     "Call",
     "Combined",
+    "Estimate",
     "Explanation",
     "Method",
     "Step",
     "Taxonomy",
     "combine",
+    "estimate",
     "explain",
+    "explain_targets",
     "methods",
     "object_table",
 ]

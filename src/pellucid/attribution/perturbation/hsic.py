@@ -116,8 +116,8 @@ class hsic(Method):
             effects.append(found)
             noises.append(noise)
             still.append(flat)
-        details = {**game.details(maps, effects), "noise": maps.single(torch.stack(noises).float())}
-        return maps.attribution(warnings=game.moved(still), details=details)
+        details = {**game.details(maps, effects), "noise": maps.detail(torch.stack(noises).float())}
+        return maps.attribution(warnings=game.moved(maps, still), details=details)
 
     def _design(self, players: int, generator: torch.Generator) -> Design:
         masks = torch.rand(self.samples, players, generator=generator) < 0.5

@@ -92,6 +92,7 @@ class rise(Method):
     probability: Annotated[float, Field(gt=0, lt=1)] = 0.5
     fill: Fill = "zero"
 
+    shares_forwards: ClassVar[bool] = True
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="perturbation",
         question="Which places go with a high score when only random parts of the image are seen?",
@@ -117,7 +118,7 @@ class rise(Method):
         """Correlate masks and scores of every row."""
         space = shared_space(call.inputs, self.name)
         self._cells(space)
-        affordable(self, self.samples, "use fewer samples")
+        affordable(self, call, self.samples, "use fewer samples")
         call.passes.expect(self.samples * len(call), "hiding random parts")
         maps = Maps(call, error=True)
         slab = call.passes.batch_size(call.inputs)

@@ -99,6 +99,7 @@ class sobol(Method):
     samples: Annotated[int, Field(ge=2), AfterValidator(_power_of_two)] = 32
     fill: Fill = "zero"
 
+    shares_forwards: ClassVar[bool] = True
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="perturbation",
         question="In how much of the score's variation, under random dimming, does each place have a hand?",
@@ -114,7 +115,7 @@ class sobol(Method):
         """Estimate the total indices of every row."""
         game = Game.on_grid(call, self, self.grid, self.fill)
         forwards = self.samples * (game.most + 2)
-        affordable(self, forwards, "use fewer samples or a coarser grid")
+        affordable(self, call, forwards, "use fewer samples or a coarser grid")
         if 2 * game.most > qmc.Sobol.MAXDIM:
             raise CannotExplain(
                 f"{self}: {game.most:,} cells need {2 * game.most:,} dimensions, about {forwards:,} forwards an image, and "
@@ -126,7 +127,7 @@ class sobol(Method):
             maps.put(row, segmentation.spread(indices))
             effects.append(indices)
             still.append(flat)
-        return maps.attribution(warnings=game.moved(still), details=game.details(maps, effects))
+        return maps.attribution(warnings=game.moved(maps, still), details=game.details(maps, effects))
 
     def _design(self, players: int, generator: torch.Generator) -> PickFreeze:
         return pick_freeze(players, self.samples, generator.initial_seed())
