@@ -18,7 +18,7 @@ from pellucid.attribution.several import ByTarget
 from pellucid.errors import CannotExplain
 from pellucid.models import Inputs
 
-__all__ = ["ROUNDING", "Game", "Maps", "affordable", "padded", "solvable", "unmoved"]
+__all__ = ["CELLS", "ROUNDING", "Game", "Maps", "affordable", "padded", "solvable", "unmoved"]
 
 CELLS = 64
 """About how many cells a grid has by default."""

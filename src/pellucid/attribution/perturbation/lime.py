@@ -92,7 +92,7 @@ class lime(Method):
         mechanism="surrogate",
     )
 
-    def planned_forwards(self, inputs: Inputs) -> int:
+    def planned_forwards(self, inputs: Inputs) -> int:  # noqa: ARG002  # whatever the images
         """Return the samples, with those of the other segmentations."""
         return self.samples + max(0, self.spread - 1) * (self.samples // 2) + (self.tolerance is not None)
 
@@ -177,7 +177,7 @@ class _Row:
         new = Design(self.design.masks[known:], self.design.counts[:, known:])
         return Coalitions(self.number, self.segmentation, new)
 
-    def learn(self, answers: Tensor) -> None:
+    def learn(self, _plan: Coalitions, answers: Tensor) -> None:
         self.answers = answers if self.answers is None else torch.cat([self.answers, answers])
         drawn = int(cast("Design", self.design).counts.sum())
         self.pending = self.rule.more(drawn, self.fit().error, self.difference) if self.rule.tolerance else 0

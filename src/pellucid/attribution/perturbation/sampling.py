@@ -45,7 +45,6 @@ class _Row:
     generator: torch.Generator
     rule: Rule
     pending: int
-    design: Orders | Lattice | None = None
     tally: Tally | None = None
     exact: bool = False
 
@@ -59,11 +58,11 @@ class _Row:
 
     def plan(self) -> Coalitions:
         self.exact = self.forwards == coalitions_in_all(self.groups)
-        self.design = lattice(self.groups) if self.exact else drawn_orders(self.groups, self.pending, self.generator)
-        return Coalitions(self.number, self.segmentation, self.design)
+        drawn = lattice(self.groups) if self.exact else drawn_orders(self.groups, self.pending, self.generator)
+        return Coalitions(self.number, self.segmentation, drawn)
 
-    def learn(self, answers: Tensor) -> None:
-        added = cast("Orders | Lattice", self.design).contributions(answers, *self.ends)
+    def learn(self, plan: Coalitions, answers: Tensor) -> None:
+        added = cast("Orders | Lattice", plan.design).contributions(answers, *self.ends)
         fresh = self.tally is None or self.exact
         self.tally = Tally.of(added) if fresh else cast("Tally", self.tally).with_more(added)
         self.pending = self.rule.more(self.tally.count, self.tally.error, self.difference)

@@ -166,7 +166,7 @@ class _Row:
         masks = self.design.masks[len(self.design) - len(self.design.draws) - new :][:new]
         return Coalitions(self.number, self.segmentation, Design(torch.cat([masks, ~masks]), torch.ones(2 * new)))
 
-    def learn(self, answers: Tensor) -> None:
+    def learn(self, _plan: Coalitions, answers: Tensor) -> None:
         if self.answers is None:
             self.answers = answers
         else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -72,9 +72,7 @@ def spread_of(game: Game, maps: Maps, rows: Sequence[_Fitted], fits: Sequence[Fi
     agreement = torch.full((len(call), targets, method.spread), torch.nan)
     agreement[:, :, 0] = 1
     for number, row in enumerate(rows):
-        assert row.design is not None
-        assert row.answers is not None
-        r2[number, :, 0] = _unseen(method, row.design, row.answers).T.float()
+        r2[number, :, 0] = _unseen(method, cast("Design", row.design), cast("Tensor", row.answers)).T.float()
     call.passes.expect(len(call) * (method.spread - 1) * (method.samples // 2), "trying other segmentations")
     for trial, answers in respond(call, game.fills, _trials(game, method)):
         fit, own = method.fit(trial.design, answers), rows[trial.row].segmentation

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol, Self
+from typing import Annotated, Protocol, Self, TypeVar
 
 import torch
 from pydantic import Field
@@ -110,7 +110,10 @@ class Rule:
         )
 
 
-class Ongoing(Protocol):
+P = TypeVar("P", bound=Plan)
+
+
+class Ongoing(Protocol[P]):
     """A row that may need several rounds."""
 
     pending: int
@@ -121,20 +124,20 @@ class Ongoing(Protocol):
         """About how many the next plan takes."""
         ...
 
-    def plan(self) -> Plan:
+    def plan(self) -> P:
         """Return what is to be seen next."""
         ...
 
-    def learn(self, answers: Tensor) -> None:
-        """Take the answers ``(n, T)`` of the last plan, and say in `pending` what is still wanted."""
+    def learn(self, plan: P, answers: Tensor) -> None:
+        """Take the answers ``(n, T)`` of a plan, and say in `pending` what is still wanted."""
         ...
 
 
-def in_rounds(call: Call, fills: Inputs, rows: Sequence[Ongoing], told: str) -> None:
+def in_rounds(call: Call, fills: Inputs, rows: Sequence[Ongoing[P]], told: str) -> None:
     """Go on with every row of the call until it has enough; rows that go on share batches."""
     going = list(rows)
     while going:
         call.passes.expect(sum(row.forwards for row in going), told)
         for plan, answers in respond(call, fills, (row.plan() for row in going)):
-            rows[plan.row].learn(answers)
+            rows[plan.row].learn(plan, answers)
         going = [row for row in going if row.pending]
