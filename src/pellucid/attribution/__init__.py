@@ -25,6 +25,7 @@ from pellucid.attribution.explanation import Explanation
 from pellucid.attribution.fills import FILLS
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy, methods
 from pellucid.attribution.objects import object_table
+from pellucid.attribution.perturbation import GlobalAblation, global_ablation
 from pellucid.attribution.steps import STEPS, Step
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Combined",
     "Estimate",
     "Explanation",
+    "GlobalAblation",
     "Method",
     "Step",
     "Taxonomy",
@@ -43,6 +45,7 @@ __all__ = [
     "estimate",
     "explain",
     "explain_targets",
+    "global_ablation",
     "methods",
     "object_table",
 ]
