@@ -23,13 +23,16 @@ CELLS, CELLS_ON_A_LINE = 12, 32
 LEVELS = 6
 """Images of the pyramid, from the sharp one to that of the fill "blur"."""
 
-STEP, MOMENTUM, CAP = 0.1, 0.8, 10.0
+STEP, MOMENTUM, CAP = 0.1, 0.8, 4.0
+"""Of the climb: the step, what it keeps of the one before, and the slope of the score above which it is cut."""
+
 START, SHRINK = 0.9, 0.7
 """What the mask shows everywhere at first, and the share of the steps after which its area is no longer shrunk."""
 
 HALVINGS, CONTRAST = 30, 4.0
 """How a mask is cut at the end: an edge is a quarter of a cell wide."""
-HOLD = (0.1, 30.0)
+
+HOLD = (0.1, 100.0)
 """Weight of the area's constraint in the first and in the last step, beside a score that runs from 0 to 1."""
 
 PYRAMID = "blur_pyramid"
