@@ -41,20 +41,22 @@ def overlap(masks: Tensor, truth: Tensor) -> Tensor:
     return (shown & truth).flatten(1).sum(1) / (shown | truth).flatten(1).sum(1)
 
 
-@pytest.mark.parametrize(("axes", "size", "side", "least"), [(1, 128, 16, 0.25), (2, 40, 11, 0.45), (3, 18, 8, 0.25)])
-def test_the_mask_of_the_right_area_finds_the_planted_patch(axes: int, size: int, side: int, least: float) -> None:
-    x, truth = planted(axes, size, side)
+@pytest.mark.parametrize(("axes", "size", "side"), [(1, 128, 16), (2, 40, 11), (3, 18, 8)])
+def test_the_mask_of_the_right_area_finds_the_planted_patch(axes: int, size: int, side: int) -> None:
+    x, truth = planted(axes, size, side, rows=6)
     area = truth.float().mean().item()
     e = explain(Texture(axes), x, extremal_perturbation(areas=(round(area, 4),), steps=100), 0)
     found = overlap(e.details["masks"][:, 0], truth)
-    assert (found > least).all(), found
+    chance = area / (2 - area)
+    assert found.median() > 0.5, found
+    assert (found > 3 * chance).all(), found
     blurred = explain(Texture(axes), x, 'kernel_shap(segments=1, fill="blur")', 0).reference_output
     assert blurred is not None
     kept = (e.details["scores"][:, 0] - blurred) / (e.output - blurred)
-    assert (kept > 0.5).all(), kept
+    assert kept.median() > 0.6, kept
     assert isinstance(e.values, Tensor)
     inside = (e.values[:, 0] * truth).flatten(1).sum(1) / e.values.flatten(1).sum(1)
-    assert (inside > 4 * area).all()
+    assert (inside > 3 * area).all()
 
 
 def test_every_mask_has_just_its_area_and_lies_between_0_and_1() -> None:

@@ -221,7 +221,7 @@ def test_the_stated_errors_of_hsic_match_their_spread_over_seeds() -> None:
         stated.append(fit.error[:, 0])
     ratio = torch.stack(stated).mean(0) / torch.stack(runs).std(0)
     assert (ratio > 0.85).all(), ratio
-    assert (ratio < 1.6).all(), ratio
+    assert (ratio < 1.5).all(), ratio
 
 
 def test_the_stated_errors_of_indices_are_the_jackknife_and_not_too_small() -> None:
@@ -237,8 +237,8 @@ def test_the_stated_errors_of_indices_are_the_jackknife_and_not_too_small() -> N
         stated.append(error[:, 0])
         assert error[4, 0] == 0
     ratio = torch.stack(stated).mean(0)[:4] / torch.stack(runs).std(0)[:4]
-    assert (ratio > 1).all(), ratio
-    assert (ratio < 6).all(), ratio
+    assert (ratio > 0.9).all(), ratio
+    assert (ratio < 8).all(), ratio
     one = pick_freeze(5, 8, 0)
     answers = play(one.members(slice(None)))
     found, error, _ = total_indices(one, answers)

@@ -94,7 +94,7 @@ class lime(Method):
 
     def planned_forwards(self, inputs: Inputs) -> int:
         """Return the samples, with those of the other segmentations, or all coalitions where those are fewer."""
-        every = 2 ** players(self.segments, inputs)
+        every: int = 2 ** players(self.segments, inputs)
         others = max(0, self.spread - 1) * min(self.samples // 2, every)
         return min(self.samples, every) + others + (self.tolerance is not None)
 
