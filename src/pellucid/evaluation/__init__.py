@@ -15,10 +15,10 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
-from pellucid.evaluation.ranking import Ranking, rank
+from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
 
 __all__ = [
-    "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Metric", "Outcome", "Profile", "Ranking", "Scores",
+    "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Friedman", "Metric", "Outcome", "Profile", "Ranking", "Scores",
     "evaluate", "metrics", "rank",
 ]  # fmt: skip
