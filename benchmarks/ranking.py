@@ -14,7 +14,10 @@ from pellucid.evaluation import Scores
 from pellucid.evaluation.scores import SCHEMA
 from pellucid.intervals import share_interval
 
-METRICS = ("sensitivity_n(samples=24)", "deletion(steps=8)", "insertion(steps=8)", "pixel_flipping(steps=8)")
+METRICS = tuple(
+    f"{name}, fill='zero')"
+    for name in ("sensitivity_n(samples=24", "deletion(steps=8", "insertion(steps=8", "pixel_flipping(steps=8")
+)
 OFFSETS = np.array([1.0, 0.6, 0.3, 0.0, -0.2])
 
 
@@ -46,7 +49,9 @@ def coverage(tables: int, images: int) -> tuple[int, int]:
     truth, hits = expected(), 0
     for trial in range(tables):
         values = draw(np.random.default_rng([images, trial]), images)
-        ranking = rank(Scores.concat([table(part, f"m{place}") for place, part in enumerate(values)]), draws=1000, seed=trial)
+        ranking = rank(
+            Scores.concat([table(part, f"m{place}") for place, part in enumerate(values)]), draws=1000, seed=trial
+        )
         for row in ranking.table.to_pylist():
             if row["metric"] == "overall":
                 hits += row["low"] <= truth[int(row["method"].split()[1])] <= row["high"]
@@ -72,7 +77,9 @@ def main(tables: int) -> None:
     """Print every share with its interval."""
     for images in (10, 30, 100):
         hits, trials = coverage(tables // 3, images)
-        print(f"intervals of ranks, {images} images, {tables // 3} tables: cover {hits}/{trials} = {share_interval(hits, trials)}")
+        print(
+            f"intervals of ranks, {images} images, {tables // 3} tables: cover {hits}/{trials} = {share_interval(hits, trials)}"
+        )
     games = [game(seed) for seed in range(tables)]
     for place, what in enumerate(("exact first", "controls last")):
         right = sum(game[place] for game in games)

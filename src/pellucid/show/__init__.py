@@ -2,6 +2,7 @@
 
 from pellucid.show.charts import plot_ranking, plot_scores
 from pellucid.show.figure import plot_explanation
+from pellucid.show.rank_charts import plot_critical_difference
 from pellucid.show.report import write_report
 
-__all__ = ["plot_explanation", "plot_ranking", "plot_scores", "write_report"]
+__all__ = ["plot_critical_difference", "plot_explanation", "plot_ranking", "plot_scores", "write_report"]

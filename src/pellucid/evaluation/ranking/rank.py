@@ -19,7 +19,7 @@ from pellucid.evaluation.metric import FAMILIES
 from pellucid.evaluation.ranking.average import Branch, nanmean
 from pellucid.evaluation.ranking.ranking import METRICS_RANKED, RANKING, Ranking
 from pellucid.evaluation.ranking.resample import Draws, interval
-from pellucid.evaluation.ranking.separation import first_places, level_with, named, not_better_than
+from pellucid.evaluation.ranking.separation import first_places, level_with_best, named, not_better_than
 from pellucid.evaluation.ranking.sides import Side, sides, single
 from pellucid.evaluation.ranking.standings import Standings, standings
 from pellucid.evaluation.scores import Scores
@@ -134,9 +134,7 @@ def _rows(
     mean = np.full(len(place), np.nan) if which["metric"] == "overall" else _score(found, branch)
     best = first_places(boot) if groups > 1 else np.full(len(place), np.nan)
     low, high = interval(place, boot, groups)
-    tied: list[bool | None] = [None] * len(place)
-    if placed.any():
-        tied = level_with(int(np.nanargmin(place)), place, boot, groups)
+    tied = level_with_best(place, boot, groups)
     beaten = {
         control: not_better_than(column, place, boot, groups)
         for control in CONTROLS

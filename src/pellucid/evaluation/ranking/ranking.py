@@ -12,7 +12,7 @@ from pellucid.evaluation.ranking.average import Branch, nanmean
 from pellucid.evaluation.ranking.consensus import EXACT, front, kemeny, preferences
 from pellucid.evaluation.ranking.friedman import Friedman, friedman
 from pellucid.evaluation.ranking.resample import Draws
-from pellucid.evaluation.ranking.separation import level_with
+from pellucid.evaluation.ranking.separation import level_with_best
 from pellucid.evaluation.ranking.sides import SIDES, Side
 from pellucid.evaluation.ranking.standings import Standings
 from pellucid.evaluation.ranking.variance import variance
@@ -174,7 +174,7 @@ class Ranking:
     def _shortly(self, left_out: str, branch: Branch) -> list[dict[str, Any]]:
         place = nanmean(branch.mean([entry.places for entry in self.standings.entries]))
         boot = branch.mean([self.resampled.means(entry.places) for entry in self.standings.entries])
-        tied = level_with(int(np.nanargmin(place)), place, boot, self.resampled.groups)
+        tied = level_with_best(place, boot, self.resampled.groups)
         ranks = 1 + max(int((~np.isnan(place)).sum()) - 1, 0) * place
         named = zip(self.standings.methods, _told(ranks), tied, strict=True)
         return [{"left_out": left_out, "method": method, "rank": own, "best": best} for method, own, best in named]

@@ -6,7 +6,7 @@ import numpy as np
 
 from pellucid.evaluation.ranking.resample import interval
 
-__all__ = ["CONTROL", "first_places", "level_with", "not_better_than"]
+__all__ = ["CONTROL", "first_places", "level_with_best", "not_better_than"]
 
 CONTROL = "random_map"
 """The control that every method must beat."""
@@ -23,9 +23,12 @@ def first_places(boot: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(boot).all(0), np.nan, share[judged].sum(0) / max(int(judged.sum()), 1))
 
 
-def level_with(column: int, place: np.ndarray, boot: np.ndarray, groups: int) -> Verdicts:
-    """Say of every method whether it is not separable from a better one, `column`; None without a place."""
-    behind, _ = interval(place - place[column], boot - boot[:, [column]], groups, clip=False)
+def level_with_best(place: np.ndarray, boot: np.ndarray, groups: int) -> Verdicts:
+    """Say of every method whether it is not separable from the best; None without a place."""
+    if np.isnan(place).all():
+        return [None] * len(place)
+    best = int(np.nanargmin(place))
+    behind, _ = interval(place - place[best], boot - boot[:, [best]], groups, clip=False)
     return [
         None if np.isnan(own) else bool(np.isnan(low) or not low > 0) for own, low in zip(place, behind, strict=True)
     ]
