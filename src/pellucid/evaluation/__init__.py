@@ -13,12 +13,13 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
     toppart,
 )
 from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.calibration import Calibration, calibrate
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
 from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
 
 __all__ = [
-    "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Friedman", "Metric", "Outcome", "Profile", "Ranking", "Scores",
-    "evaluate", "metrics", "rank",
+    "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Calibration", "Friedman", "Metric", "Outcome", "Profile", "Ranking", "Scores",
+    "calibrate", "evaluate", "metrics", "rank",
 ]  # fmt: skip

@@ -1,11 +1,12 @@
 """Show: figures of explanations, scores and rankings, and the report of a study in one offline file."""
 
-from pellucid.show.charts import plot_ranking, plot_reliance, plot_scores
+from pellucid.show.charts import plot_calibration, plot_ranking, plot_reliance, plot_scores
 from pellucid.show.figure import plot_explanation
 from pellucid.show.rank_charts import plot_critical_difference
 from pellucid.show.report import write_report
 
 __all__ = [
+    "plot_calibration",
     "plot_critical_difference",
     "plot_explanation",
     "plot_ranking",
