@@ -128,3 +128,41 @@ def test_a_field_has_the_cells_and_spots_that_it_says(fields):
         assert label(few.masks["spot_size"]).max() <= 2 * number
         assert label(few.masks["object"]).max() <= number
     assert [factor.name for factor in FIELD_FACTORS][:2] == ["abnormal_cell", "cell_number"]
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    return phantoms.volumes(30, seed=4)
+
+
+def test_volumes_have_three_axes_with_long_voxels_and_rerender_bit_for_bit(volumes):
+    assert volumes.images.shape == (1, 20, 40, 40)
+    z, y, x = volumes.images.record.spacing
+    assert (z, y) == (2 * y, x)
+    for image in volumes.images.ids[:4]:
+        assert torch.equal(volumes.render(image), volumes.images.load(image))
+
+
+def test_nodules_are_where_their_mask_says_and_decide_the_label(volumes):
+    for image in volumes.images.ids[:6]:
+        none, many = volumes.render(image, nodule_number=0), volumes.render(image, nodule_number=5)
+        mask = volumes._paint(*volumes._values(image, {"nodule_number": 5})).masks
+        changed = (none != many).any(0)
+        assert changed.any()
+        assert not (changed & ~torch.from_numpy(mask["nodule_number"])).any()
+        assert not (torch.from_numpy(mask["nodule_number"]) & ~torch.from_numpy(mask["organ_size"])).any()
+        assert (volumes.label(image, nodule_number=0), volumes.label(image, nodule_number=5)) == (0, 1)
+    assert 0.2 < np.mean(volumes.images.labels) < 0.8
+
+
+def test_the_organ_has_the_length_of_its_factor(volumes):
+    spacing = volumes.images.record.spacing[2] / 1000
+    for image, mask in zip(volumes.images.ids, volumes.factor_mask("object"), strict=True):
+        along = mask.any(0).any(0)
+        planted = volumes.factors["organ_size"][volumes.images.ids.index(image)].as_py()
+        assert float(along.sum()) * spacing == pytest.approx(planted, abs=2 * spacing)
+
+
+def test_a_flat_volume_is_refused():
+    with pytest.raises(BadImage, match="at least 12 voxels"):
+        phantoms.volumes(1, (4, 40, 40))

@@ -8,8 +8,9 @@ from pellucid.images.phantoms.phantom import Phantom
 from pellucid.images.phantoms.rule import Factor, Rule
 from pellucid.images.phantoms.shortcut import Shortcut
 from pellucid.images.phantoms.suppressors import Suppressors
+from pellucid.images.phantoms.volumes import VOLUME_FACTORS, volumes
 
 __all__ = [
-    "CELL_FACTORS", "FIELD_FACTORS", "GRAIN_FACTORS", "Decoys", "Factor", "Phantom", "Rule", "Shortcut", "Suppressors", "cells",
-    "fields", "grains",
+    "CELL_FACTORS", "FIELD_FACTORS", "GRAIN_FACTORS", "VOLUME_FACTORS", "Decoys", "Factor", "Phantom", "Rule", "Shortcut",
+    "Suppressors", "cells", "fields", "grains", "volumes",
 ]  # fmt: skip
