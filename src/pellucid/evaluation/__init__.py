@@ -8,6 +8,7 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
     localisation,
     randomisation,
     regioncurves,
+    road,
     robustness,
     subsets,
     toppart,

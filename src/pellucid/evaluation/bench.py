@@ -16,6 +16,7 @@ from pellucid.attribution import Explanation
 from pellucid.attribution.fills import reference
 from pellucid.attribution.method import Method, row_seeds
 from pellucid.errors import ShapeError
+from pellucid.evaluation.imputation import Imputation, impute
 from pellucid.evaluation.positions import Grid, Placed, orders, place
 from pellucid.models import Inputs, Model, Passes, ReadOut, Target, take_rows
 
@@ -153,8 +154,18 @@ class Bench:
         return self.once(("order", index), lambda: orders(self.maps[index].values, self.seeds))
 
     def fill(self, name: Any) -> Inputs:
-        """Return what takes the place of hidden positions."""
+        """Return what takes the place of hidden positions, or is added to what is imputed there."""
+        if isinstance(name, Imputation):
+            return self.once(("noise of", name), lambda: name.noise(self.inputs, self.seeds))
         return self.once(("fill", name), lambda: reference(name, self.inputs, self.seeds))
+
+    def without(self, rows: Tensor, fill: Any, hidden: Tensor) -> Inputs:
+        """Return the images of `rows` ``(b,)`` with the positions of a boolean mask ``(b, P)`` replaced."""
+        masks, kept = self.grid.split(hidden.to(rows.device)), take_rows(self.inputs, rows)
+        gone = take_rows(self.fill(fill), rows)
+        if isinstance(fill, Imputation):
+            gone = tuple(impute(x, mask) + noise for x, mask, noise in zip(kept, masks, gone, strict=True))
+        return tuple(torch.where(mask, new, old) for mask, new, old in zip(masks, gone, kept, strict=True))
 
     def hidden(
         self,
@@ -170,7 +181,7 @@ class Bench:
         rows
             ``(B,)`` the image that each of the B rows derives from.
         fill
-            What takes their place.
+            What takes their place: a named fill, a number, or an `Imputation` from what is left.
         hide
             Gives the boolean mask ``(b, P)`` of hidden positions for a slice of the B rows.
         read
@@ -178,18 +189,11 @@ class Bench:
         """
         size = self.passes.batch_size(self.inputs)
         rows = rows.to(self.inputs[0].device)
-        filled, read = self.fill(fill), read or self.read
+        read = read or self.read
         parts = []
         for start in range(0, len(rows), size):
             part = slice(start, min(start + size, len(rows)))
-            masks = self.grid.split(hide(part).to(rows.device))
-            mixed = tuple(
-                torch.where(mask, gone, kept)
-                for mask, gone, kept in zip(
-                    masks, take_rows(filled, rows[part]), take_rows(self.inputs, rows[part]), strict=True
-                )
-            )
-            parts.append(read(mixed, rows[part]))
+            parts.append(read(self.without(rows[part], fill, hide(part)), rows[part]))
         return torch.cat(parts, 1)
 
 
