@@ -2,12 +2,15 @@
 
 from pellucid.evaluation import (  # noqa: F401  # importing a module registers its metrics
     agreement,
+    augmentation,
     axioms,
     complexity,
     curves,
+    impact,
     localisation,
     randomisation,
     regioncurves,
+    repeat,
     road,
     robustness,
     subsets,

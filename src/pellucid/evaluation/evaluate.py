@@ -11,7 +11,7 @@ from torch import Tensor
 from pellucid.attribution import Explanation
 from pellucid.errors import ShapeError
 from pellucid.evaluation.bench import Bench
-from pellucid.evaluation.masks import Masks, read_masks
+from pellucid.evaluation.masks import Masks, Regions, read_masks, read_regions
 from pellucid.evaluation.metric import METRICS, Metric, Outcome
 from pellucid.evaluation.positions import Grid
 from pellucid.evaluation.scores import SCHEMA, Scores
@@ -35,6 +35,8 @@ def evaluate(
     metrics: Sequence[str | Metric] | str | Metric | None = None,
     masks: Masks = None,
     *,
+    regions: Regions = None,
+    models: Sequence[Model | Callable[..., Any]] = (),
     ids: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     seed: int = 0,
@@ -56,6 +58,11 @@ def evaluate(
     masks
         Where an expert expects the evidence: ``(N, *S)``, or a sequence with None for an image that has no mask; or
         annotator to such masks: the score is then the mean over the annotators who marked something.
+    regions
+        Labels ``(*S)`` of an atlas, or ``(N, *S)``; 0 is background: for metrics of regions.
+    models
+        The same task learnt again (other seeds, folds or data), for metrics of repeated training; they take what
+        `model` takes after its preprocessing.
     ids
         One text an image; default: those of the explanations, else the row numbers.
     groups
@@ -84,9 +91,12 @@ def evaluate(
     rows = len(inputs[0])
     names = _ids(given, ids, rows)
     _fitting(given, groups, rows)
-    annotated = read_masks(masks, Grid.of(inputs), rows)
+    annotated, labelled = read_masks(masks, Grid.of(inputs), rows), read_regions(regions, Grid.of(inputs), rows)
+    repeats = tuple(Model.of(other) for other in models)
     with Passes(model, batch_size=batch_size) as passes, Progress(transient=True, disable=not progress) as bar:
-        bench = Bench(passes, inputs, given, masks=annotated, ids=names, seed=seed)
+        bench = Bench(
+            passes, inputs, given, masks=annotated, ids=names, seed=seed, regions=labelled, models=repeats
+        )  # fmt: skip
         tables = [
             _table(bench, metric, metric.score(bench), names, groups)
             for metric in bar.track(chosen, description="evaluating")

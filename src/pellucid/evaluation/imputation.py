@@ -109,7 +109,7 @@ class _System:
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
-    total = torch.linalg.vecdot(left.flatten(2), right.flatten(2))
+    total: Tensor = (left.flatten(2) * right.flatten(2)).sum(2)
     return total.view(*total.shape, *[1] * (left.ndim - 2))
 
 
