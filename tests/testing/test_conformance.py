@@ -46,7 +46,7 @@ FEW = {
     "deletion": "deletion(steps=4)",
     "faithfulness_correlation": "faithfulness_correlation(samples=12)",
     "faithfulness_estimate": "faithfulness_estimate(segments=8)",
-    "impact_coverage": "impact_coverage(fill=-4.0, cut=0.999)",
+    "impact_coverage": 'impact_coverage(fill="minimum", cut=0.9999)',
     "infidelity": "infidelity(samples=12)",
     "insertion": "insertion(steps=4)",
     "irof": "irof(segments=6)",
