@@ -21,8 +21,9 @@ from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
 from pellucid.evaluation.ranking import Ranking, rank
 from pellucid.evaluation.scores import Scores
+from pellucid.evaluation.selftest import SelfTest, self_test
 
 __all__ = [
     "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Metric", "Outcome", "Profile", "Ranking", "Scores",
-    "evaluate", "metrics", "rank",
+    "SelfTest", "evaluate", "metrics", "rank", "self_test",
 ]  # fmt: skip

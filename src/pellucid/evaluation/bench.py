@@ -65,7 +65,7 @@ class Bench:
     ) -> None:
         self.passes, self.inputs, self.explanations = passes, inputs, tuple(explanations)
         self.masks, self.regions, self.models = dict(masks or {}), regions, tuple(models)
-        self.seed = seed
+        self.seed, self.ids = seed, ids
         self.grid = Grid.of(inputs)
         self.seeds = row_seeds(seed, ids, len(inputs[0]))
         self._shared: dict[Hashable, Any] = {}
