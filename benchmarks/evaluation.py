@@ -43,7 +43,12 @@ PANEL = (*SUBSETS, *ORDER, REMOVAL, *NOISE, "sparseness", "complexity")
 def net() -> nn.Module:
     """Return the layout of ResNet-18 at a quarter of its width, for one channel."""
     torch.manual_seed(0)
-    layers: list[nn.Module] = [nn.Conv2d(1, 16, 7, 2, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    layers: list[nn.Module] = [
+        nn.Conv2d(1, 16, 7, 2, 3, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1),
+    ]
     before = 16
     for width, stride in ((16, 1), (32, 2), (64, 2), (128, 2)):
         layers += [nn.Sequential(BasicBlock(before, width, stride), BasicBlock(width, width, 1))]
@@ -122,7 +127,13 @@ def _tenfold(work: Callable[[], object]) -> Callable[[], object]:
 def panel() -> list[Contest]:
     """Return ten methods under fifteen metrics."""
     return [
-        Contest("15 metrics × 10 methods, 64 images", "Quantus 0.6", _ours(PANEL, len(METHODS)), _tenfold(_peers(PANEL)), 0.1),
+        Contest(
+            "15 metrics × 10 methods, 64 images",
+            "Quantus 0.6",
+            _ours(PANEL, len(METHODS)),
+            _tenfold(_peers(PANEL)),
+            0.1,
+        ),
     ]
 
 

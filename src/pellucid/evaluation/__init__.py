@@ -17,6 +17,7 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
     toppart,
 )
 from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.disagreement import Agreement, agree
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
 from pellucid.evaluation.ranking import Ranking, rank
@@ -24,6 +25,6 @@ from pellucid.evaluation.scores import Scores
 from pellucid.evaluation.selftest import SelfTest, self_test
 
 __all__ = [
-    "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Metric", "Outcome", "Profile", "Ranking", "Scores",
-    "SelfTest", "evaluate", "metrics", "rank", "self_test",
+    "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Metric", "Outcome", "Profile", "Ranking",
+    "Scores", "SelfTest", "agree", "evaluate", "metrics", "rank", "self_test",
 ]  # fmt: skip

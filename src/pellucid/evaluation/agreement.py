@@ -107,17 +107,16 @@ class TopAgreement(AgreementMetric):
 
     share: Share = 0.1
 
+    def mark(self, values: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return ``(N, P)`` the sign of a map, times its place from the last (1), where largest; 0 elsewhere."""
+        count = max(1, round(self.share * values.shape[1]))
+        sizes = values.abs()
+        uneven = sizes.amax(1, keepdim=True) > sizes.amin(1, keepdim=True)
+        return values.sign() * (count - orders(sizes, seeds)).clamp_min(0) * uneven
+
     def top(self, bench: Bench, index: int) -> Tensor:
-        """Return ``(N, P)`` the sign of the map, times its place from the last (1), where largest; 0 elsewhere."""
-
-        def make() -> Tensor:
-            values = bench.maps[index].values
-            count = max(1, round(self.share * values.shape[1]))
-            sizes = values.abs()
-            uneven = sizes.amax(1, keepdim=True) > sizes.amin(1, keepdim=True)
-            return values.sign() * (count - orders(sizes, bench.seeds)).clamp_min(0) * uneven
-
-        return bench.once(("top", index, self.share), make)
+        """Return what `mark` gives for an explanation of the bench."""
+        return bench.once(("top", index, self.share), lambda: self.mark(bench.maps[index].values, bench.seeds))
 
     def common(self, one: Tensor, other: Tensor) -> Tensor:
         """Return which positions ``(N, P)`` two maps agree on."""
@@ -127,19 +126,19 @@ class TopAgreement(AgreementMetric):
         """Return the overlap of random maps from that expected of random positions, `count` in the smaller set."""
         return expected
 
+    def overlap(self, own: Tensor, its: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the overlap ``(N,)`` of two marked maps and that of random ones; NaN where one marks nothing."""
+        marked = torch.stack([(own != 0).sum(1), (its != 0).sum(1)]).double()
+        comparable = marked.amin(0) > 0
+        share = torch.where(comparable, self.common(own, its).sum(1) / marked.amax(0), torch.nan)
+        return share, torch.where(comparable, self.level(marked.amin(0) / own.shape[1], marked.amin(0)), torch.nan)
+
     def agree(self, bench: Bench, index: int, others: Sequence[int]) -> Outcome:
         """Average the overlaps with all others that mark something."""
-        own, shares, chances = self.top(bench, index), [], []
-        for other in others:
-            its = self.top(bench, other)
-            marked = torch.stack([(own != 0).sum(1), (its != 0).sum(1)]).double()
-            comparable = marked.amin(0) > 0
-            shares.append(torch.where(comparable, self.common(own, its).sum(1) / marked.amax(0), torch.nan))
-            chances.append(
-                torch.where(comparable, self.level(marked.amin(0) / own.shape[1], marked.amin(0)), torch.nan)
-            )
-        value = torch.stack(shares).nanmean(0)
-        return Outcome.of(value, "the map, or every other, is as large everywhere", torch.stack(chances).nanmean(0))
+        own = self.top(bench, index)
+        pairs = [self.overlap(own, self.top(bench, other)) for other in others]
+        value, chance = (torch.stack(column).nanmean(0) for column in zip(*pairs, strict=True))
+        return Outcome.of(value, "the map, or every other, is as large everywhere", chance)
 
 
 @METRICS.register

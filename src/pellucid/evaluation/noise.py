@@ -72,7 +72,8 @@ def flatten(tensors: Inputs) -> Tensor:
 def lengths_of(bench: Bench, radius: float, samples: int) -> Tensor:
     """Return ``(N, samples)`` the Euclidean size of each copy's noise."""
     parts = [
-        torch.linalg.vector_norm(flatten(_shared(bench, radius, samples, slab)), dim=1) for slab in _slabs(bench, samples)
+        torch.linalg.vector_norm(flatten(_shared(bench, radius, samples, slab)), dim=1)
+        for slab in _slabs(bench, samples)
     ]
     return torch.cat(parts).reshape(len(bench), samples)
 

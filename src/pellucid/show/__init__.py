@@ -1,7 +1,8 @@
 """Show: figures of explanations, scores and rankings, and the report of a study in one offline file."""
 
+from pellucid.show.agreement import plot_agreement
 from pellucid.show.charts import plot_ranking, plot_scores
 from pellucid.show.figure import plot_explanation
 from pellucid.show.report import write_report
 
-__all__ = ["plot_explanation", "plot_ranking", "plot_scores", "write_report"]
+__all__ = ["plot_agreement", "plot_explanation", "plot_ranking", "plot_scores", "write_report"]
