@@ -20,11 +20,11 @@ from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.disagreement import Agreement, agree
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
-from pellucid.evaluation.ranking import Ranking, rank
+from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
 from pellucid.evaluation.selftest import SelfTest, self_test
 
 __all__ = [
-    "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Metric", "Outcome", "Profile", "Ranking",
-    "Scores", "SelfTest", "agree", "evaluate", "metrics", "rank", "self_test",
+    "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Friedman", "Metric", "Outcome",
+    "Profile", "Ranking", "Scores", "SelfTest", "agree", "evaluate", "metrics", "rank", "self_test",
 ]  # fmt: skip

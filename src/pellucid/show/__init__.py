@@ -3,6 +3,9 @@
 from pellucid.show.agreement import plot_agreement
 from pellucid.show.charts import plot_ranking, plot_scores
 from pellucid.show.figure import plot_explanation
+from pellucid.show.rank_charts import plot_critical_difference
 from pellucid.show.report import write_report
 
-__all__ = ["plot_agreement", "plot_explanation", "plot_ranking", "plot_scores", "write_report"]
+__all__ = [
+    "plot_agreement", "plot_critical_difference", "plot_explanation", "plot_ranking", "plot_scores", "write_report",
+]  # fmt: skip

@@ -6,12 +6,11 @@ from pathlib import Path
 import torch
 
 from pellucid.errors import BadStudy
-from pellucid.evaluation import METRICS
+from pellucid.evaluation import CONTROLS, METRICS
 from pellucid.images import ImageSet
 from pellucid.models import Model, Passes, residual_net
 from pellucid.study.choose import held_out
 from pellucid.study.config import FitConfig, StudyConfig, read_config
-from pellucid.study.panels import CONTROLS
 from pellucid.study.runner import probe
 from pellucid.study.setup import Setup, device_of, open_images, open_model
 from pellucid.study.store import Store
