@@ -16,6 +16,7 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
     subsets,
     toppart,
 )
+from pellucid.evaluation.annotators import annotator_agreement
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.disagreement import Agreement, agree
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
@@ -26,5 +27,5 @@ from pellucid.evaluation.selftest import SelfTest, self_test
 
 __all__ = [
     "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Friedman", "Metric", "Outcome",
-    "Profile", "Ranking", "Scores", "SelfTest", "agree", "evaluate", "metrics", "rank", "self_test",
+    "Profile", "Ranking", "Scores", "SelfTest", "agree", "annotator_agreement", "evaluate", "metrics", "rank", "self_test",
 ]  # fmt: skip
