@@ -36,7 +36,8 @@ class _Block(nn.Module):
         parts = self.mixed(self.norms[0](tokens)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         seen = functional.scaled_dot_product_attention(*parts)
         tokens = tokens + self.joined(seen.transpose(1, 2).flatten(2))
-        return tokens + self.mlp(self.norms[1](tokens))
+        changed: Tensor = tokens + self.mlp(self.norms[1](tokens))
+        return changed
 
 
 class _Transformer(nn.Module):
@@ -54,7 +55,8 @@ class _Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         patches = self.patches(x).flatten(2).transpose(1, 2)
         tokens = torch.cat((self.first.expand(len(x), -1, -1), patches), 1) + self.places
-        return self.head(self.norm(self.blocks(tokens))[:, 0])
+        logits: Tensor = self.head(self.norm(self.blocks(tokens))[:, 0])
+        return logits
 
 
 def small_vit(

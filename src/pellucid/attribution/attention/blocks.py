@@ -73,8 +73,7 @@ def block_names(call: Call, layers: Layers) -> list[str]:
         When the network is not built so.
     """
     module = call.passes.model.module
-    if module is None:
-        raise CannotExplain("legrad reads the tokens between blocks; a plain callable has none: wrap an nn.Module")
+    assert module is not None  # noqa: S101  # legrad needs layers
     calls, sheets = _Calls(), list[Sheet]()
     first = rows_of(call, torch.arange(1))
     with calls.noted(module):
@@ -89,7 +88,9 @@ def _refuse_unchained(names: Sequence[str], calls: _Calls, layers: Layers) -> No
     before = None
     for name in names:
         if not name or len(calls.passed[name]) != 1:
-            raise CannotExplain(f"legrad needs blocks called once each with one attention inside; {_SEEN} {list(names)}")
+            raise CannotExplain(
+                f"legrad needs blocks called once each with one attention inside; {_SEEN} {list(names)}"
+            )
         given, returned = calls.passed[name][0]
         if not isinstance(returned, Tensor) or returned.ndim != 3 or returned.shape[:2] != (1, layers.tokens.count):
             shape = tuple(returned.shape) if isinstance(returned, Tensor) else type(returned).__name__
@@ -97,7 +98,9 @@ def _refuse_unchained(names: Sequence[str], calls: _Calls, layers: Layers) -> No
                 f"legrad needs blocks that return their tokens (N, {layers.tokens.count}, D), and {name!r} returns {shape} for one "
                 f"row; {_INSTEAD}"
             )
-        if before is not None and not (given is not None and given.shape == before.shape and torch.equal(given, before)):
+        if before is not None and not (
+            given is not None and given.shape == before.shape and torch.equal(given, before)
+        ):
             raise CannotExplain(
                 f"legrad needs blocks that are given what the one before returned, and {name!r} is given something else: "
                 f"attention and skip connection lie in different modules; {_INSTEAD}"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.attention.tokens import Query
-from pellucid.attribution.attention.watching import Layers, accounted, square_layers
+from pellucid.attribution.attention.watching import accounted, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
 from pellucid.errors import CannotExplain
@@ -65,18 +65,18 @@ class chefer(Method):
         for batch in batches(call):
             rising = accounted(batch, layers, _rising, kept)
             relevance = weights.to(rising[0]).expand(len(batch), 1, -1)
-            _refuse_unread(layers, rising[-1], relevance)
+            _refuse_unread(rising[-1], relevance)
             for layer in reversed(rising):
                 relevance = relevance + relevance @ layer
             parts.append(relevance)
         return Attribution((layers.tokens.image(torch.cat(parts)),), warnings=warnings)
 
 
-def _refuse_unread(layers: Layers, last: Tensor, readers: Tensor) -> None:
-    """Refuse a class token whose row of the last layer nothing depends on, where something depends on others."""
-    own = (readers @ last).flatten(1).amax(1)
-    if bool((last.flatten(1).amax(1) > 0).all()) and not bool((own > 0).any()):
+def _refuse_unread(last: Tensor, readers: Tensor) -> None:
+    """Refuse rows of the last layer on which nothing depends, where something depends on others."""
+    read = (readers @ last).amax() > 0
+    if bool(last.amax() > 0) and not bool(read):
+        asked, other = ("the class token", "mean") if bool((readers == 1).any()) else ("the patches", "class")
         raise CannotExplain(
-            f"the target does not read token {layers.tokens.extra[0]}, which was taken for the class token, but other tokens of the "
-            "last layer; say query='mean'"
+            f"the target does not read {asked} of the last layer, but other tokens; say query={other!r}"
         )

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
-from torch import Tensor
 
 from pellucid.attribution.attention.rollout import with_residual
 from pellucid.attribution.attention.tokens import Query
@@ -77,7 +76,7 @@ class attention_flow(Method):
             maps = [with_residual(layer).double().cpu().numpy()
                     for layer in read_layers(batch, layers, lambda _, maps: maps.mean(1))]  # fmt: skip
             flows = [largest_flows(row, weights.double().numpy(), sources) for row in zip(*maps, strict=True)]
-            parts.append(torch.from_numpy(np.stack(flows)).float().unflatten(1, (1, *layers.tokens.grid)))
+            parts.append(torch.from_numpy(np.stack(flows)).float().reshape(-1, 1, *layers.tokens.grid))
         return Attribution((torch.cat(parts),), warnings=warnings)
 
 

@@ -72,7 +72,9 @@ class attention_maps(Method):
 
     def _layer(self, layers: Layers) -> int:
         if not -len(layers) <= self.layer < len(layers):
-            raise CannotExplain(f"{self}: the network has {len(layers)} layers of attention, from 0 to {len(layers) - 1}")
+            raise CannotExplain(
+                f"{self}: the network has {len(layers)} layers of attention, from 0 to {len(layers) - 1}"
+            )
         return self.layer % len(layers)
 
     def _of_heads(self, maps: Tensor) -> Tensor:

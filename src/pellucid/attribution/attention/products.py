@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from pellucid.attribution.backward.functions import functions
@@ -18,7 +17,7 @@ KEPT = frozenset((*functions((
     "dropout", "alpha_dropout", "view", "view_as", "reshape", "flatten", "unflatten", "transpose", "swapaxes", "permute",
     "movedim", "contiguous", "clone", "to", "type", "type_as", "float", "half", "bfloat16", "double", "unsqueeze", "squeeze",
     "expand", "mul", "multiply", "masked_fill", "nan_to_num", "div", "true_divide", "truediv",
-)), Tensor.mT.__get__, Tensor.__getitem__))  # fmt: skip
+)), Tensor.mT.__get__, Tensor.__getitem__))  # type: ignore[attr-defined]  # fmt: skip
 """Calls after which attention is still attention: moved, scaled or masked."""
 
 _MATMULS = frozenset(functions(("matmul", "bmm")))
@@ -114,7 +113,7 @@ def headed(weights: Tensor, rows: int) -> Tensor:
     if weights.ndim == 4 and shape[0] == rows:
         return weights
     if weights.ndim == 3 and shape[0] % rows == 0:
-        return weights.unflatten(0, (rows, -1))
+        return weights.reshape(rows, -1, *shape[1:])
     raise CannotExplain(
         f"the network attends inside windows or along axes (attention of shape {shape} for {rows} rows): no token sees the "
         "whole image, and no map over all tokens exists; use integrated_gradients, occlusion or kernel_shap"

@@ -83,11 +83,15 @@ class Tap(TorchFunctionMode):
             with self:
                 return _FUSED[function](None, *args, **kwargs)
         found = product(function, args, kwargs, lambda operand: id(operand) in self._origin)
-        if found is not None:
+        if found is not None and self._over_keys(args[found.place], found.arrange):
             args = (*args[: found.place], self._shown(args[found.place], found.arrange), *args[found.place + 1 :])
         made = function(*args, **kwargs)
         self._follow(function, args, kwargs, made)
         return made
+
+    def _over_keys(self, weights: Tensor, arrange: Arrange) -> bool:
+        """Say whether the product is over an axis as long as the softmax's: else it is a gate, not attention."""
+        return arrange(weights).shape[-1] == self._softmaxes[self._origin[id(weights)]][0]
 
     def _shown(self, weights: Tensor, arrange: Arrange) -> Tensor:
         def place(tensor: Tensor) -> Tensor:

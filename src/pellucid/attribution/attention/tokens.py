@@ -71,7 +71,7 @@ class Tokens:
 
     def image(self, values: Tensor) -> Tensor:
         """Lay one number a token ``(N, C, T)`` out as a map ``(N, C, *grid)``; extra tokens are dropped."""
-        return values[..., self.patches].unflatten(-1, self.grid)
+        return values[..., self.patches].reshape(*values.shape[:-1], *self.grid)
 
     def readers(self, query: Query | None) -> tuple[Tensor, tuple[str, ...]]:
         """Return how much each token ``(T,)`` counts as the output's, adding up to 1, and what was chosen unasked.

@@ -164,7 +164,7 @@ class _Account(torch.autograd.Function):
         return weights.clone()
 
     @staticmethod
-    def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, arrived: Tensor) -> tuple[Tensor | None, ...]:
         (weights,) = ctx.saved_tensors
         return None, None, arrived, ctx.weigh(ctx.arrange(weights), ctx.arrange(arrived))
 
