@@ -462,6 +462,15 @@ def test_linear_attention_is_refused():
             pellucid.explain(Net(linear), small_images(), method)
 
 
+def test_a_softmax_that_multiplies_twice_is_refused():
+    def twice(q, k, v):
+        weights = functional.softmax(scores(q, k), -1)
+        return torch.cat((weights @ v[..., :2], weights @ v[..., 2:]), -1)
+
+    with pytest.raises(CannotExplain, match="multiplies values twice"):
+        pellucid.explain(Net(twice), small_images(), "attention_rollout")
+
+
 def test_fewer_queries_than_keys_are_shown_and_not_followed():
     class Pooled(Net):
         def __init__(self):

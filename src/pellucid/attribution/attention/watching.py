@@ -202,9 +202,20 @@ def accounted(
     GuardError
         When the forward under the tap is not the plain forward, or rows have other layers than the first.
     """
-    taken, sheets = len(call.inputs) + len(further), list[Sheet]()
+    taken = len(call.inputs) + len(further)
+    books = [call.inputs[0].new_zeros(len(call), *shape) for shape in kept]
+    rules = _booked(layers, weigh, taken, through)
+    slopes = call.passes.gradient((*call.inputs, *further, *books), call.read, rules=rules, known=call.output)[2]
+    return list(slopes[taken:])
+
+
+def _booked(layers: Layers, weigh: Weigh, taken: int, through: Rules | None) -> Rules:
+    """Return the change of a forward that books each attention in its own input, behind the first `taken`."""
+    sheets: list[Sheet] = []
 
     def rules(model: Model, forward: Forward) -> Forward:
+        changed = forward if through is None else through(model, forward)
+
         def run(*given: Tensor) -> tuple[Tensor, ...]:
             books = given[taken:]
 
@@ -214,14 +225,10 @@ def accounted(
                 booked: Tensor = _Account.apply(weigh, arrange, weights, books[number])  # type: ignore[no-untyped-call]
                 return booked
 
-            changed = forward if through is None else through(model, forward)
             outputs = tapped(see, sheets, taken)(model, changed)(*given)
             _same_layers(sheets.pop(), layers)
             return outputs
 
         return run
 
-    books = [call.inputs[0].new_zeros(len(call), *shape) for shape in kept]
-    inputs = (*call.inputs, *further, *books)
-    slopes = call.passes.gradient(inputs, call.read, rules=rules, known=call.output)[2]
-    return list(slopes[taken:])
+    return rules
