@@ -4,9 +4,11 @@ from pellucid.attribution.backward.beside import Comparison
 from pellucid.attribution.backward.rectify import relu_rules
 from pellucid.attribution.backward.relevance import relevance_rules
 from pellucid.attribution.backward.rescale import RESCALE
+from pellucid.attribution.backward.reveal import REVEAL, Revealing
 from pellucid.attribution.backward.shares import alpha_beta, box, flat, gamma, plus, unbiased_plus
 from pellucid.attribution.backward.spread import Composite
 
 __all__ = [
-    "RESCALE", "Comparison", "Composite", "alpha_beta", "box", "flat", "gamma", "plus", "relevance_rules", "relu_rules", "unbiased_plus",
+    "RESCALE", "REVEAL", "Comparison", "Composite", "Revealing", "alpha_beta", "box", "flat", "gamma", "plus",
+    "relevance_rules", "relu_rules", "unbiased_plus",
 ]  # fmt: skip
