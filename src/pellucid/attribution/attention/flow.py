@@ -78,7 +78,7 @@ class attention_flow(Method):
             maps = [with_residual(layer).double().cpu().numpy()
                     for layer in read_layers(batch, layers, lambda _, maps: maps.mean(1))]  # fmt: skip
             flows = [largest_flows(row, weights.double().numpy(), sources) for row in zip(*maps, strict=True)]
-            parts.append(torch.from_numpy(np.stack(flows)).float().reshape(-1, 1, *layers.tokens.grid))
+            parts.append(torch.from_numpy(np.stack(flows)).to(batch.inputs[0]).reshape(-1, 1, *layers.tokens.grid))
         return Attribution((torch.cat(parts),), warnings=warnings)
 
 
