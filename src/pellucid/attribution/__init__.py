@@ -1,6 +1,7 @@
 """Attribution: two engines, and the recipes that name them."""
 
 from pellucid.attribution import (  # noqa: F401
+    attention,
     blur_path,
     cam,
     cam_channels,
@@ -9,6 +10,7 @@ from pellucid.attribution import (  # noqa: F401
     deep_shap,
     deep_taylor,
     deeplift,
+    deeplift_reveal_cancel,
     excitation,
     expected,
     gradient,

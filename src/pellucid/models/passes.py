@@ -144,12 +144,14 @@ class Passes:
         layer: str | None = None,
         *,
         placed: Mapping[str, Tensor] | None = None,
+        rules: Rules | None = None,
         spent: bool = False,
     ) -> Tensor:
         """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
 
-        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names. `spent`
-        inputs are given to the network as they are, not as copies: it may write into them.
+        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names; `rules`
+        may watch the forward, or take inputs of their own beside the network's. `spent` inputs are given to the network
+        as they are, not as copies: it may write into them.
 
         Raises
         ------
@@ -158,16 +160,18 @@ class Passes:
         """
         there = placed or {}
         parts = self._slices(inputs)
-        call = partial(self._forward, layer=layer, spent=spent)
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
         return torch.cat([call(take_rows(inputs, part), placed=_part(there, part)) for part in parts])
 
-    def _forward(self, batch: Inputs, *, layer: str | None, placed: Mapping[str, Tensor], spent: bool) -> Tensor:
+    def _forward(
+        self, batch: Inputs, *, layer: str | None, placed: Mapping[str, Tensor], rules: Rules | None, spent: bool
+    ) -> Tensor:
         taps = tuple({*placed, *(() if layer is None else (layer,))})
         before = _versions(batch)
         try:
             with torch.inference_mode():
                 given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
-                output, tapped = self._call(given, taps, placed)
+                output, tapped = self._call(given, taps, placed, rules)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -179,7 +183,7 @@ class Passes:
             return tapped[layer] if layer is not None else output
         # only here, out of the handler, has the error let go of what the failed pass held in memory
         halves = self._halve(len(batch[0]))
-        call = partial(self._forward, layer=layer, spent=spent)
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
         return torch.cat([call(take_rows(batch, part), placed=_part(placed, part)) for part in halves])
 
     def _halve(self, rows: int) -> tuple[slice, slice]:
