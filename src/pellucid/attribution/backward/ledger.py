@@ -47,7 +47,7 @@ class Ledger:
                 f"lrp: {name} works on shape {tuple(relevance.shape)}, whose first axis does not hold the {self.rows} "
                 "rows; keep the row axis first, or use integrated_gradients"
             )
-        return relevance.detach().double().reshape(self.rows, -1).sum(1)
+        return relevance.detach().reshape(len(relevance), -1).sum(1).double().reshape(self.rows, -1).sum(1)
 
 
 class Enter(torch.autograd.Function):

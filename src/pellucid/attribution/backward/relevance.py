@@ -26,7 +26,8 @@ _SUMS = ("add", "sub", "subtract", "rsub")
 
 
 def _weights(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
-    return operation.run(*operation.active), spread(weighted(operation), operation.name, state)
+    op = weighted(operation)
+    return op.output, spread(op, operation.name, state)
 
 
 def _normalise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -37,7 +38,7 @@ def _normalise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwar
         return apply_rule(_shift, state, function, args, kwargs)
     output = function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
     scale, shift = normalisation(Operation(function, args, kwargs, (), ()))
-    folded = before.folded(scale, shift)
+    folded = before.folded(scale, shift, output)
 
     def rule(_operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
         return output, spread(folded, "conv + batch_norm" if folded.convolution else "linear + batch_norm", state)

@@ -1,5 +1,6 @@
 """Operations with weights under LRP: which rule each gets, and how it pulls relevance back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -9,8 +10,8 @@ from pellucid.attribution.backward import shares
 from pellucid.attribution.backward.graph import MOVES, node_name
 from pellucid.attribution.backward.ledger import Enter, Ledger
 from pellucid.attribution.backward.operation import Ruled
-from pellucid.attribution.backward.shares import Share, ShareRule, stabiliser
-from pellucid.attribution.backward.weighted import Weighted
+from pellucid.attribution.backward.shares import Part, Share, ShareRule, stabiliser
+from pellucid.attribution.backward.weighted import Weighted, linear
 from pellucid.errors import CannotExplain, GuardError
 
 __all__ = ["STABILISER", "Composite", "RelevanceState", "spread"]
@@ -69,15 +70,15 @@ class _Spread:
     state: RelevanceState
     first: bool
     version: int
+    output: Tensor
 
     def __call__(self, arrived: Tensor) -> tuple[Tensor]:
-        entering = self.op.entering
-        if entering._version != self.version:  # noqa: SLF001
+        if self.op.entering._version != self.version:  # noqa: SLF001
             raise GuardError(
                 f"lrp: the input of {self.name} was overwritten in place afterwards; write it out of place"
             )
-        output = self.op.apply(entering, self.op.weight, self.op.bias)
-        given = [self._shared(share, output, arrived) for share in self.rule(self.op)]
+        relevance = arrived * self.output
+        given = [self._shared(share, relevance) for share in self.rule(self.op)]
         found = sum(given[1:], given[0])
         if not self.first:
             return (found,)
@@ -94,25 +95,40 @@ class _Spread:
                 ledger.send(place, relevance)
                 ledger.take(-relevance, self.name)
 
-    def _shared(self, share: Share, output: Tensor, arrived: Tensor) -> Tensor:
+    def _shared(self, share: Share, relevance: Tensor) -> Tensor:
         """Return what a share gives back per unit of input, or, in the first layer, outright."""
-        with torch.enable_grad():
-            leaves = [part.values.detach().requires_grad_() for part in share.parts]
-            products = [self.op.apply(leaf, part.weight, None if place else share.bias) * part.sign
-                        for place, (leaf, part) in enumerate(zip(leaves, share.parts, strict=True))]  # fmt: skip
-            whole = sum(products[1:], products[0])
-        denominator = whole.detach()
-        added = stabiliser(denominator, self.state.composite.stabiliser(self.rule))
-        kept = share.portion * arrived * output
+        kept = relevance if share.portion == 1 else relevance * share.portion
         if share.keep is not None:
-            kept = kept * share.keep(output)
+            kept = kept * share.keep(self.output)
+        whole, transposed = zip(*(self._product(part, None if place else share.bias)
+                                  for place, part in enumerate(share.parts)), strict=True)  # fmt: skip
+        denominator = sum(whole[1:], whole[0])
+        added = stabiliser(denominator, self.state.composite.stabiliser(self.rule))
         unit = kept / (denominator + added)
-        bias = 0.0 if share.bias is None else self.op.column(share.bias, output)
-        self.state.ledger.take(unit * (added + bias), self.name)
-        slopes = torch.autograd.grad(whole, leaves, unit)
-        factors = (part.values if self.first else part.by for part in share.parts)
-        given = [slope * factor for slope, factor in zip(slopes, factors, strict=True)]
+        self._keep(unit, added, share.bias)
+        given = [self._factored(back(unit), part) for back, part in zip(transposed, share.parts, strict=True)]
         return sum(given[1:], given[0])
+
+    def _product(self, part: Part, bias: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return what a part contributes to every unit of output, signed, and its transpose."""
+        op = self.op
+        if part.values is op.entering and part.weight is op.weight:
+            without = (
+                self.output if op.bias is None or bias is op.bias else self.output - op.column(op.bias, self.output)
+            )
+            return (without if bias is None or bias is op.bias else without + op.column(bias, without)), op.transposed
+        whole, transposed = linear(lambda values: op.apply(values, part.weight, bias), part.values)
+        return whole * part.sign if part.sign != 1 else whole, transposed
+
+    def _factored(self, slope: Tensor, part: Part) -> Tensor:
+        factor = part.values * part.sign if self.first else part.by
+        return slope if isinstance(factor, float) and factor == 1 else slope * factor
+
+    def _keep(self, unit: Tensor, added: Tensor, bias: Tensor | None) -> None:
+        ledger, name = self.state.ledger, self.name
+        ledger.take(unit * added, name)
+        if bias is not None:
+            ledger.take(unit * self.op.column(bias, self.output), name)
 
 
 def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
@@ -123,7 +139,7 @@ def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
         state.seen.append(name)
     rule = composite.first if first else composite.convolution if op.convolution else composite.dense
     assert rule is not None  # noqa: S101
-    return _Spread(op, name, rule, state, first, op.entering._version)  # noqa: SLF001
+    return _Spread(op, name, rule, state, first, op.entering._version, op.output.clone())  # noqa: SLF001
 
 
 def _sees_pixels(source: Tensor, name: str) -> bool:
