@@ -1,7 +1,7 @@
 """Operations with weights under LRP: which rule each gets, and how it pulls relevance back."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -70,14 +70,13 @@ class _Spread:
     state: RelevanceState
     first: bool
     version: int
-    output: Tensor
 
     def __call__(self, arrived: Tensor) -> tuple[Tensor]:
         if self.op.entering._version != self.version:  # noqa: SLF001
             raise GuardError(
                 f"lrp: the input of {self.name} was overwritten in place afterwards; write it out of place"
             )
-        relevance = arrived * self.output
+        relevance = arrived * self.op.output
         given = [self._shared(share, relevance) for share in self.rule(self.op)]
         found = sum(given[1:], given[0])
         if not self.first:
@@ -99,7 +98,7 @@ class _Spread:
         """Return what a share gives back per unit of input, or, in the first layer, outright."""
         kept = relevance if share.portion == 1 else relevance * share.portion
         if share.keep is not None:
-            kept = kept * share.keep(self.output)
+            kept = kept * share.keep(self.op.output)
         whole, transposed = zip(*(self._product(part, None if place else share.bias)
                                   for place, part in enumerate(share.parts)), strict=True)  # fmt: skip
         denominator = sum(whole[1:], whole[0])
@@ -114,7 +113,7 @@ class _Spread:
         op = self.op
         if part.values is op.entering and part.weight is op.weight:
             without = (
-                self.output if op.bias is None or bias is op.bias else self.output - op.column(op.bias, self.output)
+                self.op.output if op.bias is None or bias is op.bias else self.op.output - op.column(op.bias, self.op.output)
             )
             return (without if bias is None or bias is op.bias else without + op.column(bias, without)), op.transposed
         whole, transposed = linear(lambda values: op.apply(values, part.weight, bias), part.values)
@@ -128,7 +127,7 @@ class _Spread:
         ledger, name = self.state.ledger, self.name
         ledger.take(unit * added, name)
         if bias is not None:
-            ledger.take(unit * self.op.column(bias, self.output), name)
+            ledger.take(unit * self.op.column(bias, self.op.output), name)
 
 
 def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
@@ -139,7 +138,8 @@ def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
         state.seen.append(name)
     rule = composite.first if first else composite.convolution if op.convolution else composite.dense
     assert rule is not None  # noqa: S101
-    return _Spread(op, name, rule, state, first, op.entering._version, op.output.clone())  # noqa: SLF001
+    kept = replace(op, output=op.output.clone())  # later calls may write into what the operation returned
+    return _Spread(kept, name, rule, state, first, op.entering._version)  # noqa: SLF001
 
 
 def _sees_pixels(source: Tensor, name: str) -> bool:
