@@ -29,10 +29,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Part:
-    """One product ``values × weight`` of a denominator; `by` is d values / d input, or None for first-layer rules."""
+    """One product ``values × weight`` of a denominator; `by` is d values / d input.
+
+    Without a weight it is the operation itself, of which the output is known.
+    """
 
     values: Tensor
-    weight: Tensor
+    weight: Tensor | None
     by: Tensor | float = 1.0
     sign: float = 1.0
 
@@ -60,7 +63,7 @@ def stabiliser(denominator: Tensor, epsilon: float) -> Tensor:
 
 def epsilon(op: Weighted) -> tuple[Share, ...]:
     """Return R_i = x_i w_ij / (z_j + ε) R_j (Bach et al. 2015)."""
-    return (Share((Part(op.entering, op.weight),), op.bias),)
+    return (Share((Part(op.entering, None),), op.bias),)
 
 
 def _signed(op: Weighted, up: Callable[[], Tensor], down: Callable[[], Tensor]) -> tuple[Part, ...]:
@@ -124,6 +127,6 @@ def box(low: Callable[[Tensor], Tensor], high: Callable[[Tensor], Tensor]) -> Sh
 
     def rule(op: Weighted) -> tuple[Share, ...]:
         x, w = op.entering, op.weight
-        return (Share((Part(x, w), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),)
+        return (Share((Part(x, None), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),)
 
     return rule

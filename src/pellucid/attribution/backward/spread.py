@@ -14,10 +14,13 @@ from pellucid.attribution.backward.shares import Part, Share, ShareRule, stabili
 from pellucid.attribution.backward.weighted import Weighted, linear
 from pellucid.errors import CannotExplain, GuardError
 
-__all__ = ["STABILISER", "Composite", "RelevanceState", "spread"]
+__all__ = ["SCALINGS", "SHIFTS", "STABILISER", "Composite", "RelevanceState", "spread"]
 
-_SCALINGS = frozenset({"Mul", "Div", "Neg", "Add", "Sub", "Rsub"})
-_SHIFTS = frozenset({"add", "sub", "subtract", "rsub", "batch_norm"})
+SCALINGS = frozenset({"Mul", "Div", "Neg", "Add", "Sub", "Rsub"})
+"""Nodes that change numbers by constants."""
+
+SHIFTS = frozenset({"add", "sub", "subtract", "rsub", "iadd", "isub", "radd", "batch_norm"})
+"""Calls under a rule that do."""
 
 STABILISER = 1e-6
 """ε of every rule but the epsilon rule, relative to the row's root mean square."""
@@ -37,6 +40,9 @@ class Composite:
         Stabiliser of the epsilon rule, relative to the row's root mean square.
     positive_sums
         Whether a sum of activations hands relevance to its positive terms only, as z⁺ does in a layer.
+    halves
+        Whether a gate (sigmoid, softmax) shares relevance half and half with what it lets through, as any product of two
+        activations does; otherwise it is a constant.
     """
 
     convolution: ShareRule = shares.epsilon
@@ -44,6 +50,7 @@ class Composite:
     first: ShareRule | None = None
     epsilon: float = 1e-6
     positive_sums: bool = False
+    halves: bool = False
 
     def stabiliser(self, rule: ShareRule) -> float:
         """Return the ε of a rule."""
@@ -77,12 +84,13 @@ class _Spread:
                 f"lrp: the input of {self.name} was overwritten in place afterwards; write it out of place"
             )
         relevance = arrived * self.op.output
-        given = [self._shared(share, relevance) for share in self.rule(self.op)]
-        found = sum(given[1:], given[0])
+        shared = (self._shared(share, relevance) for share in self.rule(self.op))
+        found = [given for given in shared if given is not None]
+        total = sum(found[1:], found[0]) if found else torch.zeros_like(self.op.entering)
         if not self.first:
-            return (found,)
-        self._send(found)
-        return (torch.zeros_like(found),)
+            return (total,)
+        self._send(total)
+        return (torch.zeros_like(total),)
 
     def _send(self, found: Tensor) -> None:
         """Move first-layer relevance to the pixels it belongs to; what lies on padding belongs to none."""
@@ -94,11 +102,13 @@ class _Spread:
                 ledger.send(place, relevance)
                 ledger.take(-relevance, self.name)
 
-    def _shared(self, share: Share, relevance: Tensor) -> Tensor:
+    def _shared(self, share: Share, relevance: Tensor) -> Tensor | None:
         """Return what a share gives back per unit of input, or, in the first layer, outright."""
         kept = relevance if share.portion == 1 else relevance * share.portion
         if share.keep is not None:
             kept = kept * share.keep(self.op.output)
+            if not bool(kept.amin() < 0) and not bool(kept.amax() > 0):
+                return None
         whole, transposed = zip(*(self._product(part, None if place else share.bias)
                                   for place, part in enumerate(share.parts)), strict=True)  # fmt: skip
         denominator = sum(whole[1:], whole[0])
@@ -110,13 +120,11 @@ class _Spread:
 
     def _product(self, part: Part, bias: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Return what a part contributes to every unit of output, signed, and its transpose."""
-        op = self.op
-        if part.values is op.entering and part.weight is op.weight:
-            without = (
-                self.op.output if op.bias is None or bias is op.bias else self.op.output - op.column(op.bias, self.op.output)
-            )
-            return (without if bias is None or bias is op.bias else without + op.column(bias, without)), op.transposed
-        whole, transposed = linear(lambda values: op.apply(values, part.weight, bias), part.values)
+        op, weight = self.op, part.weight
+        if weight is None:
+            spare = op.bias is not None and bias is None
+            return op.output - op.column(op.bias, op.output) if spare else op.output, op.transposed
+        whole, transposed = linear(lambda values: op.apply(values, weight, bias), part.values)
         return whole * part.sign if part.sign != 1 else whole, transposed
 
     def _factored(self, slope: Tensor, part: Part) -> Tensor:
@@ -151,7 +159,7 @@ def _sees_pixels(source: Tensor, name: str) -> bool:
         if node is None or isinstance(node, entry):
             continue
         called = getattr(node, "called", "") if isinstance(node, ruled) else ""
-        if called in _SHIFTS or node_name(node) in _SCALINGS:
+        if called in SHIFTS or node_name(node) in SCALINGS:
             scaled = True
         elif node_name(node) not in MOVES:
             return False
