@@ -305,3 +305,70 @@ def test_the_books_balance_on_every_net_by_every_composite(nets, pixels, name):
         scale = found.output.abs() + found.absorbed.abs() + sum(part.flatten(1).sum(1).abs() for part in found.tensors)
         assert (found.gap < 1e-4 * scale).all(), (method, found.gap / scale)
         assert all(part.abs().amax() > 1e-6 for part in found.tensors), method
+
+
+@pytest.mark.parametrize("name", ["vgg", "efficient_net", "vit_module", "swin", "encoder_tokens_first", "lstm", "u_net_transposed", "two_inputs"])  # fmt: skip
+def test_row_i_alone_equals_row_i_in_a_batch_and_so_do_its_books(nets, pixels, name):
+    net, x = made(name, nets, pixels)
+    for method in ("lrp(epsilon=0.01)", "attn_lrp"):
+        together = explain(Model(net), x, method, target=[0, 1, 2, 1])
+        for row in (0, 3):
+            alone = explain(Model(net), tuple(part[row : row + 1] for part in x), method, target=[0, 1, 2, 1][row])
+            for one, many in zip(alone.tensors, together.tensors, strict=True):
+                torch.testing.assert_close(many[row], one[0], rtol=1e-3, atol=1e-5)
+            torch.testing.assert_close(together.absorbed[row], alone.absorbed[0], rtol=1e-3, atol=1e-4)
+
+
+def test_tokens_before_rows_are_explained_one_row_at_a_time_and_it_says_so(nets, pixels):
+    net, x = made("encoder_tokens_first", nets, pixels)
+    assert "one at a time" in explain(net, x[0], "lrp", target=0).warnings[0]
+    assert not explain(net, x[0][:1], "lrp", target=0).warnings
+    assert not explain(*made("vit_module", nets, pixels), "lrp", target=0).warnings
+
+
+@pytest.mark.parametrize(("name", "layer"), [
+    ("vgg", "4"), ("vgg", "2"), ("dense_net", "norm"), ("efficient_net", "3"), ("conv_next", "stem"), ("vit_sdpa", "patches"),
+    ("vit_sdpa", "blocks.0"), ("vit_module", "blocks.1"), ("swin", "second"), ("volume", "norm"), ("lstm", "conv"), ("inception", "norm"),
+])  # fmt: skip
+@pytest.mark.parametrize("method", ["lrp(at={!r})", "attn_lrp(at={!r})", "lrp(composite='epsilon_plus_flat', at={!r})"])
+def test_relevance_at_a_layer_and_what_was_absorbed_after_it_add_up(nets, pixels, name, layer, method):
+    net, x = made(name, nets, pixels)
+    seen: list[Tensor] = []
+    hook = net.get_submodule(layer).register_forward_hook(lambda _module, _given, out: seen.append(out))
+    found = explain(net, x[0], method.format(layer), target=1)
+    hook.remove()
+    assert found.values.shape == seen[0].shape
+    assert (found.gap < 1e-4 * (found.output.abs() + found.absorbed.abs())).all()
+    assert found.values.abs().amax() > 1e-4
+
+
+def test_relevance_at_the_last_hidden_layer_is_activation_times_weight(nets, pixels):
+    net = nets.lived_in(vgg())
+    x = pixels(3, 3, 8, 8)
+    found = explain(net, x, "lrp(at='7')", target=2)
+    hidden = net[:8](x).detach()
+    torch.testing.assert_close(found.values, hidden * net[9].weight[2].detach(), rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(found.absorbed, net[9].bias[2].detach().expand(3), rtol=1e-3, atol=1e-4)
+
+
+def test_a_layer_that_a_skip_passes_by_leaves_a_gap(nets, pixels):
+    found = explain(nets.lived_in(nets.ResNet(1)), pixels(2, 3, 8, 8), "lrp(at='blocks.0.a')", target=1)
+    assert (found.gap > 0.01 * found.output.abs()).all()
+
+
+def test_the_books_say_which_operation_absorbed_what(nets, pixels):
+    net = nets.lived_in(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)))
+    found = explain(net, pixels(3, 3, 8, 8), "lrp", target=1, batch_size=2)
+    assert set(found.details) == {"absorbed by conv2d", "absorbed by linear"}
+    torch.testing.assert_close(found.details["absorbed by linear"], net[3].bias[1].detach().expand(3), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(sum(found.details.values()), found.absorbed)
+
+
+def test_a_warp_or_a_mask_of_activations_moves_relevance_without_taking_any(nets, pixels):
+    def warped(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+        grid = torch.tanh(a(x.mean((2, 3)))).view(-1, 2, 2, 2)
+        return b(functional.grid_sample(x, grid, align_corners=False).flatten(1))
+
+    net = nets.lived_in(nets.Call(warped, nn.Linear(3, 8), nn.Linear(12, 2, bias=False)))
+    found = explain(net, pixels(2, 3, 6, 6), "lrp", target=0)
+    torch.testing.assert_close(found.values.flatten(1).sum(1), found.output, rtol=1e-4, atol=1e-6)
