@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pellucid.attribution.backward import between, rescale_rules
+from pellucid.attribution.backward import RESCALE, Comparison
 from pellucid.attribution.fills import Fill, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.errors import GuardError
@@ -78,8 +78,9 @@ def compared(call: Call, baselines: Inputs, owner: Tensor) -> tuple[Inputs, Tens
         ``(n,)`` the target's values at the baselines.
     """
     several, images, output = len(call.inputs), take_rows(call.inputs, owner), call.output[owner]
-    rules = rescale_rules(several)
-    multipliers = call.passes.gradient((*images, *baselines), between(call.read), owner, rules=rules, known=output)[2]
+    pair = Comparison(RESCALE, several)
+    found = call.passes.gradient((*images, *baselines), pair.between(call.read), owner, rules=pair.rules, known=output)
+    multipliers = found[2]
     call.passes.forwards += len(owner)  # each row went through beside its baseline
     call.passes.backwards += len(owner)
     values = tuple(slope * (x - b) for slope, x, b in zip(multipliers[:several], images, baselines, strict=True))
