@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pellucid import explain
+from pellucid.errors import GuardError
 from pellucid.models import Model
 
 
@@ -364,7 +365,7 @@ def test_the_books_say_which_operation_absorbed_what(nets, pixels):
     torch.testing.assert_close(sum(found.details.values()), found.absorbed)
 
 
-def test_a_warp_or_a_mask_of_activations_moves_relevance_without_taking_any(nets, pixels):
+def test_a_warp_moves_relevance_without_taking_any(nets, pixels):
     def warped(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
         grid = torch.tanh(a(x.mean((2, 3)))).view(-1, 2, 2, 2)
         return b(functional.grid_sample(x, grid, align_corners=False).flatten(1))
@@ -372,3 +373,25 @@ def test_a_warp_or_a_mask_of_activations_moves_relevance_without_taking_any(nets
     net = nets.lived_in(nets.Call(warped, nn.Linear(3, 8), nn.Linear(12, 2, bias=False)))
     found = explain(net, pixels(2, 3, 6, 6), "lrp", target=0)
     torch.testing.assert_close(found.values.flatten(1).sum(1), found.output, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("by_hand", "torch_s_own"), [
+    (lambda h: h * (h > 0), functional.relu), (lambda h: torch.where(h > 0, h, 0.1 * h), lambda h: functional.leaky_relu(h, 0.1)),
+    (lambda h: h.masked_fill(h < 0, 0.0), functional.relu), (lambda h: h.sign() * h, torch.abs),
+])  # fmt: skip
+def test_a_mask_of_activations_hands_on_what_it_selects(nets, pixels, by_hand, torch_s_own):
+    parts = nn.Linear(12, 8), nn.Linear(8, 2)
+    made_by = [nets.lived_in(nets.Call(lambda x, a, b, bend=bend: b(bend(a(x.flatten(1)))), *parts))
+               for bend in (by_hand, torch_s_own)]  # fmt: skip
+    one, two = (explain(net, pixels(3, 3, 2, 2), "lrp", target=0).values for net in made_by)
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cumprod", "lgamma"])
+def test_what_has_no_rule_is_refused_with_its_line(nets, pixels, name):
+    def forward(x: Tensor, a: nn.Module) -> Tensor:
+        return a(getattr(x.flatten(1), name)(*([1] if name == "cumprod" else [])))
+
+    net = nets.lived_in(nets.Call(forward, nn.Linear(12, 2)))
+    with pytest.raises(GuardError, match=rf"{name} at test_lrp_nets.py:\d+ in .*forward.*occlusion"):
+        explain(net, pixels(3, 3, 2, 2), "lrp", target=0)
