@@ -29,7 +29,9 @@ def relevance(net: nn.Module, x: Tensor, composite: Composite, target: int = 0) 
         read = Class(target).freeze(model, output)
         books = Books(len(x), x.device)
         numbers = torch.arange(len(x)).to(x)[:, None]
-        values = way.gradient((x, numbers), read, rules=relevance_rules(composite, books), known=output[:, target])[2][0]
+        values = way.gradient((x, numbers), read, rules=relevance_rules(composite, books), known=output[:, target])[2][
+            0
+        ]
     return values, books.absorbed.to(x)
 
 

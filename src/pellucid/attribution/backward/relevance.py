@@ -33,11 +33,30 @@ _JOINS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack",
 _FILLS = ("masked_fill", "index_fill", "masked_scatter", "scatter")
 _LARGER = ("maximum", "minimum", "max", "min", "fmax", "fmin")
 
-_CHOICES = frozenset("""
-    Amin Cummax FmaxBackward Gather GridSampler2D GridSampler3D Kthvalue Maximum Median Min Minimum RepeatInterleave Scatter
-    Sort UpsampleBicubic2DAa UpsampleBilinear2DAa UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
-    Where
-""".split())
+_CHOICES = frozenset(
+    [
+        "Amin",
+        "Cummax",
+        "FmaxBackward",
+        "Gather",
+        "GridSampler2D",
+        "GridSampler3D",
+        "Kthvalue",
+        "Maximum",
+        "Median",
+        "Min",
+        "Minimum",
+        "RepeatInterleave",
+        "Scatter",
+        "Sort",
+        "UpsampleBicubic2DAa",
+        "UpsampleBilinear2DAa",
+        "UpsampleNearestExact1D",
+        "UpsampleNearestExact2D",
+        "UpsampleNearestExact3D",
+        "Where",
+    ]
+)
 """Nodes that choose among activations, or mix them by constants: the plain gradient is the contribution."""
 
 
