@@ -77,7 +77,7 @@ def test_a_batch_that_did_not_fit_is_booked_once(nets, pixels):
 
     def run_out(_gradient: Tensor) -> None:
         failed.append(1)
-        raise torch.OutOfMemoryError("out of memory")  # noqa: EM101, TRY003
+        raise torch.OutOfMemoryError("out of memory")
 
     net = nets.lived_in(nets.Call(forward, nn.Linear(12, 8), nn.Linear(8, 2)))
     x = pixels(4, 3, 2, 2)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pellucid.attribution.backward.bends import linearly, rectified, shifted, slope, taylor, through
 from pellucid.attribution.backward.constants import joins_constants, written
-from pellucid.attribution.backward.factors import multiplied, quotient, weights
+from pellucid.attribution.backward.factors import TURNED, multiplied, quotient, weights
 from pellucid.attribution.backward.functions import ACTIVATIONS, COMPARISONS, PRODUCTS, QUOTIENTS
 from pellucid.attribution.backward.graph import LINEAR, PEAKS
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries, intercepted
@@ -28,9 +28,8 @@ from pellucid.models import Forward, Model, Rules
 __all__ = ["relevance_rules"]
 
 _SUMS = ("add", "sub", "subtract", "rsub")
-_JOINS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "where", "masked_fill", "index_fill",
-          "index_copy", "index_put", "scatter", "masked_scatter")  # fmt: skip
-_FILLS = ("masked_fill", "index_fill", "masked_scatter", "scatter")
+_JOINS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "index_copy", "index_put")  # fmt: skip
+_FILLS = ("where", "masked_fill", "index_fill", "masked_scatter", "scatter")
 _LARGER = ("maximum", "minimum", "max", "min", "fmax", "fmin")
 
 _CHOICES = frozenset(
@@ -130,6 +129,14 @@ def _addmm(_state: RelevanceState, bias: Tensor, *factors: Tensor, beta: float =
     return torch.add(torch.matmul(*factors) * alpha, bias * beta)
 
 
+def _addcmul(_state: RelevanceState, whole: Tensor, first: Tensor, second: Tensor, *, value: float = 1) -> Tensor:
+    return torch.add(whole, torch.mul(first, second) * value)
+
+
+def _lerp(_state: RelevanceState, start: Tensor, end: Tensor, weight: Any) -> Tensor:
+    return torch.add(start, torch.mul(torch.sub(end, start), weight))
+
+
 def _active(args: Any, kwargs: Any) -> int:
     return sum(tensor.requires_grad for tensor in tensors_in((args, dict(kwargs))))
 
@@ -174,12 +181,15 @@ _RULES = RuleSet(
         **entries(PRODUCTS, Entry(make=multiplied, when=_two)),
         **entries(DENSE, Entry(make=multiplied)),
         **entries(QUOTIENTS, _rule(quotient, _divided)),
+        **dict.fromkeys(TURNED, _rule(quotient)),
         **entries(_SUMS, _rule(shifted, _one)),
         **entries(_JOINS, _rule(shifted, joins_constants)),
         **entries(_FILLS, _rule(shifted, _one)),
         **entries(("pad",), _rule(shifted, _fills)),
         **entries(COMPARISONS, Entry(make=_mask)),
-        **entries(("addmm",), Entry(parts=_addmm)),
+        **entries(("addmm", "baddbmm", "addmv"), Entry(parts=_addmm)),
+        **entries(("addcmul",), Entry(parts=_addcmul)),
+        **entries(("lerp",), Entry(parts=_lerp)),
         **entries(("grid_sample",), _rule(_route, _two)),
         **dict.fromkeys(NORMS, Entry(make=_standardise, when=_one)),
         **dict.fromkeys((Tensor.__setitem__, Tensor.copy_), Entry(make=written)),

@@ -107,7 +107,7 @@ class _Spread:
         kept = relevance if share.portion == 1 else relevance * share.portion
         if share.keep is not None:
             kept = kept * share.keep(self.op.output)
-            if not bool(kept.amin() < 0) and not bool(kept.amax() > 0):
+            if not float(kept.abs().amax()):
                 return None
         whole, transposed = zip(*(self._product(part, None if place else share.bias)
                                   for place, part in enumerate(share.parts)), strict=True)  # fmt: skip
