@@ -70,6 +70,8 @@ class RuleSet:
         Whether products of activations may keep their plain gradient.
     follow
         Sees a call before all else, and may refuse it or change its arguments.
+    written
+        Is told which tensor was written over in place, and by which result.
     """
 
     name: str
@@ -78,6 +80,7 @@ class RuleSet:
     ours: tuple[type, ...] = ()
     products: bool = False
     follow: Callable[..., tuple[tuple[Any, ...], Mapping[str, Any]]] | None = None
+    written: Callable[[Any, Tensor, Any], None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", MappingProxyType(dict(self.table)))
@@ -141,7 +144,11 @@ class _Intercept(TorchFunctionMode):
             return written.copy_(function(written.clone(), *args[1:], **kwargs))
         if not args:
             args, kwargs = (written,), {name: value for name, value in kwargs.items() if name != "input"}
-        return written.copy_(self._make(entry, function, args, kwargs))
+        result = self._make(entry, function, args, kwargs)
+        written.copy_(result)
+        if self.rules.written is not None:
+            self.rules.written(self.state, written, result)
+        return written
 
     def _refuse_mask(self, function: Function, args: tuple[Any, ...]) -> None:
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in(args)):
