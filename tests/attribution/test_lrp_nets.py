@@ -320,6 +320,7 @@ def test_relevance_at_the_last_hidden_layer_is_activation_times_weight(nets, pix
 def test_a_layer_that_a_skip_passes_by_leaves_a_gap(nets, pixels):
     found = explain(nets.lived_in(nets.ResNet(1)), pixels(2, 3, 8, 8), "lrp(at='blocks.0.a')", target=1)
     assert (found.gap > 0.01 * found.output.abs()).all()
+    assert "passes the layer 'blocks.0.a' by" in found.warnings[0]
 
 
 def test_the_books_say_which_operation_absorbed_what(nets, pixels):
@@ -352,6 +353,16 @@ def test_a_mask_of_activations_hands_on_what_it_selects(nets, pixels, by_hand, t
                for bend in (by_hand, torch_s_own)]  # fmt: skip
     one, two = (explain(net, pixels(3, 3, 2, 2), "lrp", target=0).values for net in made_by)
     torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+def test_relevance_that_no_rule_books_is_told(nets, pixels):
+    def forward(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+        h = a(x.flatten(1)) * 1
+        h[:, :4].fill_(2.0)
+        return b(h)
+
+    net = nets.lived_in(nets.Call(forward, nn.Linear(12, 8), nn.Linear(8, 2)))
+    assert "no rule books" in explain(net, pixels(3, 3, 2, 2), "lrp", target=0).warnings[0]
 
 
 @pytest.mark.parametrize("name", ["cumprod", "lgamma"])
