@@ -2,6 +2,7 @@
 
 from pellucid.attribution import (  # noqa: F401
     attention,
+    attn_lrp,
     blur_path,
     cam,
     cam_channels,
@@ -29,18 +30,6 @@ from pellucid.attribution.objects import object_table
 from pellucid.attribution.steps import STEPS, Step
 
 __all__ = [
-    "FILLS",
-    "METHODS",
-    "STEPS",
-    "Attribution",
-    "Call",
-    "Combined",
-    "Explanation",
-    "Method",
-    "Step",
-    "Taxonomy",
-    "combine",
-    "explain",
-    "methods",
-    "object_table",
-]
+    "FILLS", "METHODS", "STEPS", "Attribution", "Call", "Combined", "Explanation", "Method", "Step", "Taxonomy",
+    "combine", "explain", "methods", "object_table",
+]  # fmt: skip
