@@ -5,8 +5,10 @@ from types import MappingProxyType
 
 from pellucid.testing.zoo import branching, gated, plain, residual, segmentation, sequences, several, transformers, windows
 from pellucid.testing.zoo.entry import ZooNet
+from pellucid.testing.zoo.panel import SMALL, small
+from pellucid.testing.zoo.verify import Verdict, verify
 
-__all__ = ["ZOO", "ZooNet"]
+__all__ = ["SMALL", "ZOO", "Verdict", "ZooNet", "small", "verify"]
 
 _SHELVES = (plain, residual, branching, gated, transformers, windows, segmentation, sequences, several)
 
