@@ -3,7 +3,17 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pellucid.testing.zoo import branching, gated, plain, residual, segmentation, sequences, several, transformers, windows
+from pellucid.testing.zoo import (
+    branching,
+    gated,
+    plain,
+    residual,
+    segmentation,
+    sequences,
+    several,
+    transformers,
+    windows,
+)
 from pellucid.testing.zoo.entry import ZooNet
 from pellucid.testing.zoo.panel import SMALL, small
 from pellucid.testing.zoo.verify import Verdict, verify

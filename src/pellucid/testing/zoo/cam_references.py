@@ -1,5 +1,6 @@
 """Class activation maps once more: hooks on the layer, the published formulas, one channel after the other."""
 
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -15,11 +16,11 @@ __all__ = ["CAMS"]
 
 
 def _laid_out(case: Case, out: Tensor) -> Tensor:
-    """Return a layer's output as ``(N, C, *grid)`` for the grid that the map has."""
-    grid = case.found.tensors[0].shape[2:]
+    """Return a layer's output as ``(N, C, *grid)`` for the grid that the method told."""
+    grid: tuple[int, ...] = case.found.details["grid"]
     if out.ndim == 3 and len(grid) > 1:
-        return out[:, -grid.numel() :].mT.reshape(len(out), -1, *grid)
-    return out if out.shape[2:] == grid else out.movedim(-1, 1)
+        return out[:, -math.prod(grid) :].mT.reshape(len(out), -1, *grid)
+    return out if tuple(out.shape[2:]) == grid else out.movedim(-1, 1)
 
 
 def _at(case: Case) -> str:
@@ -61,9 +62,9 @@ def _resized(maps: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _guided(case: Case) -> Inputs:
-    activations, slopes = case.layer(_at(case))
-    coarse = (_mean(activations, slopes) * activations).sum(1, keepdim=True).clamp(min=0)
-    return tuple(fine * _resized(coarse, fine.shape[2:]) for fine in rectified(case, guided=True))
+    (coarse,) = _weighted(_mean)(case)
+    wide = [_resized(coarse.clamp(min=0), x.shape[2:]) for x in case.inputs]
+    return tuple(fine * seen for fine, seen in zip(rectified(case, guided=True), wide, strict=True))
 
 
 def _score(case: Case) -> Inputs:

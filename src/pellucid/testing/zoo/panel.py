@@ -17,7 +17,7 @@ SMALL: Mapping[str, str] = MappingProxyType({
     "kernel_shap": 'kernel_shap(segments="channels", samples=300)',
     "lime": 'lime(segments="channels", samples=24)',
     "occlusion": "occlusion(window=5, stride=3)",
-    "owen": 'owen(segments="pixels", groups=4, samples=4)',
+    "owen": 'owen(segments="channels", groups=1, samples=4)',
     "rise": "rise(samples=16, grid=3)",
     "shapley_sampling": 'shapley_sampling(segments="channels", samples=8)',
     "smoothgrad": "smoothgrad(samples=4)",

@@ -26,9 +26,7 @@ def slope_error(case: Case) -> float:
     stream, worst = torch.Generator().manual_seed(0), 0.0
     for _ in range(3):
         way = tuple(torch.randn(x.shape, generator=stream, dtype=torch.float64) for x in case.inputs)
-        ahead, behind = (
-            tuple(x + sign * _STEP * v for x, v in zip(case.inputs, way, strict=True)) for sign in (1, -1)
-        )
+        ahead, behind = (tuple(x + sign * _STEP * v for x, v in zip(case.inputs, way, strict=True)) for sign in (1, -1))
         with torch.no_grad():
             rise = (case.score(ahead) - case.score(behind)) / (2 * _STEP)
         told = sum((g.double() * v).flatten(1).sum(1) for g, v in zip(case.found.tensors, way, strict=True))
@@ -58,9 +56,7 @@ def rectified(case: Case, *, guided: bool) -> Inputs:
     while waiting:
         node = waiting.pop()
         if node.name().startswith("ReluBackward"):
-            node.register_hook(
-                lambda passed, given: tuple(part.clamp(min=0) for part in (passed if guided else given))
-            )
+            node.register_hook(lambda passed, given: tuple(part.clamp(min=0) for part in (passed if guided else given)))
         fresh = [before for before, _ in node.next_functions if before is not None and before not in seen]
         seen.update(fresh)
         waiting += fresh
@@ -78,7 +74,9 @@ def _noisy(case: Case) -> Iterator[list[Inputs]]:
         maps = []
         for _ in range(settings["samples"]):
             noise = tuple(torch.randn(x.shape, generator=stream).double() for x in own)
-            point = tuple((x + settings["sigma"] * (x.max() - x.min()) * n)[None] for x, n in zip(own, noise, strict=True))
+            point = tuple(
+                (x + settings["sigma"] * (x.max() - x.min()) * n)[None] for x, n in zip(own, noise, strict=True)
+            )
             maps.append(case.gradient(point, torch.tensor([row])))
         yield maps
 
@@ -169,7 +167,9 @@ def _expected(case: Case) -> Inputs:
         own = tuple(x[row : row + 1] for x in case.inputs)
         places = torch.rand(samples, generator=stream).double()
         slopes = [case.gradient(tuple(x * place for x in own), torch.tensor([row])) for place in places]
-        rows.append(tuple((x * torch.stack(parts).mean(0))[0] for x, parts in zip(own, zip(*slopes, strict=True), strict=True)))
+        rows.append(
+            tuple((x * torch.stack(parts).mean(0))[0] for x, parts in zip(own, zip(*slopes, strict=True), strict=True))
+        )
     return _stacked(rows)
 
 

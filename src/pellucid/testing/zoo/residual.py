@@ -68,7 +68,9 @@ class ResNet(nn.Module):
     def __init__(self, block: type[_Block], blocks: tuple[int, ...], *, dims: int = 2, channels: int = 3) -> None:
         super().__init__()
         convolution, norm, pool, average = _KINDS[dims]
-        self.conv1 = convolution(channels, 4, 7 if dims == 2 else 3, stride=2, padding=3 if dims == 2 else 1, bias=False)
+        self.conv1 = convolution(
+            channels, 4, 7 if dims == 2 else 3, stride=2, padding=3 if dims == 2 else 1, bias=False
+        )
         self.bn1 = norm(4)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = pool(3, stride=2, padding=1)
