@@ -52,7 +52,7 @@ class Layout:
     def maps(self, out: Tensor) -> Tensor:
         """Return a layer's output, or its slopes, as feature maps ``(N, C, *grid)``; extra tokens are left out."""
         if self.kind == "tokens":
-            return out[:, self.extra :].mT.unflatten(2, self.grid)
+            return out[:, self.extra :].mT.reshape(len(out), -1, *self.grid)
         return out.movedim(-1, 1) if self.kind == "channels last" else out
 
     def silenced(self, out: Tensor, channels: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ def _ablation(case: Case) -> Inputs:
 def _eigen(case: Case) -> Inputs:
     activations = _laid_out(case, case.layer(_at(case))[0])
     flat = activations.flatten(2)
-    left, values, right = torch.linalg.svd(flat, full_matrices=False)
+    _, values, right = torch.linalg.svd(flat, full_matrices=False)
     found = values[:, :1] * right[:, 0]
     sign = (found * flat.mean(1)).sum(1, keepdim=True).sign()
     return ((found * sign).view(-1, 1, *activations.shape[2:]),)

@@ -21,6 +21,10 @@ Hook = Callable[[Tensor], Tensor]
 _NONE: Mapping[str, Hook] = MappingProxyType({})
 
 
+def _as_it_is(out: Tensor) -> Tensor:
+    return out
+
+
 @dataclass(frozen=True, eq=False)
 class Case:
     """What a reference is computed from.
@@ -85,7 +89,7 @@ class Case:
         if self.read.layer is None:
             return self.read(self._run(inputs, hooks), rows)
         kept: list[Tensor] = []
-        before = hooks.get(self.read.layer, lambda out: out)
+        before = hooks.get(self.read.layer, _as_it_is)
 
         def keep(out: Tensor) -> Tensor:
             kept.append(before(out))

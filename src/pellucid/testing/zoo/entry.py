@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -74,8 +73,8 @@ def lively(net: nn.Module) -> nn.Module:
     """Keep a deep untrained net from fading: weights that keep the signal's size, shifts and scales that matter."""
     kinds: tuple[type[nn.Module], ...] = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
     norms: tuple[type[nn.Module], ...] = (
-        nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d,
-    )  # fmt: skip  # noqa: SLF001  # the one base of every BatchNorm
+        nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.GroupNorm, nn.LayerNorm, nn.InstanceNorm2d,
+    )  # fmt: skip
     for part in net.modules():
         if isinstance(part, kinds):
             nn.init.kaiming_normal_(part.get_parameter("weight"))

@@ -126,8 +126,8 @@ def _spread(case: Case, players: list[Inputs], effects: Tensor) -> Inputs:
     values = tuple(torch.zeros_like(x) for x in case.inputs)
     for masks, effect in zip(players, effects, strict=True):
         size = sum(int(mask.sum()) for mask in masks)
-        for part, mask in zip(values, masks, strict=True):
-            part += mask * (effect / size).view(-1, *[1] * (part.ndim - 1))
+        for place, mask in enumerate(masks):
+            values[place].add_(mask * (effect / size).view(-1, *[1] * (mask.ndim - 1)))
     return values
 
 

@@ -1,5 +1,7 @@
 """Vision transformers: written out, out of torch's own encoder, and from the transformers library."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -79,11 +81,11 @@ def library_vit() -> nn.Module:
     """Return a tiny random ViTForImageClassification of the transformers library."""
     from transformers import ViTConfig, ViTForImageClassification  # noqa: PLC0415  # an extra that most do without
 
-    config = ViTConfig(
-        hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=24, image_size=16, patch_size=4,
-        num_labels=4, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="sdpa",
-    )  # fmt: skip
-    net: nn.Module = ViTForImageClassification(config)
+    settings: dict[str, Any] = {
+        "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 24, "image_size": 16,
+        "patch_size": 4, "num_labels": 4, "attn_implementation": "sdpa",
+    }  # fmt: skip
+    net: nn.Module = ViTForImageClassification(ViTConfig(**settings))
     return net
 
 

@@ -16,8 +16,9 @@ from pellucid.testing.zoo.references import PLAIN, Reference, slope_error
 
 __all__ = ["Verdict", "verify"]
 
-Mark = Literal["loop", "gap", "balance", "slope", "rows", "refused"]
+Mark = Literal["loop", "slope", "gap", "balance", "rows", "warned", "refused"]
 
+_REFERENCES = {**PLAIN, **CAMS}
 _GAP = {"exact": 1e-4, "tolerance": 0.05}
 """Part of |f(x)| + |f(reference)| that values may miss, by what the method promises."""
 
@@ -36,11 +37,11 @@ class Verdict:
         ``"loop"``: equals a second, plain computation in double precision. ``"slope"``: equals finite differences.
         ``"gap"``: adds up to f(x) − f(reference). ``"balance"``: shares and what biases absorbed add up to f(x).
         ``"rows"``: finite, and every row alone equals itself in a batch, which all the others hold to as well.
-        ``"refused"``: it says in a sentence why not.
+        ``"warned"``: values with a wide gap, and a warning that names it. ``"refused"``: it says in a sentence why not.
     error
         The check's largest error over the rows, relative; 0 for a refusal.
     sentence
-        The refusal, or "".
+        The refusal or warning, or "".
     """
 
     mark: Mark
@@ -78,8 +79,7 @@ def verify(net: ZooNet, method: str | Method, *, seed: int = 0, reference: Refer
         When a check does not hold, or a refusal does not say what to do.
     """
     recipe = METHODS.parse(method)
-    model = net.model(seed)
-    given = net.inputs(seed)
+    model, given = net.model(seed), net.inputs(seed)
     x = given if isinstance(given, tuple) else (given,)
     ids = [f"row {row}" for row in range(len(x[0]))]
     try:
@@ -87,23 +87,25 @@ def verify(net: ZooNet, method: str | Method, *, seed: int = 0, reference: Refer
     except PellucidError as refusal:
         return Verdict("refused", sentence=_sentence(refusal, recipe))
     _rows_alone(model, x, found, seed)
-    case = Case(model, x, found)
-    reference = reference or {**PLAIN, **CAMS}.get(recipe.name)
-    return _strongest(case, recipe, reference)
+    if found.gap is not None and _gap(found) > _GAP[recipe.taxonomy.complete] and recipe.settings.get("steps"):
+        return verify(net, recipe.replace(steps=None), seed=seed, reference=reference)
+    return _strongest(Case(model, x, found), recipe, reference or _REFERENCES.get(recipe.name))
 
 
 def _strongest(case: Case, recipe: Method, reference: Reference | None) -> Verdict:
+    found = case.found
+    if found.gap is not None:
+        verdict = Verdict("gap" if found.absorbed is None else "balance", _gap(found))
+        most = _GAP[recipe.taxonomy.complete] if found.absorbed is None else _BALANCE
+        told = [warning for warning in found.warnings if "completeness gap" in warning]
+        if verdict.error > most and told:
+            return Verdict("warned", verdict.error, told[0])
+        _within(verdict, most, recipe)
     if recipe.name == "gradient":
         return _within(Verdict("slope", slope_error(case)), _LOOP, recipe)
     if reference is not None:
-        if case.found.gap is not None:
-            _within(Verdict("gap", _gap(case.found)), _GAP[recipe.taxonomy.complete], recipe)
-        return _within(Verdict("loop", _apart(case.found.tensors, reference(case))), _LOOP, recipe)
-    if case.found.absorbed is not None:
-        return _within(Verdict("balance", _gap(case.found)), _BALANCE, recipe)
-    if case.found.gap is not None:
-        return _within(Verdict("gap", _gap(case.found)), _GAP[recipe.taxonomy.complete], recipe)
-    return Verdict("rows")
+        return _within(Verdict("loop", _apart(found.tensors, reference(case))), _LOOP, recipe)
+    return verdict if found.gap is not None else Verdict("rows")
 
 
 def _within(verdict: Verdict, most: float, recipe: Method) -> Verdict:
