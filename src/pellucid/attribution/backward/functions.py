@@ -38,10 +38,10 @@ COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne", "greater", "less", "sign", "h
 
 
 def functions(names: Iterable[str]) -> tuple[Callable[..., Any], ...]:
-    """Return every function object that does one of the named operations, in torch, in F and on tensors."""
+    """Return every function object that does one of the named operations, in torch, in F, in linalg and on tensors."""
     found: dict[Callable[..., Any], None] = {}
     for name in names:
-        for place in (torch, functional, Tensor):
+        for place in (torch, functional, Tensor, torch.linalg):
             for spelling in _SPELLINGS:
                 function = getattr(place, spelling.format(name), None)
                 if callable(function):
