@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from pellucid.attribution import explain
 from pellucid.attribution import lrp as _lrp  # noqa: F401  # registers the method
-from pellucid.attribution.backward import Composite, alpha_beta, flat, gamma, plus, relevance_rules
+from pellucid.attribution.backward import Books, Composite, alpha_beta, flat, gamma, plus, relevance_rules
 from pellucid.attribution.backward.shares import epsilon
 from pellucid.errors import BadRecipe, CannotExplain, GuardError, ShapeError
 from pellucid.models import Model, Passes
@@ -30,11 +30,10 @@ def relevance(net: nn.Module, x: Tensor, composite: Composite, target: int = 0) 
     with Passes(model) as way:
         output = way.outputs((x,))
         read = Class(target).freeze(model, output)
-        account = x.new_zeros(len(x), 2)
-        _, _, (values, accounts) = way.gradient(
-            (x, account), read, rules=relevance_rules(composite), known=output[:, target]
-        )
-    return values, accounts[:, 0]
+        books = Books(len(x), x.device)
+        numbers = torch.arange(len(x)).to(x)[:, None]
+        values = way.gradient((x, numbers), read, rules=relevance_rules(composite, books), known=output[:, target])[2][0]
+    return values, books.absorbed.to(x)
 
 
 def test_a_net_of_three_layers_by_hand(nets):

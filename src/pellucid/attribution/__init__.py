@@ -1,6 +1,7 @@
 """Attribution: two engines, and the recipes that name them."""
 
 from pellucid.attribution import (  # noqa: F401
+    attn_lrp,
     blur_path,
     cam,
     cam_channels,

@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pellucid.attribution.backward import Composite, box, relevance_rules, unbiased_plus
+from pellucid.attribution.backward import Composite, box, unbiased_plus
 from pellucid.attribution.lrp import Bound, filled
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.positive import positive
+from pellucid.attribution.relevance import relevance
 from pellucid.errors import BadRecipe, CannotExplain
 
 __all__ = ["deep_taylor"]
@@ -30,6 +31,8 @@ class deep_taylor(Method):
     ----------
     low, high
         Smallest and largest value a pixel can take in model space, a number or one a channel.
+    at
+        Name of a layer: evidence at its output, of the layer's shape.
 
     Raises
     ------
@@ -42,6 +45,7 @@ class deep_taylor(Method):
 
     low: Bound = None
     high: Bound = None
+    at: str | None = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="backpropagation",
@@ -65,15 +69,12 @@ class deep_taylor(Method):
                     "high, where no root point lies; give the bounds in model space, after normalisation"
                 )
         rules = Composite(convolution=unbiased_plus, dense=unbiased_plus, first=box(low, high), positive_sums=True)
-        account = call.inputs[0].new_zeros(len(call), 2)
-        *values, accounts = call.passes.gradient(
-            (*call.inputs, account), call.read, rules=relevance_rules(rules), known=call.output
-        )[2]
-        taken, started = accounts.unbind(1)
+        found = relevance(call, rules, self.at)
         on = call.output > 0
-        shares = tuple(torch.where(_wide(on, part), part, 0.0) for part in values)
-        kept = torch.where(on, taken + call.output - started, call.output)
-        return Attribution(positive(shares, str(self)), absorbed=kept, warnings=_silent(on))
+        shares = tuple(torch.where(_wide(on, part), part, 0.0) for part in found.values)
+        kept = torch.where(on, found.taken + call.output - found.started, call.output)
+        warnings = (*_silent(on), *found.warnings)
+        return Attribution(positive(shares, str(self)), absorbed=kept, warnings=warnings, details=found.details)
 
     def _bounds(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
         low, high = self.low, self.high

@@ -56,7 +56,7 @@ def _along(step: Step, sequence: Tensor, state: State, weights: Sequence[Any], o
     """Run one cell along ``(L, N, E)``, forwards or backwards."""
     into, bias, again, again_bias, projection = weights
     outputs = []
-    for entering in functional.linear(sequence, into, bias).unbind(0)[::order]:
+    for entering in functional.linear(sequence.transpose(0, 1), into, bias).unbind(1)[::order]:  # rows first: LRP books
         state = step(entering, state, (again, again_bias, projection))
         outputs.append(state[0])
     return torch.stack(outputs[::order]), state
