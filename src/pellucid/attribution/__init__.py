@@ -2,6 +2,7 @@
 
 from pellucid.attribution import (  # noqa: F401
     attn_lrp,
+    attention,
     blur_path,
     cam,
     cam_channels,

@@ -133,11 +133,17 @@ class Passes:
         return output, dict(zip(taps, layers, strict=True))
 
     def outputs(
-        self, inputs: Inputs, layer: str | None = None, *, placed: Mapping[str, Tensor] | None = None
+        self,
+        inputs: Inputs,
+        layer: str | None = None,
+        *,
+        placed: Mapping[str, Tensor] | None = None,
+        rules: Rules | None = None,
     ) -> Tensor:
         """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
 
-        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names.
+        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names; `rules`
+        may watch the forward, or take inputs of their own beside the network's.
 
         Raises
         ------
@@ -146,14 +152,14 @@ class Passes:
         """
         there = placed or {}
         parts = self._slices(inputs)
-        return torch.cat([self._forward(take_rows(inputs, part), layer, _part(there, part)) for part in parts])
+        return torch.cat([self._forward(take_rows(inputs, part), layer, _part(there, part), rules) for part in parts])
 
-    def _forward(self, batch: Inputs, layer: str | None, placed: Mapping[str, Tensor]) -> Tensor:
+    def _forward(self, batch: Inputs, layer: str | None, placed: Mapping[str, Tensor], rules: Rules | None) -> Tensor:
         taps = tuple({*placed, *(() if layer is None else (layer,))})
         try:
             with torch.inference_mode():
                 given = tuple(tensor.clone() for tensor in batch)  # it may write into them
-                output, tapped = self._call(given, taps, placed)
+                output, tapped = self._call(given, taps, placed, rules)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -164,7 +170,7 @@ class Passes:
             return tapped[layer] if layer is not None else output
         # only here, out of the handler, has the error let go of what the failed pass held in memory
         halves = self._halve(len(batch[0]))
-        return torch.cat([self._forward(take_rows(batch, part), layer, _part(placed, part)) for part in halves])
+        return torch.cat([self._forward(take_rows(batch, part), layer, _part(placed, part), rules) for part in halves])
 
     def _halve(self, rows: int) -> tuple[slice, slice]:
         if self.model.device.type == "cuda":
