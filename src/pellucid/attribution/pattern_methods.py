@@ -9,7 +9,7 @@ from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxo
 from pellucid.attribution.patterns import Fitted, Patterns
 from pellucid.errors import CannotExplain
 
-__all__ = ["PATTERNS", "pattern_attribution", "pattern_net"]
+__all__ = ["PATTERNS", "asks_for_patterns", "pattern_attribution", "pattern_net"]
 
 PATTERNS = "patterns"
 """Name under which a `Model` holds the patterns that were fitted for it, in ``Model.fitted``."""
@@ -117,3 +117,9 @@ class pattern_attribution(_Patterned):
         warning="Shares of each unit's response as it is on average; the image's own values count through ReLUs only.",
         mechanism="signal",
     )
+
+
+def asks_for_patterns(recipe: Method) -> bool:
+    """Say whether a method, or the one that it averages, takes the patterns that the model was given."""
+    inner = getattr(recipe, "base", recipe)
+    return isinstance(inner, _Patterned) and inner.patterns is None
