@@ -11,6 +11,7 @@ from pellucid.attribution import (  # noqa: F401
     deeplift,
     excitation,
     expected,
+    expressive,
     gradient,
     guided_path,
     lrp,

@@ -10,11 +10,11 @@ from pellucid.attribution.method import Call
 from pellucid.errors import CannotExplain
 from pellucid.models import take_rows
 
-__all__ = ["checked_maps", "chosen_layer", "last_spatial_layer", "same_axes", "weighted_sum"]
+__all__ = ["checked_maps", "chosen_layer", "last_spatial_layer", "same_axes", "spatial_layers", "weighted_sum"]
 
 
-def last_spatial_layer(call: Call) -> str:
-    """Return the layer whose output is the last feature map of the forward, found on the first row.
+def spatial_layers(call: Call) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the layers whose output is a feature map, with its spatial shape, in the order of the first row's forward.
 
     A feature map has the images' number of axes and more than one place along each spatial axis. A layer that is
     called more than once, or whose output is the model's own, does not count.
@@ -45,12 +45,17 @@ def last_spatial_layer(call: Call) -> str:
             hook.remove()
     calls = [name for name, _ in seen]
     final = next((output for name, output in reversed(seen) if not name), None)
-    maps = [name for name, output in seen
+    maps = [(name, tuple(output.shape[2:])) for name, output in seen
             if name and calls.count(name) == 1 and output is not final
             and output.ndim in ranks and min(output.shape[2:], default=1) > 1]  # fmt: skip
     if not maps:
         raise CannotExplain("no layer of the model gives a feature map (N, C, *S) with more than one place; say at=")
-    return maps[-1]
+    return maps
+
+
+def last_spatial_layer(call: Call) -> str:
+    """Return the layer whose output is the last feature map of the forward, found on the first row."""
+    return spatial_layers(call)[-1][0]
 
 
 def chosen_layer(call: Call, at: str | None) -> tuple[str, tuple[str, ...]]:
