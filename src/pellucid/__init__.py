@@ -1,6 +1,6 @@
 """Explain, test and rank what an image model in biology or medicine uses, and say what it means."""
 
-from pellucid.attribution import Explanation, Method, combine, explain, methods
+from pellucid.attribution import Explanation, Method, combine, explain, fit_patterns, methods
 from pellucid.errors import PellucidError, UntrustedModel
 from pellucid.evaluation import Metric, Ranking, Scores, evaluate, metrics, rank
 from pellucid.images import ImageSet, read_images
@@ -22,6 +22,7 @@ __all__ = [
     "evaluate",
     "explain",
     "fit",
+    "fit_patterns",
     "load_model",
     "methods",
     "metrics",

@@ -13,10 +13,12 @@ from pellucid.attribution import (  # noqa: F401
     deeplift,
     excitation,
     expected,
+    expressive,
     gradient,
     guided_path,
     lrp,
     path,
+    pattern_methods,
     perturbation,
     rectified,
 )
@@ -26,6 +28,8 @@ from pellucid.attribution.explanation import Explanation
 from pellucid.attribution.fills import FILLS
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy, methods
 from pellucid.attribution.objects import object_table
+from pellucid.attribution.pattern_fit import fit_patterns
+from pellucid.attribution.patterns import Patterns
 from pellucid.attribution.steps import STEPS, Step
 
 __all__ = [
@@ -37,10 +41,12 @@ __all__ = [
     "Combined",
     "Explanation",
     "Method",
+    "Patterns",
     "Step",
     "Taxonomy",
     "combine",
     "explain",
+    "fit_patterns",
     "methods",
     "object_table",
 ]

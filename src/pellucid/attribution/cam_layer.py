@@ -10,16 +10,48 @@ from pellucid.attribution.method import Call
 from pellucid.attribution.packing import rows_of
 from pellucid.errors import CannotExplain
 
-__all__ = ["checked_maps", "chosen_layer", "last_spatial_layer", "place", "same_axes", "weighted_sum"]
+__all__ = ["checked_maps", "chosen_layer", "last_spatial_layer", "place", "same_axes", "spatial_layers", "weighted_sum"]
+
+
+def spatial_layers(call: Call) -> list[tuple[str, tuple[int, ...]]]:
+    """Return the layers whose output is a feature map, with its grid, in the order of the first row's forward.
+
+    A feature map has the images' number of axes and more than one place along each spatial axis; channels may come first
+    or last, but which must be plain. A layer that is called more than once, or whose output is the model's own, does not
+    count.
+
+    Raises
+    ------
+    CannotExplain
+        When there is none.
+    """
+    return [(sighting.name, grid) for sighting, grid in _feature_maps(call, sightings(call))]
+
+
+def _feature_maps(call: Call, seen: list[Sighting]) -> list[tuple[Sighting, tuple[int, ...]]]:
+    ranks = {x.ndim - 1 for x in call.inputs}
+    maps = []
+    for sighting in _called_once(seen):
+        if len(sighting.shape) in ranks and min(sighting.shape[1:], default=1) > 1:
+            try:
+                maps.append((sighting, layout_of(call, sighting.name, sighting.shape, None).grid))
+            except CannotExplain:  # channels first or last cannot be told: not a layer to choose unasked
+                continue
+    if not maps:
+        raise CannotExplain("no layer of the model gives a feature map (N, C, *S) with more than one place; say at=")
+    return maps
+
+
+def _called_once(seen: list[Sighting]) -> list[Sighting]:
+    calls = [sighting.name for sighting in seen]
+    return [sighting for sighting in seen if calls.count(sighting.name) == 1 and not sighting.last]
 
 
 def last_spatial_layer(call: Call) -> str:
     """Return the layer that the last feature map of the forward comes from, found on the first row.
 
-    A feature map has the images' number of axes and more than one place along each spatial axis. Where the patches of a
-    feature map go on as tokens, it is the last layer of tokens whose patches the target still depends on: behind the
-    last attention a class token no longer looks at them. A layer that is called more than once, or whose output is the
-    model's own, does not count.
+    Where the patches of a feature map go on as tokens, it is the last layer of tokens whose patches the target still
+    depends on: behind the last attention a class token no longer looks at them.
 
     Raises
     ------
@@ -27,26 +59,20 @@ def last_spatial_layer(call: Call) -> str:
         When there is none.
     """
     seen = sightings(call)
-    calls = [sighting.name for sighting in seen]
-    ranks = {x.ndim - 1 for x in call.inputs}
-    once = [sighting for sighting in seen if calls.count(sighting.name) == 1 and not sighting.last]
-    maps = [place for place, sighting in enumerate(once)
-            if len(sighting.shape) in ranks and min(sighting.shape[1:], default=1) > 1]  # fmt: skip
-    if not maps:
-        raise CannotExplain("no layer of the model gives a feature map (N, C, *S) with more than one place; say at=")
-    found = once[maps[-1]]
-    for sighting in reversed(once[maps[-1] + 1 :]):
-        if _carries_patches(call, seen, found, sighting) and _reaches(call, sighting):
+    found, grid = _feature_maps(call, seen)[-1]
+    later = _called_once(seen)
+    for sighting in reversed(later[later.index(found) + 1 :]):
+        if _carries_patches(call, seen, (found.shape[0], *grid), sighting) and _reaches(call, sighting):
             return sighting.name
     return found.name
 
 
-def _carries_patches(call: Call, seen: list[Sighting], patches: Sighting, sighting: Sighting) -> bool:
+def _carries_patches(call: Call, seen: list[Sighting], patches: tuple[int, ...], sighting: Sighting) -> bool:
     """Return whether a layer gives tokens that are the patches of a feature map, as wide as they were made."""
     if isinstance(call.passes.model.layer(sighting.name), nn.Linear):
         return False  # queries, keys or values
-    wide = len(sighting.shape) == 2 and sighting.shape[1] == patches.shape[0]
-    return wide and patch_grid(call, seen, sighting.shape[0]) == patches.shape[1:]
+    wide = len(sighting.shape) == 2 and sighting.shape[1] == patches[0]
+    return wide and patch_grid(call, seen, sighting.shape[0]) == patches[1:]
 
 
 def _reaches(call: Call, sighting: Sighting) -> bool:

@@ -10,7 +10,6 @@ from pellucid.attribution.explanation import Explanation
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, row_seeds
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.models import Inputs, Model, Passes, Target
-from pellucid.models.targets import resolve
 
 __all__ = ["explain"]
 
@@ -66,7 +65,7 @@ def explain(
     began = time.perf_counter()
     with Passes(model, batch_size=batch_size, progress=progress) as passes:
         outputs = passes.outputs(inputs)
-        chosen = resolve(target, model, outputs)
+        chosen = recipe.target(target, model, outputs)
         read = chosen.freeze(model, outputs)
         output = (passes.scores(inputs, read) if read.layer else read(outputs, _every(outputs))).clone()
         _finite(output, chosen)

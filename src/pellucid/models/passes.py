@@ -195,6 +195,15 @@ class Passes:
         rows = torch.arange(len(inputs[0])) if rows is None else rows
         return read(self.outputs(inputs, read.layer, placed=placed), rows.to(self.model.device))
 
+    def observe(self, inputs: Inputs, rules: Rules) -> None:
+        """Send all rows forward, batch by batch, under rules that only look at what the network computes."""
+        for part in self._slices(inputs):
+            batch = take_rows(inputs, part)
+            with torch.enable_grad(), torch.autocast(self.model.device.type, enabled=False):
+                leaves = tuple(tensor.detach().clone().requires_grad_() for tensor in batch)
+                self._call(tuple(leaf.clone() for leaf in leaves), (), rules=rules)
+            self._advance(len(batch[0]))
+
     def gradient(
         self,
         inputs: Inputs,
