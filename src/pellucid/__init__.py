@@ -1,6 +1,15 @@
 """Explain, test and rank what an image model in biology or medicine uses, and say what it means."""
 
-from pellucid.attribution import Explanation, Method, combine, explain, fit_patterns, methods
+from pellucid.attribution import (
+    Explanation,
+    Method,
+    combine,
+    estimate,
+    explain,
+    explain_targets,
+    fit_patterns,
+    methods,
+)
 from pellucid.errors import PellucidError, UntrustedModel
 from pellucid.evaluation import Metric, Ranking, Scores, evaluate, metrics, rank
 from pellucid.images import ImageSet, read_images
@@ -19,8 +28,10 @@ __all__ = [
     "Study",
     "UntrustedModel",
     "combine",
+    "estimate",
     "evaluate",
     "explain",
+    "explain_targets",
     "fit",
     "fit_patterns",
     "load_model",

@@ -5,8 +5,8 @@ from torch import nn
 
 import pellucid
 from pellucid.attribution import METHODS, Attribution, Explanation, Method
-from pellucid.attribution.explain import _gap, _sound
 from pellucid.attribution.method import row_seeds
+from pellucid.attribution.request import _gap, _sound
 from pellucid.errors import BadRecipe, BadTarget, CannotExplain, ShapeError
 from pellucid.models import Model
 

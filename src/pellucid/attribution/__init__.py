@@ -1,8 +1,8 @@
 """Attribution: two engines, and the recipes that name them."""
 
 from pellucid.attribution import (  # noqa: F401
-    attn_lrp,
     attention,
+    attn_lrp,
     blur_path,
     cam,
     cam_channels,
@@ -23,7 +23,8 @@ from pellucid.attribution import (  # noqa: F401
     rectified,
 )
 from pellucid.attribution.combine import Combined, combine
-from pellucid.attribution.explain import explain
+from pellucid.attribution.estimate import Estimate, estimate
+from pellucid.attribution.explain import explain, explain_targets
 from pellucid.attribution.explanation import Explanation
 from pellucid.attribution.fills import FILLS
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy, methods
@@ -39,13 +40,16 @@ __all__ = [
     "Attribution",
     "Call",
     "Combined",
+    "Estimate",
     "Explanation",
     "Method",
     "Patterns",
     "Step",
     "Taxonomy",
     "combine",
+    "estimate",
     "explain",
+    "explain_targets",
     "fit_patterns",
     "methods",
     "object_table",

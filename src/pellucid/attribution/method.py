@@ -82,7 +82,7 @@ class Call:
     read
         The frozen target.
     output
-        ``(N,)`` the target's value f(x).
+        ``(N,)`` the target's value f(x); ``(N, T)`` where several targets are explained from the same forwards.
     seeds
         One a row.
     """
@@ -150,6 +150,13 @@ class Method(Recipe):
     of: Annotated[str, AfterValidator(_unit)] | None = None
 
     taxonomy: ClassVar[Taxonomy]
+
+    shares_forwards: ClassVar[bool] = False
+    """Whether `attribute` explains several targets from the same forwards, when the read-out returns ``(B, T)``."""
+
+    def planned_forwards(self, inputs: Inputs) -> int | None:  # noqa: ARG002  # most can only be tried
+        """Return how many forwards a row it takes at most, without any; None where only a run can tell."""
+        return None
 
     @property
     def needs(self) -> tuple[str, ...]:
