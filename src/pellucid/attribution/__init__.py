@@ -11,6 +11,7 @@ from pellucid.attribution import (  # noqa: F401
     deep_shap,
     deep_taylor,
     deeplift,
+    deeplift_reveal_cancel,
     excitation,
     expected,
     expressive,
