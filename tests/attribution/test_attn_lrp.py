@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pellucid import explain
-from tests.attribution.test_lrp_nets import OwnAttention, ViT, vgg
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relevance: Tensor) -> Tensor:
@@ -52,7 +51,7 @@ def layer_norm(x: Tensor, norm: nn.LayerNorm, relevance: Tensor) -> Tensor:
     return found
 
 
-def attention(part: OwnAttention, x: Tensor, relevance: Tensor) -> Tensor:
+def attention(part: nn.Module, x: Tensor, relevance: Tensor) -> Tensor:
     tokens, width = x.shape
     size = width // part.heads
     q, k, v = functional.linear(x, part.qkv.weight, part.qkv.bias).reshape(tokens, 3, part.heads, size).unbind(1)
@@ -68,7 +67,7 @@ def attention(part: OwnAttention, x: Tensor, relevance: Tensor) -> Tensor:
     return linear(x, part.qkv.weight, part.qkv.bias, back.reshape(tokens, -1))
 
 
-def reference(net: ViT, x: Tensor, target: int) -> Tensor:
+def reference(net: nn.Module, x: Tensor, target: int) -> Tensor:
     """Walk one image ``(3, 8, 8)`` down and up again."""
     patches = x.unfold(1, 4, 4).unfold(2, 4, 4).permute(1, 2, 0, 3, 4).reshape(4, -1)
     weight = net.patches.weight.reshape(len(net.patches.weight), -1)
@@ -100,7 +99,7 @@ def reference(net: ViT, x: Tensor, target: int) -> Tensor:
 
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_vit_of_two_layers_equals_a_walk_by_loops(nets, pixels, by_hand):
-    net = nets.lived_in(ViT(lambda: OwnAttention(8, 2, by_hand=by_hand)), seed=5).double()
+    net = nets.lived_in(nets.ViT(lambda: nets.Attention(8, 2, by_hand=by_hand)), seed=5).double()
     x = pixels(2, 3, 8, 8).double()
     found = explain(net, x, "attn_lrp(epsilon=1e-12)", target=[0, 2])
     for row, target in enumerate((0, 2)):
@@ -110,7 +109,7 @@ def test_a_vit_of_two_layers_equals_a_walk_by_loops(nets, pixels, by_hand):
 
 
 def test_halved_gates_are_attn_lrp_and_constant_gates_are_not(nets, pixels):
-    net, x = nets.lived_in(ViT(lambda: OwnAttention(8, 2, by_hand=False)), seed=5), pixels(2, 3, 8, 8)
+    net, x = nets.lived_in(nets.ViT(lambda: nets.Attention(8, 2, by_hand=False)), seed=5), pixels(2, 3, 8, 8)
     halves, constant, ours = (
         explain(net, x, method, target=0).values for method in ('lrp(gates="half")', "lrp", "attn_lrp")
     )
@@ -119,7 +118,7 @@ def test_halved_gates_are_attn_lrp_and_constant_gates_are_not(nets, pixels):
 
 
 def test_without_attention_it_is_lrp_and_without_biases_input_x_gradient(nets, pixels):
-    net, x = nets.lived_in(vgg()), pixels(3, 3, 8, 8)
+    net, x = nets.lived_in(nets.ResNet(1)), pixels(3, 3, 8, 8)
     torch.testing.assert_close(explain(net, x, "attn_lrp", target=0).values, explain(net, x, "lrp", target=0).values)
     bare = nets.lived_in(nn.Sequential(nn.Conv2d(3, 6, 3, bias=False), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
                                        nn.Linear(54, 3, bias=False))).double()  # fmt: skip
@@ -163,9 +162,9 @@ def test_a_hidden_key_gets_nothing(nets, pixels):
 
 def test_two_factors_share_alike_and_a_gate_takes_none(nets):
     x = torch.tensor([[3.0, 0.5]])
-    product_net = nets.Call(lambda x: (x[:, :1] * x[:, 1:]))
+    product_net = nets.Call(lambda x: x[:, :1] * x[:, 1:])
     torch.testing.assert_close(explain(product_net, x, "lrp").values, torch.tensor([[0.75, 0.75]]))
-    gated = nets.Call(lambda x: (x[:, :1] * torch.sigmoid(x[:, 1:])))
+    gated = nets.Call(lambda x: x[:, :1] * torch.sigmoid(x[:, 1:]))
     passed = 3 * torch.sigmoid(torch.tensor(0.5))
     torch.testing.assert_close(explain(gated, x, "lrp").values, torch.tensor([[passed, 0.0]]))
     half = explain(gated, x, "attn_lrp")  # of the gate's half, 0.5 / σ(0.5) is what a sigmoid of zero gives anyway

@@ -1,6 +1,5 @@
 """LRP on the nets of the field: the books balance row by row, whatever the net is made of."""
 
-import math
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pellucid import explain
+from pellucid.errors import GuardError
 from pellucid.models import Model
 
 
@@ -99,22 +99,6 @@ def inception() -> nn.Module:
                c=nn.Conv2d(3, 3, (1, 3), padding=(0, 1)), d=nn.Conv2d(4, 2, 1), head=nn.Linear(11, 3))  # fmt: skip
 
 
-class OwnAttention(nn.Module):
-    def __init__(self, width: int, heads: int, *, by_hand: bool) -> None:
-        super().__init__()
-        self.qkv, self.out, self.heads, self.by_hand = nn.Linear(width, 3 * width), nn.Linear(width, width), heads, by_hand
-
-    def forward(self, x: Tensor) -> Tensor:
-        rows, tokens, width = x.shape
-        q, k, v = self.qkv(x).reshape(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        if self.by_hand:
-            weights = (q @ k.transpose(-2, -1) / math.sqrt(width // self.heads)).softmax(-1)
-            h = torch.einsum("bhqk,bhkd->bhqd", weights, v)
-        else:
-            h = functional.scaled_dot_product_attention(q, k, v)
-        return self.out(h.transpose(1, 2).reshape(rows, tokens, width))
-
-
 class ModuleAttention(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -122,31 +106,6 @@ class ModuleAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attention(x, x, x, need_weights=False)[0]
-
-
-class ViTBlock(nn.Module):
-    def __init__(self, width: int, attention: nn.Module) -> None:
-        super().__init__()
-        self.attention, self.first, self.second = attention, nn.LayerNorm(width), nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.first(x))
-        return x + self.mlp(self.second(x))
-
-
-class ViT(nn.Module):
-    def __init__(self, make: Callable[[], nn.Module], width: int = 8, blocks: int = 2) -> None:
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, 4, 4)
-        self.token, self.places = nn.Parameter(torch.zeros(1, 1, width)), nn.Parameter(torch.zeros(1, 5, width))
-        self.blocks = nn.Sequential(*[ViTBlock(width, make()) for _ in range(blocks)])
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.patches(x).flatten(2).transpose(1, 2)
-        h = torch.cat([self.token.expand(len(h), -1, -1), h], 1) + self.places
-        return self.head(self.norm(self.blocks(h))[:, 0])
 
 
 def encoder(*, batch_first: bool) -> nn.Module:
@@ -247,7 +206,9 @@ def written_slices() -> nn.Module:
         wide = torch.full((len(h), h.shape[1], 6), 0.5)
         wide[:, 1:, :4] = h[:, 1:]
         wide = torch.where(self.keep, wide, self.fill).masked_fill(~self.keep, 0.25)
-        return self.head(functional.pixel_shuffle(self.b(wide.mean(1)).view(-1, 4, 1, 1), 2).flatten(1).clamp(-0.4, 3.0))
+        return self.head(
+            functional.pixel_shuffle(self.b(wide.mean(1)).view(-1, 4, 1, 1), 2).flatten(1).clamp(-0.4, 3.0)
+        )
 
     net = Net(forward, a=nn.Conv2d(3, 4, 3), b=nn.Linear(6, 4), head=nn.Linear(4, 3))
     net.token, net.fill = nn.Parameter(torch.full((4,), 0.3)), nn.Parameter(torch.full((6,), -0.2))
@@ -261,7 +222,9 @@ def by_hand_norms() -> nn.Module:
         h = h * torch.rsqrt(h.square().mean(-1, keepdim=True) + 1e-6)
         h = self.b((h - h.mean(-1, keepdim=True)) / (h.std(-1, keepdim=True) + 1e-3))
         h = functional.rms_norm(functional.normalize(h, dim=1), (6,)) + torch.maximum(h, h.flip(1))
-        return self.head(functional.glu(torch.cat([h, torch.maximum(h, torch.tensor(0.1))], 1)) + torch.logsumexp(h, 1, keepdim=True))
+        return self.head(
+            functional.glu(torch.cat([h, torch.maximum(h, torch.tensor(0.1))], 1)) + torch.logsumexp(h, 1, keepdim=True)
+        )
 
     return Net(forward, a=nn.Linear(48, 6), b=nn.Linear(6, 6), head=nn.Linear(6, 3))
 
@@ -270,9 +233,6 @@ IMAGE = (3, 8, 8)
 NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "vgg": (vgg, (IMAGE,)), "dense_net": (dense_net, (IMAGE,)), "efficient_net": (efficient_net, (IMAGE,)),
     "conv_next": (conv_next, (IMAGE,)), "inception": (inception, (IMAGE,)),
-    "vit_sdpa": (lambda: ViT(lambda: OwnAttention(8, 2, by_hand=False)), (IMAGE,)),
-    "vit_by_hand": (lambda: ViT(lambda: OwnAttention(8, 2, by_hand=True)), (IMAGE,)),
-    "vit_module": (lambda: ViT(lambda: ModuleAttention(8, 2)), (IMAGE,)),
     "encoder": (lambda: encoder(batch_first=True), (IMAGE,)),
     "encoder_tokens_first": (lambda: encoder(batch_first=False), (IMAGE,)),
     "hugging_face_eager": (lambda: hugging_face("eager"), (IMAGE,)),
@@ -285,6 +245,12 @@ NETS: dict[str, tuple[Callable[[], nn.Module], tuple[tuple[int, ...], ...]]] = {
     "written_slices": (written_slices, (IMAGE,)), "by_hand_norms": (by_hand_norms, ((3, 4, 4),)),
 }  # fmt: skip
 
+VITS = {
+    "vit_sdpa": lambda nets: nets.ViT(lambda: nets.Attention(8, 2, by_hand=False)),
+    "vit_by_hand": lambda nets: nets.ViT(lambda: nets.Attention(8, 2, by_hand=True)),
+    "vit_module": lambda nets: nets.ViT(lambda: ModuleAttention(8, 2)),
+}  # fmt: skip
+
 METHODS = [
     "lrp", 'lrp(gates="half")', "attn_lrp", 'lrp(composite="epsilon_plus_flat")',
     'lrp(composite="epsilon_alpha2_beta1_flat")', 'lrp(composite="epsilon_gamma_box", low=-4.0, high=4.0)',
@@ -292,12 +258,12 @@ METHODS = [
 
 
 def made(name: str, nets, pixels) -> tuple[nn.Module, tuple[Tensor, ...]]:
-    factory, shapes = NETS[name]
+    factory, shapes = NETS[name] if name in NETS else (lambda: VITS[name](nets), (IMAGE,))
     net = nets.lived_in(factory(), seed=3)
     return net, tuple(pixels(4, *shape, seed=place) for place, shape in enumerate(shapes))
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", [*NETS, *VITS])
 def test_the_books_balance_on_every_net_by_every_composite(nets, pixels, name):
     net, x = made(name, nets, pixels)
     for method in METHODS:
@@ -360,11 +326,13 @@ def test_the_books_say_which_operation_absorbed_what(nets, pixels):
     net = nets.lived_in(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)))
     found = explain(net, pixels(3, 3, 8, 8), "lrp", target=1, batch_size=2)
     assert set(found.details) == {"absorbed by conv2d", "absorbed by linear"}
-    torch.testing.assert_close(found.details["absorbed by linear"], net[3].bias[1].detach().expand(3), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        found.details["absorbed by linear"], net[3].bias[1].detach().expand(3), rtol=1e-3, atol=1e-4
+    )
     torch.testing.assert_close(sum(found.details.values()), found.absorbed)
 
 
-def test_a_warp_or_a_mask_of_activations_moves_relevance_without_taking_any(nets, pixels):
+def test_a_warp_moves_relevance_without_taking_any(nets, pixels):
     def warped(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
         grid = torch.tanh(a(x.mean((2, 3)))).view(-1, 2, 2, 2)
         return b(functional.grid_sample(x, grid, align_corners=False).flatten(1))
@@ -372,3 +340,25 @@ def test_a_warp_or_a_mask_of_activations_moves_relevance_without_taking_any(nets
     net = nets.lived_in(nets.Call(warped, nn.Linear(3, 8), nn.Linear(12, 2, bias=False)))
     found = explain(net, pixels(2, 3, 6, 6), "lrp", target=0)
     torch.testing.assert_close(found.values.flatten(1).sum(1), found.output, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("by_hand", "torch_s_own"), [
+    (lambda h: h * (h > 0), functional.relu), (lambda h: torch.where(h > 0, h, 0.1 * h), lambda h: functional.leaky_relu(h, 0.1)),
+    (lambda h: h.masked_fill(h < 0, 0.0), functional.relu), (lambda h: h.sign() * h, torch.abs),
+])  # fmt: skip
+def test_a_mask_of_activations_hands_on_what_it_selects(nets, pixels, by_hand, torch_s_own):
+    parts = nn.Linear(12, 8), nn.Linear(8, 2)
+    made_by = [nets.lived_in(nets.Call(lambda x, a, b, bend=bend: b(bend(a(x.flatten(1)))), *parts))
+               for bend in (by_hand, torch_s_own)]  # fmt: skip
+    one, two = (explain(net, pixels(3, 3, 2, 2), "lrp", target=0).values for net in made_by)
+    torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cumprod", "lgamma"])
+def test_what_has_no_rule_is_refused_with_its_line(nets, pixels, name):
+    def forward(x: Tensor, a: nn.Module) -> Tensor:
+        return a(getattr(x.flatten(1), name)(*([1] if name == "cumprod" else [])))
+
+    net = nets.lived_in(nets.Call(forward, nn.Linear(12, 2)))
+    with pytest.raises(GuardError, match=rf"{name} at test_lrp_nets.py:\d+ in .*forward.*occlusion"):
+        explain(net, pixels(3, 3, 2, 2), "lrp", target=0)

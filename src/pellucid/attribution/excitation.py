@@ -56,4 +56,6 @@ class excitation_backprop(Method):
                 f"excitation_backprop: the output of row {row} is exactly zero and has no winner; leave it out"
             )
         shares = tuple(part / started.view(-1, *[1] * (part.ndim - 1)) for part in found.values)
-        return Attribution(positive(shares, self.name), details={"lost": (found.taken / started).cpu()}, warnings=found.warnings)
+        return Attribution(
+            positive(shares, self.name), details={"lost": (found.taken / started).cpu()}, warnings=found.warnings
+        )

@@ -122,10 +122,11 @@ def curvature(call: Call, started: Tensor) -> tuple[Tensor, tuple[str, ...]]:
     curved = call.output - started
     if not bool((curved.abs() > _CURVED * call.output.abs()).any()):
         return curved, ()
-    return curved, (
+    said = (
         "the target is not linear in the model's outputs: relevance starts from its slope, and what its curvature keeps is "
-        "counted as absorbed; a class or a contrast has no such part",
+        "counted as absorbed; a class or a contrast has no such part"
     )
+    return curved, (said,)
 
 
 def filled(bound: float | tuple[float, ...], x: Tensor) -> Tensor:

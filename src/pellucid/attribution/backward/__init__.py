@@ -7,10 +7,10 @@ from pellucid.attribution.backward.relevance import relevance_rules
 from pellucid.attribution.backward.rescale import RESCALE
 from pellucid.attribution.backward.reveal import REVEAL, Revealing
 from pellucid.attribution.backward.rows import RowsMoved
-from pellucid.attribution.backward.shares import alpha_beta, box, flat, gamma, plus, unbiased_plus
+from pellucid.attribution.backward.shares import ShareRule, alpha_beta, box, flat, gamma, plus, squared, unbiased_plus
 from pellucid.attribution.backward.spread import Composite
 
 __all__ = [
-    "RESCALE", "REVEAL", "Books", "Comparison", "Composite", "Revealing", "RowsMoved", "alpha_beta", "box", "flat",
-    "gamma", "plus", "relevance_rules", "relu_rules", "unbiased_plus",
+    "RESCALE", "REVEAL", "Books", "Comparison", "Composite", "Revealing", "RowsMoved", "ShareRule", "alpha_beta", "box",
+    "flat", "gamma", "plus", "relevance_rules", "relu_rules", "squared", "unbiased_plus",
 ]  # fmt: skip

@@ -58,7 +58,7 @@ def _made_by(source: Tensor, names: frozenset[str]) -> bool:
     waiting = [source.grad_fn]
     while waiting:
         node = waiting.pop()
-        called = getattr(node, "called", None) if isinstance(node, Ruled._backward_cls) else None  # type: ignore[attr-defined]  # noqa: SLF001
+        called = getattr(node, "called", None) if isinstance(node, Ruled._backward_cls) else None  # noqa: SLF001
         if called in names:
             continue
         before = [parent for parent, _ in node.next_functions if parent is not None] if node is not None else []

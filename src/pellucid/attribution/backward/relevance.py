@@ -11,7 +11,7 @@ from torch.nn import functional
 from pellucid.attribution.backward.bends import linearly, rectified, shifted, slope, taylor, through
 from pellucid.attribution.backward.constants import joins_constants, written
 from pellucid.attribution.backward.factors import multiplied, quotient, weights
-from pellucid.attribution.backward.functions import ACTIVATIONS, PRODUCTS, QUOTIENTS
+from pellucid.attribution.backward.functions import ACTIVATIONS, COMPARISONS, PRODUCTS, QUOTIENTS
 from pellucid.attribution.backward.graph import LINEAR, PEAKS
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries, intercepted
 from pellucid.attribution.backward.ledger import Books, Enter, Leave, Ledger
@@ -33,11 +33,30 @@ _JOINS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack",
 _FILLS = ("masked_fill", "index_fill", "masked_scatter", "scatter")
 _LARGER = ("maximum", "minimum", "max", "min", "fmax", "fmin")
 
-_CHOICES = frozenset("""
-    Amin Cummax FmaxBackward Gather GridSampler2D GridSampler3D Kthvalue Maximum Median Min Minimum RepeatInterleave Scatter
-    Sort UpsampleBicubic2DAa UpsampleBilinear2DAa UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D
-    Where
-""".split())
+_CHOICES = frozenset(
+    [
+        "Amin",
+        "Cummax",
+        "FmaxBackward",
+        "Gather",
+        "GridSampler2D",
+        "GridSampler3D",
+        "Kthvalue",
+        "Maximum",
+        "Median",
+        "Min",
+        "Minimum",
+        "RepeatInterleave",
+        "Scatter",
+        "Sort",
+        "UpsampleBicubic2DAa",
+        "UpsampleBilinear2DAa",
+        "UpsampleNearestExact1D",
+        "UpsampleNearestExact2D",
+        "UpsampleNearestExact3D",
+        "Where",
+    ]
+)
 """Nodes that choose among activations, or mix them by constants: the plain gradient is the contribution."""
 
 
@@ -71,6 +90,11 @@ def _standardise(state: RelevanceState, function: Any, args: tuple[Any, ...], kw
     given = {**dict(zip(names, args, strict=False)), **kwargs}
     given.pop("use_input_stats")
     return _normalise(state, functional.batch_norm, (given.pop("input"),), given)
+
+
+def _mask(_state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Take a mask of activations for a constant: ``h * (h > 0)`` then hands relevance on as a ReLU does."""
+    return function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
 
 
 def _route(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
@@ -154,6 +178,7 @@ _RULES = RuleSet(
         **entries(_JOINS, _rule(shifted, joins_constants)),
         **entries(_FILLS, _rule(shifted, _one)),
         **entries(("pad",), _rule(shifted, _fills)),
+        **entries(COMPARISONS, Entry(make=_mask)),
         **entries(("addmm",), Entry(parts=_addmm)),
         **entries(("grid_sample",), _rule(_route, _two)),
         **dict.fromkeys(NORMS, Entry(make=_standardise, when=_one)),

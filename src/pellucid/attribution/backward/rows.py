@@ -42,19 +42,19 @@ def in_rows(rule: Rule) -> Rule:
 
 def rows_first(source: Tensor) -> bool:
     """Say whether the rows are still a tensor's first axis after the moves that made it."""
-    moves = _moves(source)
-    axis: int | None = 0
-    for node, ndim in reversed(moves):
-        axis = _moved(node, ndim, axis)
-        if axis is None:
+    axis = 0
+    for node, ndim in reversed(_moves(source)):
+        there = _moved(node, ndim, axis)
+        if there is None:
             return False
+        axis = there
     return axis == 0
 
 
 def _moves(source: Tensor) -> list[tuple[Any, int]]:
     """Return the nodes behind a tensor, nearest first, back to where a rule last looked, with the axes each returns."""
     found, node, ndim = [], source.grad_fn, source.ndim
-    while node is not None and not isinstance(node, Ruled._backward_cls):  # type: ignore[attr-defined]  # noqa: SLF001
+    while node is not None and not isinstance(node, Ruled._backward_cls):  # noqa: SLF001
         found.append((node, ndim))
         shape = getattr(node, "_saved_self_sym_sizes", None)
         ndim = len(shape) if shape is not None else ndim + _CHANGES_AXES.get(node_name(node), 0)

@@ -22,6 +22,7 @@ __all__ = [
     "flat",
     "gamma",
     "plus",
+    "squared",
     "stabiliser",
     "unbiased_plus",
 ]
@@ -122,11 +123,18 @@ def flat(op: Weighted) -> tuple[Share, ...]:
     return (Share((Part(torch.ones_like(op.entering), torch.ones_like(op.weight)),)),)
 
 
+def squared(op: Weighted) -> tuple[Share, ...]:
+    """Return shares by squared weights, for pixels without bounds: w² (Montavon et al. 2017)."""
+    return (Share((Part(torch.ones_like(op.entering), op.weight.square()),)),)
+
+
 def box(low: Callable[[Tensor], Tensor], high: Callable[[Tensor], Tensor]) -> ShareRule:
     """Return the rule for pixels that lie between `low` and `high`: z^B (Montavon et al. 2017)."""
 
     def rule(op: Weighted) -> tuple[Share, ...]:
         x, w = op.entering, op.weight
-        return (Share((Part(x, None), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),)
+        return (
+            Share((Part(x, None), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),
+        )
 
     return rule

@@ -122,8 +122,8 @@ class _Spread:
         """Return what a part contributes to every unit of output, signed, and its transpose."""
         op, weight = self.op, part.weight
         if weight is None:
-            spare = op.bias is not None and bias is None
-            return op.output - op.column(op.bias, op.output) if spare else op.output, op.transposed
+            spare = None if bias is not None else op.bias
+            return op.output if spare is None else op.output - op.column(spare, op.output), op.transposed
         whole, transposed = linear(lambda values: op.apply(values, weight, bias), part.values)
         return whole * part.sign if part.sign != 1 else whole, transposed
 
