@@ -451,3 +451,40 @@ def test_a_lack_of_memory_halves_the_batch_and_changes_nothing(method):
     scarce = pellucid.explain(net, x, method, target=0)
     assert any("halved" in said for said in scarce.warnings)
     torch.testing.assert_close(scarce.values, plenty.values)
+
+
+def scenes(rows, seed):
+    """Return noise with one patch that is bright in one channel, the class; which channel, and which patch."""
+    stream = torch.Generator().manual_seed(seed)
+    x = 0.3 * torch.rand(rows, 3, 16, 16, generator=stream)
+    patch = torch.randint(0, 16, (rows,), generator=stream)
+    label = torch.randint(0, 3, (rows,), generator=stream)
+    for row, (place, channel) in enumerate(zip(patch.tolist(), label.tolist(), strict=True)):
+        top, left = 4 * (place // 4), 4 * (place % 4)
+        x[row, channel, top : top + 4, left : left + 4] += 0.7
+    return x, label, patch
+
+
+@pytest.fixture(scope="module")
+def trained():
+    net, (x, label, _) = small_vit(), scenes(512, 0)
+    optimiser = torch.optim.Adam(net.parameters(), 1e-2)
+    for step in range(150):
+        rows = torch.randint(0, 512, (64,), generator=torch.Generator().manual_seed(step))
+        loss = functional.cross_entropy(net(x[rows]), label[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return net
+
+
+@pytest.mark.parametrize(
+    ("method", "times"),
+    [("attention_maps", 2), ("attention_rollout", 1.5), ("attention_flow", 1.2), ("chefer", 2.5), ("legrad", 2)],
+)
+def test_a_trained_transformers_map_lies_on_the_patch_that_holds_the_evidence(trained, method, times):
+    x, label, patch = scenes(64, 1)
+    assert (trained(x).argmax(1) == label).float().mean() > 0.95
+    values = pellucid.explain(trained, x, method, target=label).values.flatten(1)
+    mass = values.gather(1, patch[:, None])[:, 0] / values.sum(1)
+    assert float(mass.mean()) * 16 > times

@@ -394,8 +394,29 @@ def test_a_class_token_written_without_a_concatenation_is_refused_with_what_was_
             tokens[:, 1:] = self.patches(x).flatten(2).transpose(1, 2)
             return tokens
 
-    with pytest.raises(CannotExplain, match=r"over 17 tokens.*feature maps of \[\(4, 4\)\].*images of \(16, 16\)"):
+    with pytest.raises(
+        CannotExplain, match=r"over 17 tokens.*feature maps of \[\(4, 4\)\].*images of \(16, 16\).*grid="
+    ):
         pellucid.explain(Written(), small_images(), "attention_rollout")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_grid_that_the_user_gives_is_taken(method):
+    class Written(Net):
+        def tokens(self, x):
+            tokens = self.first.expand(len(x), 17, 8).clone()
+            tokens[:, 1:] = self.patches(x).flatten(2).transpose(1, 2)
+            return tokens
+
+    found = pellucid.explain(Written(), small_images(), f"{method}(grid=(4, 4))")
+    assert any("1 tokens beside the grid=(4, 4) were taken to come before it" in said for said in found.warnings)
+    torch.testing.assert_close(found.values, pellucid.explain(Net(), small_images(), method).values)
+    flat = pellucid.explain(Net(read="last"), small_images(), f"{method}(grid=(2, 8))")
+    assert flat.values.shape == (3, 1, 2, 8)
+    own = pellucid.explain(Net(read="last"), small_images(), method)
+    assert torch.equal(flat.values.flatten(), own.values.flatten())
+    with pytest.raises(CannotExplain, match=r"grid=\(5, 5\) has 25 patches, and the attention is over 17 tokens"):
+        pellucid.explain(Net(), small_images(), f"{method}(grid=(5, 5))")
 
 
 def test_attention_that_cannot_be_followed_is_refused_where_some_can():
@@ -439,6 +460,15 @@ def test_linear_attention_is_refused():
     for method in METHODS:
         with pytest.raises(CannotExplain, match=r"over \[4, 17\] tokens"):
             pellucid.explain(Net(linear), small_images(), method)
+
+
+def test_a_softmax_that_multiplies_twice_is_refused():
+    def twice(q, k, v):
+        weights = functional.softmax(scores(q, k), -1)
+        return torch.cat((weights @ v[..., :2], weights @ v[..., 2:]), -1)
+
+    with pytest.raises(CannotExplain, match="multiplies values twice"):
+        pellucid.explain(Net(twice), small_images(), "attention_rollout")
 
 
 def test_fewer_queries_than_keys_are_shown_and_not_followed():

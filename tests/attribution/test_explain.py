@@ -23,7 +23,7 @@ SMALL = {
     "vargrad": "vargrad(samples=3)",
 }
 PANEL = [
-    *(SMALL.get(name, name) for name in sorted(METHODS)),
+    *(SMALL.get(name, name) for name in sorted(METHODS) if "attention" not in METHODS[name].taxonomy.needs),
     "input_x_gradient(at='0')",
     "integrated_gradients(steps=5, at='0', baseline='noise')",
 ]

@@ -10,7 +10,16 @@ from torch import nn
 from pellucid.attribution import METHODS, Attribution, Method
 from pellucid.errors import CannotExplain, PellucidError, ShapeError
 from pellucid.evaluation import METRICS, Metric, Outcome
-from pellucid.testing import check_method, check_metric, interrupted, small_images, small_masks, small_net, untouched
+from pellucid.testing import (
+    check_method,
+    check_metric,
+    interrupted,
+    small_images,
+    small_masks,
+    small_net,
+    small_vit,
+    untouched,
+)
 
 CHEAP = {
     "ablation": ["ablation(segments=6)"],
@@ -73,6 +82,8 @@ def test_every_method_holds_its_promises_on_images(method):
 @pytest.mark.parametrize(("dims", "size", "channels"), [(1, 32, 4), (3, 8, 1)])
 def test_every_method_holds_its_promises_on_sequences_and_volumes(method, dims, size, channels):
     net = small_net(dims, channels=channels)
+    if "attention" in METHODS.parse(method).needs:
+        net = small_vit(dims, size=size, channels=channels)
     found = check_method(method, net=net, x=small_images(dims, rows=2, channels=channels, size=size))
     assert found.tensors[0].ndim == 2 + dims
 

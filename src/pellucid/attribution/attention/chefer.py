@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pellucid.attribution.attention.tokens import Query
+from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import accounted, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
@@ -31,7 +31,7 @@ class chefer(Method):
 
     Attributes
     ----------
-    query
+    query, grid
         As for `attention_maps`.
 
     Raises
@@ -42,6 +42,7 @@ class chefer(Method):
     """
 
     query: Query | None = None
+    grid: PatchGrid = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="attention",
@@ -58,7 +59,7 @@ class chefer(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Add up relevance, from the output's row down."""
-        layers = square_layers(call, self)
+        layers = square_layers(call, self, self.grid)
         weights, warnings = layers.tokens.readers(self.query)
         kept = [(queries, keys) for _, queries, keys in layers.shapes]
         parts = []

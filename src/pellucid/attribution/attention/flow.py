@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
 from pellucid.attribution.attention.rollout import with_residual
-from pellucid.attribution.attention.tokens import Query
+from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import Layers, read_layers, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
@@ -42,7 +42,7 @@ class attention_flow(Method):
 
     Attributes
     ----------
-    query
+    query, grid
         As for `attention_maps`; the patches' ``"mean"`` is a sink that takes an equal share of 1 from each of them.
 
     Raises
@@ -52,6 +52,7 @@ class attention_flow(Method):
     """
 
     query: Query | None = None
+    grid: PatchGrid = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="attention",
@@ -68,7 +69,7 @@ class attention_flow(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Find the maximum flow from every patch of every row."""
-        layers = square_layers(call, self)
+        layers = square_layers(call, self, self.grid)
         _refuse_large(layers)
         weights, warnings = layers.tokens.readers(self.query)
         sources, parts = range(layers.tokens.count)[layers.tokens.patches], []

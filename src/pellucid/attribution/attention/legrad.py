@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.attention.blocks import block_names, ending_early
+from pellucid.attribution.attention.tokens import PatchGrid
 from pellucid.attribution.attention.watching import Layers, accounted, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import LazyCall, batches, owned
@@ -25,12 +26,19 @@ class legrad(Method):
     a target value of its own; its gradient by that block's attention, negative parts dropped, is averaged over heads and
     queries. Shown is the mean over blocks, at the grid of patches, before the published scaling to [0, 1].
 
+    Attributes
+    ----------
+    grid
+        As for `attention_maps`.
+
     Raises
     ------
     CannotExplain
         When the network has no attention, layers that are no self-attention over one sequence of tokens, or no modules
         that hand all tokens from block to block.
     """
+
+    grid: PatchGrid = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="attention",
@@ -47,7 +55,7 @@ class legrad(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Average the blocks' rising slopes."""
-        layers = square_layers(call, self)
+        layers = square_layers(call, self, self.grid)
         names = block_names(call, layers)
         values = torch.cat([_mean_of_blocks(batch, layers, names) for batch in batches(call)])
         return Attribution((layers.tokens.image(values[:, None]),), warnings=layers.tokens.remarks)

@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pellucid.attribution.attention.tokens import Query
+from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import Layers, layers_of, read_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
@@ -33,6 +33,8 @@ class attention_maps(Method):
     query
         Whose attention: of the ``"class"`` token, or the ``"mean"`` of all patches'; None takes the class token where
         there is one, and says so.
+    grid
+        Patches along each axis of the image; None finds them where the network shows them, or refuses.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class attention_maps(Method):
     layer: int = -1
     head: Annotated[int, Field(ge=0)] | Literal["mean", "all"] = "mean"
     query: Query | None = None
+    grid: PatchGrid = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="attention",
@@ -59,7 +62,7 @@ class attention_maps(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Read the rows of the queries."""
-        layers = layers_of(call)
+        layers = layers_of(call, self.grid)
         number = self._layer(layers)
         weights, warnings = _readers(layers, number, self.query)
 

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pellucid.attribution.attention.tokens import Query
+from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import read_layers, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
@@ -39,7 +39,7 @@ class attention_rollout(Method):
     ----------
     heads
         How a layer's heads become one A: their ``"mean"`` as published, ``"max"`` or ``"min"``.
-    query
+    query, grid
         As for `attention_maps`.
 
     Raises
@@ -51,6 +51,7 @@ class attention_rollout(Method):
 
     heads: Literal["mean", "max", "min"] = "mean"
     query: Query | None = None
+    grid: PatchGrid = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="attention",
@@ -66,7 +67,7 @@ class attention_rollout(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Multiply the layers, from the output's row down."""
-        layers = square_layers(call, self)
+        layers = square_layers(call, self, self.grid)
         weights, warnings = layers.tokens.readers(self.query)
         fuse, parts = _FUSIONS[self.heads], []
         for batch in batches(call):

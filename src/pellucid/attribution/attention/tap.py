@@ -97,7 +97,13 @@ class Tap(TorchFunctionMode):
         def place(tensor: Tensor) -> Tensor:
             return headed(arrange(tensor), self._rows)
 
-        self._multiplied.add(self._origin[id(weights)])
+        origin = self._origin[id(weights)]
+        if origin in self._multiplied:
+            raise CannotExplain(
+                f"one softmax of shape {self._softmaxes[origin][1]} multiplies values twice, and which product is the layer's "
+                "attention cannot be told; use integrated_gradients, occlusion or kernel_shap"
+            )
+        self._multiplied.add(origin)
         _, heads, queries, keys = place(weights).shape
         self.sheet.shapes.append((heads, queries, keys))
         return self._see(len(self.sheet.shapes) - 1, weights, place)

@@ -3,14 +3,18 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pellucid.errors import CannotExplain
 
-__all__ = ["Query", "Sightings", "Tokens", "found_tokens"]
+__all__ = ["PatchGrid", "Query", "Sightings", "Tokens", "found_tokens"]
+
+PatchGrid = tuple[Annotated[int, Field(ge=1)], ...] | None
+"""Patches along each axis of the image, where the network does not show them itself."""
 
 Query = Literal["class", "mean"]
 """Which tokens stand for the output: the class token, or all patches alike."""
@@ -96,7 +100,7 @@ class Tokens:
         return weights, (*self.remarks, *(() if query else (said,)))
 
 
-def found_tokens(count: int, seen: Sightings, images: Sequence[tuple[int, ...]]) -> Tokens:
+def found_tokens(count: int, seen: Sightings, images: Sequence[tuple[int, ...]], told: PatchGrid = None) -> Tokens:
     """Find the layout of `count` tokens.
 
     The patches are the longest piece of the last concatenation to `count` tokens, and have the last seen grid of that
@@ -111,6 +115,8 @@ def found_tokens(count: int, seen: Sightings, images: Sequence[tuple[int, ...]])
         What the forward showed.
     images
         Spatial shapes of the inputs.
+    told
+        The grid as the user gives it; tokens beyond its patches that no concatenation shows are supposed to come first.
 
     Raises
     ------
@@ -118,6 +124,8 @@ def found_tokens(count: int, seen: Sightings, images: Sequence[tuple[int, ...]])
         When no grid fits; the sentence says what was seen.
     """
     joined = next((pieces for pieces in reversed(seen.joins) if sum(pieces) == count), (count,))
+    if told is not None:
+        return _told(count, joined, told)
     patches = max(joined)
     before = sum(joined[: joined.index(patches)])
     if joined.count(patches) == 1:
@@ -132,9 +140,20 @@ def found_tokens(count: int, seen: Sightings, images: Sequence[tuple[int, ...]])
     raise CannotExplain(
         f"the attention is over {count} tokens, joined from {' + '.join(map(str, joined))}, and no grid of patches is so many: "
         f"feature maps of {sorted(set(seen.grids)) or 'no size'} were seen before it, for images of "
-        f"{' and '.join(map(str, images))}; windowed and pooled transformers change their tokens from layer to layer: use "
-        "integrated_gradients, occlusion or kernel_shap"
+        f"{' and '.join(map(str, images))}; say the patches along each axis with grid=, or, where tokens are windowed or pooled "
+        "from layer to layer, use integrated_gradients, occlusion or kernel_shap"
     )
+
+
+def _told(count: int, joined: tuple[int, ...], grid: tuple[int, ...]) -> Tokens:
+    patches = math.prod(grid)
+    if patches > count:
+        raise CannotExplain(f"grid={grid} has {patches} patches, and the attention is over {count} tokens")
+    if joined.count(patches) == 1:
+        return Tokens(count, grid, sum(joined[: joined.index(patches)]))
+    extra = count - patches
+    assumed = f"the {extra} tokens beside the grid={grid} were taken to come before it" if extra else ""
+    return Tokens(count, grid, extra, assumed)
 
 
 def _cut(shape: tuple[int, ...], patches: int) -> tuple[int, ...] | None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pellucid.attribution.attention.products import Arrange
 from pellucid.attribution.attention.tap import See, Sheet, Tap
-from pellucid.attribution.attention.tokens import Tokens, found_tokens
+from pellucid.attribution.attention.tokens import PatchGrid, Tokens, found_tokens
 from pellucid.attribution.method import METHODS, Call
 from pellucid.attribution.packing import rows_of
 from pellucid.errors import CannotExplain, GuardError
@@ -61,7 +61,7 @@ def tapped(see: See, sheets: list[Sheet], taken: int) -> Rules:
     return rules
 
 
-def layers_of(call: Call) -> Layers:
+def layers_of(call: Call, grid: PatchGrid = None) -> Layers:
     """Return the attention of the network, found on the first row.
 
     Raises
@@ -84,10 +84,10 @@ def layers_of(call: Call) -> Layers:
             f"the layers attend over {sorted(counts)} tokens, and only one sequence of tokens throughout can be laid over "
             "the image; use integrated_gradients, occlusion or kernel_shap"
         )
-    return Layers(tuple(sheet.shapes), found_tokens(counts.pop(), sheet.seen, images))
+    return Layers(tuple(sheet.shapes), found_tokens(counts.pop(), sheet.seen, images, grid))
 
 
-def square_layers(call: Call, method: object) -> Layers:
+def square_layers(call: Call, method: object, grid: PatchGrid = None) -> Layers:
     """Return the attention of a network all of whose layers are self-attention.
 
     Raises
@@ -95,7 +95,7 @@ def square_layers(call: Call, method: object) -> Layers:
     CannotExplain
         When a layer has other queries than keys.
     """
-    layers = layers_of(call)
+    layers = layers_of(call, grid)
     for number, (_, queries, keys) in enumerate(layers.shapes):
         if queries != keys:
             raise CannotExplain(
@@ -202,9 +202,20 @@ def accounted(
     GuardError
         When the forward under the tap is not the plain forward, or rows have other layers than the first.
     """
-    taken, sheets = len(call.inputs) + len(further), list[Sheet]()
+    taken = len(call.inputs) + len(further)
+    books = [call.inputs[0].new_zeros(len(call), *shape) for shape in kept]
+    rules = _booked(layers, weigh, taken, through)
+    slopes = call.passes.gradient((*call.inputs, *further, *books), call.read, rules=rules, known=call.output)[2]
+    return list(slopes[taken:])
+
+
+def _booked(layers: Layers, weigh: Weigh, taken: int, through: Rules | None) -> Rules:
+    """Return the change of a forward that books each attention in its own input, behind the first `taken`."""
+    sheets: list[Sheet] = []
 
     def rules(model: Model, forward: Forward) -> Forward:
+        changed = forward if through is None else through(model, forward)
+
         def run(*given: Tensor) -> tuple[Tensor, ...]:
             books = given[taken:]
 
@@ -214,14 +225,10 @@ def accounted(
                 booked: Tensor = _Account.apply(weigh, arrange, weights, books[number])  # type: ignore[no-untyped-call]
                 return booked
 
-            changed = forward if through is None else through(model, forward)
             outputs = tapped(see, sheets, taken)(model, changed)(*given)
             _same_layers(sheets.pop(), layers)
             return outputs
 
         return run
 
-    books = [call.inputs[0].new_zeros(len(call), *shape) for shape in kept]
-    inputs = (*call.inputs, *further, *books)
-    slopes = call.passes.gradient(inputs, call.read, rules=rules, known=call.output)[2]
-    return list(slopes[taken:])
+    return rules
