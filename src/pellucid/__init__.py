@@ -1,6 +1,6 @@
 """Explain, test and rank what an image model in biology or medicine uses, and say what it means."""
 
-from pellucid.attribution import Explanation, Method, combine, explain, fit_patterns, methods
+from pellucid.attribution import Explanation, Method, combine, explain, fit_patterns, methods, reference_sensitivity
 from pellucid.errors import PellucidError, UntrustedModel
 from pellucid.evaluation import Metric, Ranking, Scores, evaluate, metrics, rank
 from pellucid.images import ImageSet, read_images
@@ -28,6 +28,7 @@ __all__ = [
     "metrics",
     "rank",
     "read_images",
+    "reference_sensitivity",
     "targets",
 ]
 __version__ = "0.1.0"

@@ -19,6 +19,7 @@ from pellucid.attribution import (  # noqa: F401
     pattern_methods,
     perturbation,
     rectified,
+    reference_images,
 )
 from pellucid.attribution.combine import Combined, combine
 from pellucid.attribution.explain import explain
@@ -28,6 +29,7 @@ from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxo
 from pellucid.attribution.objects import object_table
 from pellucid.attribution.pattern_fit import fit_patterns
 from pellucid.attribution.patterns import Patterns
+from pellucid.attribution.reference_sensitivity import ReferenceSensitivity, reference_sensitivity
 from pellucid.attribution.steps import STEPS, Step
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "Explanation",
     "Method",
     "Patterns",
+    "ReferenceSensitivity",
     "Step",
     "Taxonomy",
     "combine",
@@ -47,4 +50,6 @@ __all__ = [
     "fit_patterns",
     "methods",
     "object_table",
+    "reference_images",
+    "reference_sensitivity",
 ]
