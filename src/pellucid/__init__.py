@@ -1,6 +1,15 @@
 """Explain, test and rank what an image model in biology or medicine uses, and say what it means."""
 
-from pellucid.attribution import Explanation, Method, combine, explain, fit_patterns, methods, reference_sensitivity
+from pellucid.attribution import (
+    Explanation,
+    Method,
+    activation_maps,
+    combine,
+    explain,
+    fit_patterns,
+    methods,
+    reference_sensitivity,
+)
 from pellucid.errors import PellucidError, UntrustedModel
 from pellucid.evaluation import Metric, Ranking, Scores, evaluate, metrics, rank
 from pellucid.images import ImageSet, read_images
@@ -18,6 +27,7 @@ __all__ = [
     "Scores",
     "Study",
     "UntrustedModel",
+    "activation_maps",
     "combine",
     "evaluate",
     "explain",

@@ -21,6 +21,7 @@ from pellucid.attribution import (  # noqa: F401
     rectified,
     reference_images,
 )
+from pellucid.attribution.activation_maps import ActivationMaps, activation_maps
 from pellucid.attribution.combine import Combined, combine
 from pellucid.attribution.explain import explain
 from pellucid.attribution.explanation import Explanation
@@ -36,6 +37,7 @@ __all__ = [
     "FILLS",
     "METHODS",
     "STEPS",
+    "ActivationMaps",
     "Attribution",
     "Call",
     "Combined",
@@ -45,6 +47,7 @@ __all__ = [
     "ReferenceSensitivity",
     "Step",
     "Taxonomy",
+    "activation_maps",
     "combine",
     "explain",
     "fit_patterns",
