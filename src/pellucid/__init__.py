@@ -3,12 +3,14 @@
 from pellucid.attribution import (
     Explanation,
     Method,
+    activation_maps,
     combine,
     estimate,
     explain,
     explain_targets,
     fit_patterns,
     methods,
+    reference_sensitivity,
 )
 from pellucid.errors import PellucidError, UntrustedModel
 from pellucid.evaluation import Metric, Ranking, Scores, evaluate, metrics, rank
@@ -27,6 +29,7 @@ __all__ = [
     "Scores",
     "Study",
     "UntrustedModel",
+    "activation_maps",
     "combine",
     "estimate",
     "evaluate",
@@ -39,6 +42,7 @@ __all__ = [
     "metrics",
     "rank",
     "read_images",
+    "reference_sensitivity",
     "targets",
 ]
 __version__ = "0.1.0"

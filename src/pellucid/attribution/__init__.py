@@ -22,7 +22,9 @@ from pellucid.attribution import (  # noqa: F401
     pattern_methods,
     perturbation,
     rectified,
+    reference_images,
 )
+from pellucid.attribution.activation_maps import ActivationMaps, activation_maps
 from pellucid.attribution.combine import Combined, combine
 from pellucid.attribution.estimate import Estimate, estimate
 from pellucid.attribution.explain import explain, explain_targets
@@ -32,12 +34,14 @@ from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxo
 from pellucid.attribution.objects import object_table
 from pellucid.attribution.pattern_fit import fit_patterns
 from pellucid.attribution.patterns import Patterns
+from pellucid.attribution.reference_sensitivity import ReferenceSensitivity, reference_sensitivity
 from pellucid.attribution.steps import STEPS, Step
 
 __all__ = [
     "FILLS",
     "METHODS",
     "STEPS",
+    "ActivationMaps",
     "Attribution",
     "Call",
     "Combined",
@@ -45,8 +49,10 @@ __all__ = [
     "Explanation",
     "Method",
     "Patterns",
+    "ReferenceSensitivity",
     "Step",
     "Taxonomy",
+    "activation_maps",
     "combine",
     "estimate",
     "explain",
@@ -54,4 +60,6 @@ __all__ = [
     "fit_patterns",
     "methods",
     "object_table",
+    "reference_images",
+    "reference_sensitivity",
 ]
