@@ -35,6 +35,7 @@ from pellucid.attribution.objects import object_table
 from pellucid.attribution.pattern_fit import fit_patterns
 from pellucid.attribution.patterns import Patterns
 from pellucid.attribution.reference_sensitivity import ReferenceSensitivity, reference_sensitivity
+from pellucid.attribution.perturbation import GlobalAblation, global_ablation
 from pellucid.attribution.steps import STEPS, Step
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Combined",
     "Estimate",
     "Explanation",
+    "GlobalAblation",
     "Method",
     "Patterns",
     "ReferenceSensitivity",
@@ -58,6 +60,7 @@ __all__ = [
     "explain",
     "explain_targets",
     "fit_patterns",
+    "global_ablation",
     "methods",
     "object_table",
     "reference_images",

@@ -57,11 +57,11 @@ class Estimate:
         return f"{passes}, {duration(self.seconds)}, {self.memory / 1e6:,.0f} MB"
 
 
-class _Steps(TorchDispatchMode):
+class _Steps(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch leaves it untyped
     """Watches how many bytes the steps of a network read and write."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.widest = 0
         self.all = 0
 

@@ -11,7 +11,7 @@ from pellucid.attribution.perturbation.fitters import Fit, unseen_r2
 from pellucid.attribution.perturbation.game import Game, Maps
 from pellucid.attribution.perturbation.render import Coalitions, respond
 from pellucid.attribution.perturbation.samplers import DRAWS, Design, bernoulli
-from pellucid.attribution.perturbation.segmenters import Segmentation, alternatives
+from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, alternatives
 from pellucid.hashing import hash_seed
 from pellucid.models import Inputs, take_rows
 
@@ -22,9 +22,14 @@ APART = 0.2
 
 
 class _Surrogate(Protocol):
-    samples: int
-    spread: int
-    segments: Any
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def spread(self) -> int: ...
+
+    @property
+    def segments(self) -> int | str | Labels: ...
 
     def weights(self, masks: Tensor) -> Tensor: ...
 
@@ -62,7 +67,8 @@ def _correlation(one: Inputs, two: Inputs) -> Tensor:
     """Return the correlation ``(T,)`` of two maps over all elements; NaN where one is flat."""
     flat = [torch.cat([part.flatten(1) for part in parts], 1).double() for parts in (one, two)]
     first, second = (part - part.mean(1, keepdim=True) for part in flat)
-    return (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+    together: Tensor = (first * second).sum(1) / (first.norm(dim=1) * second.norm(dim=1))
+    return together
 
 
 def spread_of(game: Game, maps: Maps, rows: Sequence[_Fitted], fits: Sequence[Fit], method: _Surrogate) -> Spread:
