@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.cam_layer import checked_maps, chosen_layer
+from pellucid.attribution.cam_layout import layout_of
 from pellucid.attribution.method import Call, row_seeds
 from pellucid.attribution.scaling import resized
-from pellucid.errors import ShapeError
+from pellucid.errors import CannotExplain, ShapeError
 from pellucid.models import Model, Passes, Target, take_rows
 from pellucid.models.targets import resolve
 
@@ -118,6 +119,17 @@ class ActivationMaps:
         return title if favoured is None else f"{title}, for {favoured}"
 
 
+def _maps(call: Call, layer: str) -> Tensor:
+    activations = checked_maps(call.passes.outputs(call.inputs, layer), layer)
+    layout = layout_of(call, layer, tuple(activations.shape[1:]), None)
+    if layout.kind != "channels first":
+        raise CannotExplain(
+            f"layer {layer!r} gives {layout.kind} {tuple(activations.shape)}; activation_maps shows feature maps (N, C, *S): "
+            "choose another layer with at="
+        )
+    return activations
+
+
 def activation_maps(
     model: Model | Callable[..., Any],
     x: Tensor,
@@ -171,7 +183,7 @@ def activation_maps(
         read = chosen.freeze(model, outputs)
         call = Call(passes, inputs, read, passes.scores(inputs, read), row_seeds(0, None, len(inputs[0])))
         layer, warnings = chosen_layer(call, at)
-        activations = checked_maps(passes.outputs(inputs, layer), call, layer)
+        activations = _maps(call, layer)
         association, falls = _associated(call, outputs, layer, activations, by)
     ranked = activations.flatten(2).mean(2) if association is None else association
     first = ranked.argsort(dim=1, descending=True, stable=True)[:, :k]

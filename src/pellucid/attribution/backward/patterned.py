@@ -133,7 +133,7 @@ def _normalise(run: _Run, function: Any, args: tuple[Any, ...], kwargs: Mapping[
     output = function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
     if not call.op.foldable:
         return apply_rule(_scaled, run, function, args, kwargs)
-    folded = call.op.folded(*normalisation(Operation(function, args, kwargs, (), ())))
+    folded = call.op.folded(*normalisation(Operation(function, args, kwargs, (), ())), output)
     run.calls[before.place] = _made(folded, f"{call.name} + batch_norm", output)
 
     def rule(_operation: Operation, run: _Run) -> tuple[Tensor, Pullback]:
