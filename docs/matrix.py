@@ -59,13 +59,14 @@ def page(found: dict[tuple[str, str], Verdict]) -> str:
                 mark += f"<sup>{notes.setdefault(sentence(verdict), len(notes) + 1)}</sup>"
             row.append(mark)
         rows.append("| " + " | ".join(row) + " |")
-    head = "| method | " + " | ".join(f"{place}" for place in range(1, len(nets) + 1)) + " |\n|" + "---|" * (len(nets) + 1)
+    head = (
+        "| method | " + " | ".join(f"{place}" for place in range(1, len(nets) + 1)) + " |\n|" + "---|" * (len(nets) + 1)
+    )
     described = [f"{place}. `{net}`: {ZOO[net].habits}" for place, net in enumerate(nets, start=1)]
     numbered = [f"{number}. {text}" for text, number in notes.items()]
     return "\n".join([
         "# Methods on the nets of the field", "",
-        "Made by `python docs/matrix.py`. Hold a method of your own against the same nets with "
-        "`pellucid.testing.zoo.verify`.", "",
+        "Made by `python docs/matrix.py`; `pellucid.testing.zoo.verify` holds a method of your own against them.", "",
         "## Nets", "", "Small, seeded and untrained, with the layout and the habits of the originals.", "", *described, "",
         "## Verdicts", "", LEGEND, "", head, *rows, "", "## What is refused, and why", "", *numbered, "",
     ])  # fmt: skip

@@ -130,6 +130,13 @@ def test_behind_the_last_attention_a_class_token_no_longer_looks_at_the_patches(
     assert not e.values.any()
 
 
+def test_where_the_target_reads_a_layer_the_default_lies_no_later():
+    net, target = ZOO["resnet18"], pellucid.targets.Latent(index=3, layer="layers.2")
+    e = pellucid.explain(net.model(), net.inputs(), "gradcam", target)
+    assert e.details["at"] == "layers.2"
+    assert e.values.any()
+
+
 class ChannelsLast(nn.Module):
     """A feature map, and the same with its channels moved last."""
 

@@ -64,7 +64,10 @@ class Layout:
 
 
 def sightings(call: Call) -> list[Sighting]:
-    """Return the tensors that the layers give in a forward of the first row, in order; `last` marks the model's own."""
+    """Return the tensors that the layers give in a forward of the first row, in order; `last` marks the model's own.
+
+    Where the target reads a layer, those after it are left out: nothing that it sees comes from there.
+    """
     module = call.passes.model.module
     if module is None:
         raise CannotExplain("class activation maps need layers; a plain callable has none: wrap an nn.Module")
@@ -84,6 +87,9 @@ def sightings(call: Call) -> list[Sighting]:
         for hook in hooks:
             hook.remove()
     final = next((output for name, output in reversed(seen) if not name), None)
+    names = [name for name, _ in seen]
+    if call.read.layer in names:
+        seen = seen[: names.index(call.read.layer) + 1]
     return [Sighting(name, tuple(output.shape[1:]), output is final) for name, output in seen if name]
 
 

@@ -113,7 +113,7 @@ class Case:
             return kept[-1].clone()
 
         score = self.score(self.inputs, hooks={at: cut})
-        (slopes,) = torch.autograd.grad(score.sum(), kept[-1], allow_unused=True)
+        slopes = torch.autograd.grad(score.sum(), kept[-1], allow_unused=True)[0] if score.requires_grad else None
         return kept[-1].detach(), torch.zeros_like(kept[-1]) if slopes is None else slopes
 
     def outputs_hidden(self, masks: list[Inputs]) -> Tensor:
