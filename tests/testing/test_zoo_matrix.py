@@ -12,7 +12,7 @@ from pellucid.testing.zoo import ZOO, small, verify
 ROOT = Path(__file__).parent.parent.parent
 HEAVY = {"blur_ig", "extremal_perturbation", "expressive_gradients", "guided_ig"}
 """Methods of many passes: held against the page on some nets only."""
-SAMPLED = {"vgg", "resnet18", "convnext", "vit", "two_images", "image_and_vector", "regression"}
+SAMPLED = {"resnet18", "vit", "image_and_vector", "regression"}
 
 
 def _load():
