@@ -15,7 +15,7 @@ from pellucid.attribution import lrp as _lrp  # noqa: F401  # registers the meth
 from pellucid.errors import CannotExplain, GuardError
 from pellucid.models import Model, Passes, passes
 
-METHODS = ["deconvnet", "guided_backprop", "deeplift", "lrp"]
+METHODS = ["deconvnet", "guided_backprop", "deeplift", "deeplift_reveal_cancel", "lrp"]
 
 
 class CustomReLU(torch.autograd.Function):
@@ -269,6 +269,6 @@ class Sorted(nn.Module):
 
 
 def test_a_layer_of_torch_itself_is_told_where_the_model_is_made_of_such(pixels):
-    net = nn.Sequential(nn.Flatten(2), nn.LPPool1d(3, 2), nn.Flatten(), nn.Linear(6, 2))
+    net = nn.Sequential(nn.Flatten(2), nn.LPPool1d(2, 2), nn.Flatten(), nn.Linear(6, 2))
     with pytest.raises(GuardError, match=r"lp_pool1d at pooling.py:\d+ in LPPool1d.forward"):
         explain(net, pixels(2, 3, 2, 2), "deeplift", target=0)

@@ -6,8 +6,7 @@ from typing import ClassVar, Literal
 
 import torch
 
-from pellucid.attribution.backward import REVEAL, Comparison, Revealing
-from pellucid.attribution.backward.reveal import Kind
+from pellucid.attribution.backward import REVEAL, Comparison, Kind, Revealing
 from pellucid.attribution.deeplift import compared
 from pellucid.attribution.fills import Fill, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy

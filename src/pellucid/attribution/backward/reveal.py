@@ -1,32 +1,30 @@
 """RevealCancel: positive and negative parts of every difference go through a nonlinearity on their own.
 
-A layer with weights gives each of its outputs two parts, what raised it and what lowered it (Δz⁺ + Δz⁻ = Δz). They are
-tensors of the graph: sums, normalisations and moves carry them, a nonlinearity takes them in. They are made when one asks.
+A layer with weights gives each of its outputs two parts, what raised it and what lowered it (Δz⁺ + Δz⁻ = Δz). Sums,
+normalisations and moves carry them, a nonlinearity takes them in. They are made only when one asks for them.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pellucid.attribution.backward.beside import Beside, at_both
-from pellucid.attribution.backward.functions import ACTIVATIONS, STRAIGHT, functions
+from pellucid.attribution.backward.beside import at_both
+from pellucid.attribution.backward.functions import ACTIVATIONS, QUOTIENTS, STRAIGHT, functions
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries
 from pellucid.attribution.backward.masks import MASKS
-from pellucid.attribution.backward.operation import Function, Operation, apply_rule, substituted, tensors_in
+from pellucid.attribution.backward.operation import Function, Operation, apply_rule, substituted, tensors_in, writes
+from pellucid.attribution.backward.raised import Kind, Parts, Raised, Revealed, Revealing, Split
 from pellucid.attribution.backward.rescale import RESCALE
-from pellucid.attribution.backward.slopes import bent, middle, ratio, straight
+from pellucid.attribution.backward.slopes import bent, middle, straight
 
-__all__ = ["REVEAL", "Kind", "Revealing"]
-
-Kind = Literal["convolution", "dense"]
+__all__ = ["REVEAL"]
 
 _CONVOLUTIONS = tuple(f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3))
 _CARRIERS = (
-    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze", "cat", "concat",
+    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
     "dropout", "dropout2d", "dropout3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "mean", "sum", "contiguous", "clone", "getitem", "pixel_shuffle",
 )  # fmt: skip
@@ -36,115 +34,6 @@ _BOUNDED = frozenset(("log", "log1p", "log2", "log10", "logit", "sqrt", "rsqrt",
 """Not defined everywhere, so not at a baseline with one part alone."""
 
 _SUMS = ("add", "sub", "subtract")
-
-
-@dataclass
-class Parts:
-    """What raised a tensor and what lowered it, made when asked for; void once the tensor is written over."""
-
-    of: Tensor
-    kind: Kind
-    make: Callable[[], tuple[Tensor, Tensor]]
-    version: int = 0
-    made: tuple[Tensor, Tensor] | None = None
-
-    def __post_init__(self) -> None:
-        self.version = self.of._version  # noqa: SLF001
-
-    def get(self) -> tuple[Tensor, Tensor]:
-        """Return the parts."""
-        if self.made is None:
-            self.made = self.make()
-        return self.made
-
-
-@dataclass
-class Revealing(Beside):
-    """The state of a pass: what the baselines went through, and the parts of tensors by their ids."""
-
-    parts: dict[int, Parts] = field(default_factory=dict)
-    reveal: frozenset[Kind] = frozenset()
-
-    def differences(self, name: str, *operands: Tensor) -> tuple[Tensor, ...]:
-        """Return how far operands lie from the baselines'; while the baselines pass, keep theirs."""
-        values = tuple(operand.detach() for operand in operands)
-        if self.kept is None:
-            self.keep(name, values)
-            return values
-        return tuple(value - before for value, before in zip(values, self.take(name, values), strict=True))
-
-    def known(self, tensor: Any) -> Parts | None:
-        """Return a tensor's parts if there are any."""
-        found = self.parts.get(id(tensor))
-        return found if found is not None and found.version == tensor._version else None  # noqa: SLF001
-
-    def note(self, tensor: Tensor, kind: Kind, make: Callable[[], tuple[Tensor, Tensor]]) -> None:
-        """Note how a tensor's parts are made; its baseline's run needs none."""
-        if self.kept is not None:
-            self.parts[id(tensor)] = Parts(tensor, kind, make)
-
-
-class _Raised(torch.autograd.Function):
-    """From a layer's input to its output's two parts: each input goes to one of them, by the sign of weight × Δinput."""
-
-    @staticmethod
-    def forward(ctx: Any, apart: Tensor, layer: Callable[..., Tensor], weight: Tensor, _entering: Tensor) -> Any:
-        """Return both parts."""
-        ctx.apart, ctx.layer, ctx.weights = apart, layer, (weight.clamp(min=0), weight.clamp(max=0))
-        sides = (apart.clamp(min=0), apart.clamp(max=0))
-        up, down = ctx.weights
-        return layer(sides[0], up) + layer(sides[1], down), layer(sides[0], down) + layer(sides[1], up)
-
-    @staticmethod
-    def backward(ctx: Any, raised: Tensor, lowered: Tensor) -> Any:
-        """Pull both multipliers back; an input that does not differ gets half of each."""
-        up, down = ctx.weights
-        above = _pulled(ctx.layer, ctx.apart, up, raised) + _pulled(ctx.layer, ctx.apart, down, lowered)
-        below = _pulled(ctx.layer, ctx.apart, up, lowered) + _pulled(ctx.layer, ctx.apart, down, raised)
-        sent = torch.where(ctx.apart > 0, above, torch.where(ctx.apart < 0, below, (above + below) / 2))
-        return None, None, None, sent
-
-
-def _pulled(layer: Callable[..., Tensor], at: Tensor, weight: Tensor, arrived: Tensor) -> Tensor:
-    with torch.enable_grad():
-        leaf = at.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(layer(leaf, weight), leaf, arrived)
-    return slope
-
-
-class _Split(torch.autograd.Function):
-    """From a tensor to its two parts where nothing is known of them: each unit is all risen or all fallen."""
-
-    @staticmethod
-    def forward(ctx: Any, apart: Tensor, _whole: Tensor) -> Any:
-        """Return both parts."""
-        ctx.apart = apart
-        return apart.clamp(min=0), apart.clamp(max=0)
-
-    @staticmethod
-    def backward(ctx: Any, raised: Tensor, lowered: Tensor) -> Any:
-        """Pull back the multiplier of the part that a unit is."""
-        return None, torch.where(ctx.apart > 0, raised, torch.where(ctx.apart < 0, lowered, (raised + lowered) / 2))
-
-
-class _Revealed(torch.autograd.Function):
-    """A function of one number, of two parts: each part's effect is the mean of its effects before and after the other's."""
-
-    @staticmethod
-    def forward(ctx: Any, call: Operation, baseline: Tensor, raised: Tensor, lowered: Tensor) -> Any:
-        """Return the output and its two parts."""
-        output = call.run(*call.active)
-        start, top, low = (call.run(at) for at in (baseline, baseline + raised, baseline + lowered))
-        ups, downs = (top - start + output - low) / 2, (low - start + output - top) / 2
-        whole = ratio(output - start, raised + lowered, 0.0)
-        ctx.slopes = ratio(ups, raised, whole), ratio(downs, lowered, whole)
-        return output, ups, downs
-
-    @staticmethod
-    def backward(ctx: Any, whole: Tensor, raised: Tensor, lowered: Tensor) -> Any:
-        """Pull each part's multiplier back to it."""
-        up, down = ctx.slopes
-        return None, None, (whole + raised) * up, (whole + lowered) * down
 
 
 def _active(args: Any, kwargs: Mapping[str, Any]) -> list[Tensor]:
@@ -173,22 +62,27 @@ def _weigh(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: 
         return function(values, weights, None, *args[3:], **given)  # type: ignore[no-any-return]
 
     kind: Kind = "dense" if function in _DENSE else "convolution"
-    state.note(output, kind, lambda: _Raised.apply(apart, layer, weight, entering))  # type: ignore[no-untyped-call]
+    state.note(output, kind, lambda: Raised.apply(apart, layer, weight, entering))  # type: ignore[no-untyped-call]
     return output
 
 
-def _normalise(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Carry parts through BatchNorm: a negative scale turns what raised into what lowered."""
-    output = function(*args, **kwargs)
-    rest = {name: value for name, value in kwargs.items() if name != "input"}
-    entering = args[0] if args else kwargs["input"]
-    found = state.known(entering)
+def _scale(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Carry parts through scalings and BatchNorm: a negative factor turns what raised into what lowered."""
+    entry = RESCALE.table.get(function)
+    if entry is not None and entry.rule is not None and entry.when(args, kwargs):
+        return apply_rule(entry.rule, state, function, args, kwargs)
+    output, active = function(*_spared(function, args, kwargs), **kwargs), _active(args, kwargs)
+    found = state.known(active[0]) if len(active) == 1 else None
     if found is None:
         return output
 
+    def at(values: Tensor) -> Any:
+        given, named = substituted((args, dict(kwargs)), {id(active[0]): values})
+        return function(*given, **named)
+
     def parts() -> tuple[Tensor, Tensor]:
-        one, none = (function(make(entering), *args[1:], **rest) for make in (torch.ones_like, torch.zeros_like))
-        up, down = (one - none).clamp(min=0), (one - none).clamp(max=0)
+        factor = at(torch.ones_like(active[0])) - at(torch.zeros_like(active[0]))
+        up, down = factor.clamp(min=0), factor.clamp(max=0)
         raised, lowered = found.get()
         return raised * up + lowered * down, raised * down + lowered * up
 
@@ -196,32 +90,62 @@ def _normalise(state: Revealing, function: Function, args: tuple[Any, ...], kwar
     return output
 
 
+def _spared(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Give a call that writes a copy to write into."""
+    return (args[0].clone(), *args[1:]) if writes(function, args, kwargs) else args
+
+
 def _carry(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Carry parts along with what moves or averages their tensors."""
+    """Carry parts along with what moves or averages their tensor."""
     if state.masks and function in MASKS:
         return MASKS[function].make(state, function, args, kwargs)  # type: ignore[misc]
     output, active = function(*args, **kwargs), _active(args, kwargs)
-    found = {id(tensor): parts for tensor in active if (parts := state.known(tensor)) is not None}
-    if not isinstance(output, Tensor) or not found or len(found) < len(active):
+    found = state.known(active[0]) if len(active) == 1 else None
+    if found is None or not isinstance(output, Tensor):
         return output
-    constants = {
-        id(tensor): torch.zeros_like(tensor) for tensor in tensors_in((args, dict(kwargs))) if not tensor.requires_grad
-    }
 
     def side(place: int) -> Tensor:
-        own = {**constants, **{key: parts.get()[place] for key, parts in found.items()}}
-        given, named = substituted((args, dict(kwargs)), own)
+        given, named = substituted((args, dict(kwargs)), {id(active[0]): found.get()[place]})
         return function(*given, **named)  # type: ignore[no-any-return]
 
-    state.note(output, _kind(*found.values()), lambda: (side(0), side(1)))
+    state.note(output, found.kind, lambda: (side(0), side(1)))
+    return output
+
+
+def _join(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Put the parts of what is joined side by side; what has none is all risen or all fallen, a constant neither."""
+    output, active = function(*args, **kwargs), _active(args, kwargs)
+    if not active:
+        return output
+    aparts = dict(zip(map(id, active), state.differences(_name(function), *active), strict=True))
+    found = {id(part): known for part in active if (known := state.known(part)) is not None}
+    if not found:
+        return output
+
+    def parts_of(part: Tensor) -> tuple[Any, Any]:
+        if id(part) in found:
+            return found[id(part)].get()
+        if id(part) in aparts:
+            return Split.apply(aparts[id(part)], part)  # type: ignore[no-untyped-call, no-any-return]
+        return torch.zeros_like(part), torch.zeros_like(part)
+
+    def parts() -> tuple[Tensor, Tensor]:
+        pairs = {id(part): parts_of(part) for part in tensors_in((args, dict(kwargs)))}
+        sides = [
+            substituted((args, dict(kwargs)), {key: pair[place] for key, pair in pairs.items()}) for place in (0, 1)
+        ]
+        return function(*sides[0][0], **sides[0][1]), function(*sides[1][0], **sides[1][1])
+
+    state.note(output, _kind(*found.values()), parts)
     return output
 
 
 def _sum(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Add up the parts of both terms; what is taken away lowers by what raised it."""
-    output, active = function(*args, **kwargs), _active(args, kwargs)
+    output, active = function(*_spared(function, args, kwargs), **kwargs), _active(args, kwargs)
     if kwargs or len(args) != 2 or not active:
         return output
+    terms = args[::-1] if _name(function) == "rsub" else args
     aparts = dict(zip(map(id, active), state.differences(_name(function), *active), strict=True))
     found = {id(term): state.known(term) for term in active}
     if state.kept is None or not any(found.values()):
@@ -231,10 +155,10 @@ def _sum(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Ma
         if id(term) not in aparts:
             return 0.0, 0.0
         known = found[id(term)]
-        return _Split.apply(aparts[id(term)], term) if known is None else known.get()  # type: ignore[no-untyped-call]
+        return Split.apply(aparts[id(term)], term) if known is None else known.get()  # type: ignore[no-untyped-call]
 
     def parts() -> tuple[Tensor, Tensor]:
-        (raised, lowered), (more, less) = (parts_of(term) for term in args)
+        (raised, lowered), (more, less) = (parts_of(term) for term in terms)
         return (raised - less, lowered - more) if "sub" in _name(function) else (raised + more, lowered + less)
 
     state.note(output, _kind(*(known for known in found.values() if known is not None)), parts)
@@ -249,7 +173,7 @@ def _reveal(state: Revealing, function: Function, args: tuple[Any, ...], kwargs:
         return apply_rule(at_both(rule), state, function, args, kwargs)
     call = Operation(function, args, kwargs, (entering.detach(),), (entering,))
     (baseline,) = state.take(call.name, call.active)
-    output, raised, lowered = _Revealed.apply(call, baseline, *found.get())  # type: ignore[no-untyped-call]
+    output, raised, lowered = Revealed.apply(call, baseline, *found.get())  # type: ignore[no-untyped-call]
     state.note(output, found.kind, lambda: (raised, lowered))
     return output
 
@@ -279,12 +203,14 @@ REVEAL = RuleSet(
             tuple(name for name in (*ACTIVATIONS, *STRAIGHT) if name not in _BOUNDED), Entry(make=_reveal, when=_one)
         ),
         **entries(_CARRIERS, Entry(make=_carry)),
+        **entries(("cat", "concat", "concatenate", "stack"), Entry(make=_join)),
         **entries(_SUMS, Entry(make=_sum)),
         **entries((*_CONVOLUTIONS, "linear"), Entry(make=_weigh)),
-        functional.batch_norm: Entry(make=_normalise),
+        **entries(("mul", "multiply", "neg", "negative", *QUOTIENTS), Entry(make=_scale)),
+        functional.batch_norm: Entry(make=_scale),
     },
     RESCALE.allowed,
-    ours=(_Raised, _Split, _Revealed),
+    ours=(Raised, Split, Revealed),
     follow=RESCALE.follow,
     written=_written,
 )
