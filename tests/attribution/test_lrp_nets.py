@@ -320,6 +320,7 @@ def test_relevance_at_the_last_hidden_layer_is_activation_times_weight(nets, pix
 def test_a_layer_that_a_skip_passes_by_leaves_a_gap(nets, pixels):
     found = explain(nets.lived_in(nets.ResNet(1)), pixels(2, 3, 8, 8), "lrp(at='blocks.0.a')", target=1)
     assert (found.gap > 0.01 * found.output.abs()).all()
+    assert "passes the layer 'blocks.0.a' by" in found.warnings[0]
 
 
 def test_the_books_say_which_operation_absorbed_what(nets, pixels):
@@ -354,6 +355,16 @@ def test_a_mask_of_activations_hands_on_what_it_selects(nets, pixels, by_hand, t
     torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
 
 
+def test_relevance_that_no_rule_books_is_told(nets, pixels):
+    def forward(x: Tensor, a: nn.Module, b: nn.Module) -> Tensor:
+        h = a(x.flatten(1)) * 1
+        h[:, :4].fill_(2.0)
+        return b(h)
+
+    net = nets.lived_in(nets.Call(forward, nn.Linear(12, 8), nn.Linear(8, 2)))
+    assert "no rule books" in explain(net, pixels(3, 3, 2, 2), "lrp", target=0).warnings[0]
+
+
 @pytest.mark.parametrize("name", ["cumprod", "lgamma"])
 def test_what_has_no_rule_is_refused_with_its_line(nets, pixels, name):
     def forward(x: Tensor, a: nn.Module) -> Tensor:
@@ -362,3 +373,73 @@ def test_what_has_no_rule_is_refused_with_its_line(nets, pixels, name):
     net = nets.lived_in(nets.Call(forward, nn.Linear(12, 2)))
     with pytest.raises(GuardError, match=rf"{name} at test_lrp_nets.py:\d+ in .*forward.*occlusion"):
         explain(net, pixels(3, 3, 2, 2), "lrp", target=0)
+
+
+STEPS = {
+    "a number over an activation": lambda h: 1 / (1 + h.abs()),
+    "an activation over another": lambda h: h / (1 + h.abs()),
+    "in place over another": lambda h: (h * 1).div_(h.abs() + 0.5),
+    "a number in a where": lambda h: torch.where(torch.arange(8) > 3, h, 0.7),
+    "numbers written in place": lambda h: (h * 1).masked_fill_(torch.arange(8) > 3, 0.7),
+    "addcmul": lambda h: torch.addcmul(torch.ones(8), h, h.flip(1), value=0.5),
+    "lerp": lambda h: torch.lerp(h, torch.ones(8), 0.25),
+    "baddbmm": lambda h: torch.baddbmm(torch.ones(1, 1, 8), h[:, None], torch.eye(8).expand(len(h), 8, 8), beta=0.5)[
+        :, 0
+    ],
+    "a gate in place": lambda h: (h * 1).mul_(h.sum(1, keepdim=True).sigmoid_()),
+    "two gates": lambda h: torch.sigmoid(h) * torch.softmax(h, 1),
+    "a gate that was moved and turned round": lambda h: h * (1 - torch.sigmoid(h.view(-1, 2, 4)).flatten(1)),
+    "einsum of two": lambda h: torch.einsum("ni,ni->ni", h, h.flip(1)),
+    "a power": lambda h: (h.abs() + 1) ** 0.5,
+    "the log of a softmax": lambda h: torch.log_softmax(h, 1),
+    "a length": lambda h: torch.linalg.vector_norm(h, dim=1, keepdim=True) * torch.ones(8),
+    "the largest ones": lambda h: torch.cat([h.topk(4, 1)[0], h.sort(1)[0][:, :4]], 1),
+    "the larger of two and of a number": lambda h: torch.maximum(h, h.flip(1)) + torch.max(h, torch.tensor(0.3)),
+    "copied into ones": lambda h: torch.ones(len(h), 8).index_copy(1, torch.arange(4), h[:, :4]),
+    "written into a part": lambda h: functional.pad(h, (2, 2), value=0.5)[:, 1:9],
+    "a mean shift of a part": lambda h: torch.stack([h, torch.ones(len(h), 8)], 1).mean(1),
+    "dropout and flips": lambda h: functional.dropout(h.flip(1), training=False).roll(1, 1),
+}
+
+
+@pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+def test_the_books_balance_through_every_step(nets, pixels, step):
+    net = nets.lived_in(nets.Call(lambda x, a, b: b(step(a(x.flatten(1)))), nn.Linear(12, 8), nn.Linear(8, 2)))
+    for method in ("lrp", "attn_lrp"):
+        found = explain(net, pixels(4, 3, 2, 2), method, target=1)
+        scale = 1 + found.output.abs() + found.absorbed.abs()
+        assert (found.gap < 1e-5 * scale).all(), (method, found.gap)
+        assert not found.warnings
+
+
+def length(x: Tensor) -> Tensor:
+    return x.norm(dim=1, keepdim=True)
+
+
+def spread(x: Tensor) -> Tensor:
+    return (x.var(1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+
+
+ONE = torch.tensor([1.0, 0.0, 0.0, 0.0]).double()
+
+
+@pytest.mark.parametrize(("step", "wanted"), [
+    (lambda x: torch.linalg.vector_norm(x, dim=1, keepdim=True), lambda x: x * x / length(x)),
+    (lambda x: (x / length(x))[:, :1], lambda x: ONE * x / length(x)),
+    (lambda x: functional.layer_norm(x, (4,))[:, :1], lambda x: (ONE - 0.25) * x / spread(x)),
+    (lambda x: functional.group_norm(x, 1)[:, :1], lambda x: (ONE - 0.25) * x / spread(x)),
+    (lambda x: functional.rms_norm(x, (4,), eps=0.0)[:, :1], lambda x: 2 * ONE * x / length(x)),
+    (lambda x: x[:, :1] * x[:, 1:2], lambda x: (ONE + ONE.roll(1)) * (x[:, :1] * x[:, 1:2] / 2)),
+    (lambda x: x[:, :1] * x[:, :1], lambda x: ONE * x * x),
+    (lambda x: torch.tanh(x)[:, :1], lambda x: ONE * torch.tanh(x)),
+    (lambda x: torch.sigmoid(x)[:, :1], lambda x: ONE * (torch.sigmoid(x) - 0.5)),
+    (lambda x: torch.softmax(x, 1)[:, :1], lambda x: x * x.softmax(1)[:, :1] * (ONE - x.softmax(1))),
+    (lambda x: x.amax(1, keepdim=True), lambda x: torch.where(x == x.amax(1, keepdim=True), x, 0)),
+    (lambda x: torch.maximum(x[:, :1], x[:, 1:2]), lambda x: torch.where(x == x[:, :2].amax(1, keepdim=True), x, 0)),
+    (lambda x: torch.exp(x)[:, :1], lambda x: ONE * (torch.exp(x) - 1)),
+])  # fmt: skip
+def test_what_every_number_gets_as_a_closed_form(nets, pixels, step, wanted):
+    x = pixels(3, 4).double()
+    found = explain(nets.Call(step), x, "lrp")
+    torch.testing.assert_close(found.values, wanted(x), rtol=1e-4, atol=1e-5)
+    assert (found.gap < 1e-5).all()

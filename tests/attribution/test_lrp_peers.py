@@ -1,5 +1,6 @@
 """LRP beside zennit and Captum: equal where they are right, and closed forms where they are not."""
 
+import importlib.util
 import sys
 import types
 
@@ -19,23 +20,18 @@ COMPOSITES = {
 
 
 @pytest.fixture
-def zennit():
+def zennit(monkeypatch):
     """Import zennit, which asks for torchvision's classes only to know them by name."""
-    stand_in = types.ModuleType("torchvision")
-    stand_in.models = types.ModuleType("torchvision.models")
-    for part in ("vgg", "resnet"):
-        module = types.ModuleType(f"torchvision.models.{part}")
-        module.BasicBlock = module.Bottleneck = type("Block", (nn.Module,), {})
-        setattr(stand_in.models, part, module)
-        sys.modules.setdefault(f"torchvision.models.{part}", module)
-    sys.modules.setdefault("torchvision", stand_in)
-    sys.modules.setdefault("torchvision.models", stand_in.models)
-    import zennit.canonizers
-    import zennit.composites
-    import zennit.layer
-    import zennit.rules
-
-    return zennit
+    if importlib.util.find_spec("torchvision") is None:
+        for name in ("torchvision", "torchvision.models", "torchvision.models.vgg", "torchvision.models.resnet"):
+            stand_in = types.ModuleType(name)
+            stand_in.BasicBlock = stand_in.Bottleneck = type("Block", (nn.Module,), {})
+            monkeypatch.setitem(sys.modules, name, stand_in)
+            if "." in name:
+                setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], stand_in)
+    for part in ("canonizers", "composites", "layer", "rules"):
+        importlib.import_module(f"zennit.{part}")
+    return importlib.import_module("zennit")
 
 
 def handed_back(composite, net: nn.Module, x: Tensor, target: int = 0) -> Tensor:

@@ -13,6 +13,9 @@ from pellucid.models import Inputs
 
 __all__ = ["Relevance", "relevance"]
 
+_UNBOOKED = 1e-2
+"""Part of a row's relevance that may be missing for rounding."""
+
 
 @dataclass(frozen=True)
 class Relevance:
@@ -59,8 +62,23 @@ def relevance(call: Call, composite: Composite, at: str | None = None) -> Releva
         alone = [_pass(call, composite, books, at, torch.tensor([row])) for row in range(len(call))]
         values = tuple(torch.cat(parts) for parts in zip(*alone, strict=True))
         warnings = (f"rows were explained one at a time: {moved}",)
+    warnings += _unbooked(values, books, at)
     details = {f"absorbed by {name}": taken.float().cpu() for name, taken in sorted(books.taken.items())}
     return Relevance(values, books.absorbed.to(call.output), books.started.to(call.output), details, warnings)
+
+
+def _unbooked(values: Inputs, books: Books, at: str | None) -> tuple[str, ...]:
+    """Say whether relevance went where no account is kept: a map that lacks a part must not look whole."""
+    kept = sum((part.double().flatten(1).sum(1) for part in values), books.absorbed)
+    lost = (kept - books.started).abs() > _UNBOOKED * (books.started.abs() + books.absorbed.abs())
+    if not bool(lost.any()):
+        return ()
+    rows = f"{int(lost.sum())} of {len(lost)} rows"
+    if at is not None:
+        return (
+            f"in {rows} relevance passes the layer {at!r} by, as along a skip, and is in no unit of it: see the gap",
+        )
+    return (f"in {rows} an operation of the network took relevance that no rule books: see the gap",)
 
 
 def _pass(call: Call, composite: Composite, books: Books, at: str | None, rows: Tensor) -> Inputs:

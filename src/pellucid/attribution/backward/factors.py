@@ -13,7 +13,7 @@ from pellucid.attribution.backward.rows import in_rows
 from pellucid.attribution.backward.spread import SCALINGS, SHIFTS, RelevanceState, spread
 from pellucid.attribution.backward.weighted import DENSE, weighted
 
-__all__ = ["GATES", "multiplied", "quotient", "weights"]
+__all__ = ["GATES", "TURNED", "multiplied", "quotient", "weights"]
 
 GATES = frozenset({"sigmoid", "hardsigmoid", "softmax"})
 """They lie between nought and one, and say how much of another activation passes."""
@@ -22,7 +22,8 @@ _SCALES = frozenset({"rsqrt", "reciprocal"})
 """What a normalisation written by hand multiplies by."""
 
 _DENSE = frozenset(functions(DENSE))
-_TURNED = frozenset(functions(("rdiv", "rtruediv")))
+TURNED = frozenset(functions(("rdiv", "rtruediv")))
+"""They divide what comes second."""
 
 
 def weights(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
@@ -71,9 +72,9 @@ def _made_by(source: Tensor, names: frozenset[str]) -> bool:
 
 def quotient(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
     """Divide by a constant: what normalises carries no relevance, unless nothing stands above it."""
-    if len(operation.active) == 1 and operand(operation, operation.args[0]) is None:
+    above = operation.args[1 if operation.function in TURNED else 0]
+    if operand(operation, above) is None:
         return through(operation, state)
     output, back = linearly(operation, state)
-    above = operation.args[1 if operation.function in _TURNED else 0]
     own = [source is above for source in operation.sources]
     return output, lambda arrived: tuple(part if kept else None for part, kept in zip(back(arrived), own, strict=True))

@@ -30,7 +30,7 @@ class Books:
         """``(N,)`` what all operations took together."""
         return sum(self.taken.values(), torch.zeros_like(self.started))
 
-    def clear(self, rows: Tensor) -> None:
+    def clear(self, rows: slice) -> None:
         """Forget rows: a batch that failed for lack of memory is sent again."""
         for account in (self.started, *self.taken.values()):
             account[rows] = 0
@@ -42,18 +42,19 @@ class Ledger:
     Attributes
     ----------
     rows
-        Which rows of the books the batch holds.
+        Which rows of the books the batch holds: a run of them.
     direct
         Relevance that first-layer rules sent straight to an input, by the input's place.
     """
 
     def __init__(self, books: Books, rows: Tensor) -> None:
-        self.books, self.rows = books, rows.to(books.started.device)
+        start = int(rows[0])
+        self.books, self.rows = books, slice(start, start + len(rows))
         self.direct: dict[int, Tensor] = {}
         books.clear(self.rows)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return self.rows.stop - self.rows.start
 
     def take(self, relevance: Tensor, name: str) -> None:
         """Book relevance that an operation keeps for itself."""

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pellucid.attribution.backward.bends import linearly, rectified, shifted, slope, taylor, through
+from pellucid.attribution.backward.bends import linearly, rectified, shifted, taylor, through
 from pellucid.attribution.backward.constants import joins_constants, written
-from pellucid.attribution.backward.factors import multiplied, quotient, weights
+from pellucid.attribution.backward.factors import TURNED, multiplied, quotient, weights
 from pellucid.attribution.backward.functions import ACTIVATIONS, COMPARISONS, PRODUCTS, QUOTIENTS
 from pellucid.attribution.backward.graph import LINEAR, PEAKS
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries, intercepted
@@ -18,9 +17,9 @@ from pellucid.attribution.backward.ledger import Books, Enter, Leave, Ledger
 from pellucid.attribution.backward.operation import Operation, Pullback, Rule, apply_rule, tensors_in
 from pellucid.attribution.backward.parts import ATTENTION, PARTS, RECURRENT
 from pellucid.attribution.backward.rows import in_rows
-from pellucid.attribution.backward.shares import stabiliser
-from pellucid.attribution.backward.spread import STABILISER, Composite, RelevanceState, spread
+from pellucid.attribution.backward.spread import Composite, RelevanceState, spread
 from pellucid.attribution.backward.standardised import NORMS, running, standardised
+from pellucid.attribution.backward.sums import active, addcmul, added, addmm, lerp
 from pellucid.attribution.backward.weighted import CONVOLUTIONS, DENSE, Weighted, normalisation
 from pellucid.errors import CannotExplain
 from pellucid.models import Forward, Model, Rules
@@ -28,36 +27,15 @@ from pellucid.models import Forward, Model, Rules
 __all__ = ["relevance_rules"]
 
 _SUMS = ("add", "sub", "subtract", "rsub")
-_JOINS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "where", "masked_fill", "index_fill",
-          "index_copy", "index_put", "scatter", "masked_scatter")  # fmt: skip
-_FILLS = ("masked_fill", "index_fill", "masked_scatter", "scatter")
+_JOINS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "index_copy", "index_put")
+_FILLS = ("where", "masked_fill", "index_fill", "masked_scatter", "scatter")
 _LARGER = ("maximum", "minimum", "max", "min", "fmax", "fmin")
 
-_CHOICES = frozenset(
-    [
-        "Amin",
-        "Cummax",
-        "FmaxBackward",
-        "Gather",
-        "GridSampler2D",
-        "GridSampler3D",
-        "Kthvalue",
-        "Maximum",
-        "Median",
-        "Min",
-        "Minimum",
-        "RepeatInterleave",
-        "Scatter",
-        "Sort",
-        "UpsampleBicubic2DAa",
-        "UpsampleBilinear2DAa",
-        "UpsampleNearestExact1D",
-        "UpsampleNearestExact2D",
-        "UpsampleNearestExact3D",
-        "Where",
-    ]
-)
-"""Nodes that choose among activations, or mix them by constants: the plain gradient is the contribution."""
+_CHOICES = frozenset({
+    "Amin", "Cummax", "Fmax", "Fmin", "Gather", "Kthvalue", "Maximum", "Median", "Min", "Minimum", "RepeatInterleave",
+    "Scatter", "Sort", "Where",
+})  # fmt: skip
+"""Nodes that choose among activations: the plain gradient is the contribution."""
 
 
 def _normalise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -103,56 +81,25 @@ def _route(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullbac
     return output, lambda arrived: tuple(part if not place else None for place, part in enumerate(back(arrived)))
 
 
-def _add(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Tell a shift by a constant from a sum of activations."""
-    rule = shifted if _active(args, kwargs) == 1 else _positive_terms
-    return apply_rule(in_rows(rule), state, function, args, kwargs)
-
-
-def _positive_terms(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
-    """Share a sum's relevance among its positive terms: z⁺ with weights one."""
-    output: Tensor = operation.run(*operation.active)
-    blank = tuple(torch.zeros_like(term) for term in operation.active)
-    terms = [operation.run(*blank[:place], term, *blank[place + 1 :]) for place, term in enumerate(operation.active)]
-    whole = sum((term.clamp(min=0) for term in terms), torch.zeros_like(output))
-    added = stabiliser(whole, STABILISER)
-    portion, masks = output / (whole + added), [term > 0 for term in terms]
-    back, name = slope(operation), operation.name
-
-    def pull(arrived: Tensor) -> tuple[Tensor | None, ...]:
-        state.ledger.take(arrived * portion * added, name)
-        return tuple(back(arrived * portion * mask)[place] for place, mask in enumerate(masks))
-
-    return output, pull
-
-
-def _addmm(_state: RelevanceState, bias: Tensor, *factors: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
-    return torch.add(torch.matmul(*factors) * alpha, bias * beta)
-
-
-def _active(args: Any, kwargs: Any) -> int:
-    return sum(tensor.requires_grad for tensor in tensors_in((args, dict(kwargs))))
-
-
 def _fills(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return bool(args[3] if len(args) > 3 else kwargs.get("value"))
 
 
 def _one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args, kwargs) == 1
+    return active(args, kwargs) == 1
 
 
 def _two(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args, kwargs) > 1
+    return active(args, kwargs) > 1
 
 
 def _divided(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a quotient divides by an activation."""
-    return _active(args, kwargs) > 1 or (len(args) > 1 and isinstance(args[1], Tensor) and args[1].requires_grad)
+    return active(args, kwargs) > 1 or (len(args) > 1 and isinstance(args[1], Tensor) and args[1].requires_grad)
 
 
 def _against_constant(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args, kwargs) == 1 and len(list(tensors_in((args, dict(kwargs))))) > 1
+    return active(args, kwargs) == 1 and len(list(tensors_in((args, dict(kwargs))))) > 1
 
 
 def _rule(rule: Rule, when: Any = None) -> Entry:
@@ -174,12 +121,15 @@ _RULES = RuleSet(
         **entries(PRODUCTS, Entry(make=multiplied, when=_two)),
         **entries(DENSE, Entry(make=multiplied)),
         **entries(QUOTIENTS, _rule(quotient, _divided)),
+        **dict.fromkeys(TURNED, _rule(quotient)),
         **entries(_SUMS, _rule(shifted, _one)),
         **entries(_JOINS, _rule(shifted, joins_constants)),
         **entries(_FILLS, _rule(shifted, _one)),
         **entries(("pad",), _rule(shifted, _fills)),
         **entries(COMPARISONS, Entry(make=_mask)),
-        **entries(("addmm",), Entry(parts=_addmm)),
+        **entries(("addmm", "baddbmm", "addmv"), Entry(parts=addmm)),
+        **entries(("addcmul",), Entry(parts=addcmul)),
+        **entries(("lerp",), Entry(parts=lerp)),
         **entries(("grid_sample",), _rule(_route, _two)),
         **dict.fromkeys(NORMS, Entry(make=_standardise, when=_one)),
         **dict.fromkeys((Tensor.__setitem__, Tensor.copy_), Entry(make=written)),
@@ -188,7 +138,7 @@ _RULES = RuleSet(
     LINEAR | PEAKS | _CHOICES,
     ours=(Enter, Leave),
 )
-_POSITIVE = replace(_RULES, table={**_RULES.table, **entries(_SUMS, Entry(make=_add))})
+_POSITIVE = replace(_RULES, table={**_RULES.table, **entries(_SUMS, Entry(make=added))})
 
 
 def relevance_rules(composite: Composite, books: Books, at: str | None = None) -> Rules:

@@ -120,7 +120,7 @@ def gamma(strength: float) -> ShareRule:
 
 def flat(op: Weighted) -> tuple[Share, ...]:
     """Return equal shares for every input in the receptive field (Bach et al. 2016)."""
-    return (Share((Part(torch.ones_like(op.entering), torch.ones_like(op.weight)),)),)
+    return (Share((Part(torch.ones_like(op.entering), op.ones),)),)
 
 
 def squared(op: Weighted) -> tuple[Share, ...]:

@@ -107,7 +107,7 @@ class _Spread:
         kept = relevance if share.portion == 1 else relevance * share.portion
         if share.keep is not None:
             kept = kept * share.keep(self.op.output)
-            if not bool(kept.amin() < 0) and not bool(kept.amax() > 0):
+            if not float(kept.abs().amax()):
                 return None
         whole, transposed = zip(*(self._product(part, None if place else share.bias)
                                   for place, part in enumerate(share.parts)), strict=True)  # fmt: skip
@@ -125,17 +125,18 @@ class _Spread:
             spare = None if bias is not None else op.bias
             return op.output if spare is None else op.output - op.column(spare, op.output), op.transposed
         whole, transposed = linear(lambda values: op.apply(values, weight, bias), part.values)
-        return whole * part.sign if part.sign != 1 else whole, transposed
+        return whole * part.sign if part.sign != 1 else whole, lambda unit: transposed(unit.sum_to_size(whole.shape))
 
     def _factored(self, slope: Tensor, part: Part) -> Tensor:
         factor = part.values * part.sign if self.first else part.by
         return slope if isinstance(factor, float) and factor == 1 else slope * factor
 
     def _keep(self, unit: Tensor, added: Tensor, bias: Tensor | None) -> None:
+        """Book what the stabiliser and the bias take."""
         ledger, name = self.state.ledger, self.name
         ledger.take(unit * added, name)
         if bias is not None:
-            ledger.take(unit * self.op.column(bias, self.op.output), name)
+            ledger.take(self.op.per_channel(unit) * bias, name)
 
 
 def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:

@@ -57,6 +57,7 @@ class Weighted:
     convolution: bool
     output: Tensor
     transposed: Callable[[Tensor], Tensor]
+    outputs: int | None
     scale: Tensor | None = None
 
     @cached_property
@@ -69,6 +70,17 @@ class Weighted:
         shape = [1] * output.ndim
         shape[self.axis] = -1
         return values.view(shape)
+
+    def per_channel(self, values: Tensor) -> Tensor:
+        """Return ``(N, C)`` sums of what lies at each output channel."""
+        there = values.movedim(self.axis, 1) if values.ndim > 1 else values[:, None]
+        return there.flatten(2).sum(2) if there.ndim > 2 else there
+
+    @property
+    def ones(self) -> Tensor:
+        """A weight of ones; with one output channel where that stands for all of them."""
+        weight = self.plain if self.outputs is None else self.plain.narrow(self.outputs, 0, 1)
+        return torch.ones_like(weight)
 
     @property
     def foldable(self) -> bool:
@@ -89,13 +101,25 @@ def weighted(operation: Operation) -> Weighted:
         return _convolution(operation)
     if operation.name == "linear":
         given = bound(operation, ("input", "weight", "bias"))
-        return _weighted(operation, functional.linear, given["weight"], given.get("bias"), axis=-1, scaled=_rows)
+        return _weighted(
+            operation, functional.linear, given["weight"], given.get("bias"), axis=-1, scaled=_rows, outputs=0
+        )
     first, second = operation.args if len(operation.args) > 1 else (*operation.args, *operation.kwargs.values())
     if operation.function in _TURNED:
         first, second = second, first
     if operand(operation, first) is not None:
-        return _weighted(operation, _times, second, None, axis=-1, scaled=torch.mul)
-    return _weighted(operation, lambda x, w, b: _times(w, x, b), first, None, axis=-2, scaled=torch.mul)
+        return _weighted(
+            operation, _times, second, None, axis=-1, scaled=torch.mul, outputs=-1 if second.ndim > 1 else None
+        )
+    return _weighted(
+        operation,
+        lambda x, w, b: _times(w, x, b),
+        first,
+        None,
+        axis=-2,
+        scaled=torch.mul,
+        outputs=-2 if first.ndim > 1 else None,
+    )
 
 
 def _times(first: Tensor, second: Tensor, bias: Tensor | None) -> Tensor:
@@ -139,7 +163,8 @@ def _convolution(operation: Operation) -> Weighted:
 
     axis = 1 - (given["weight"].ndim - given["input"].ndim)  # an image without a row axis has its channels first
     return _weighted(operation, apply, given["weight"], given.get("bias"),
-                     axis=axis, scaled=columns if turned else _rows, convolution=True)  # fmt: skip
+                     axis=axis, scaled=columns if turned else _rows, convolution=True,
+                     outputs=None if groups > 1 else int(turned))  # fmt: skip
 
 
 def _rows(weight: Tensor, scale: Tensor) -> Tensor:
