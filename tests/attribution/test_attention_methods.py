@@ -16,8 +16,9 @@ from pellucid.attribution import METHODS
 from pellucid.attribution.attention import flow
 from pellucid.attribution.attention.flow import largest_flows
 from pellucid.attribution.attention.rollout import with_residual
+from pellucid.attribution.attention.tap import Tap
 from pellucid.errors import BadRecipe, CannotExplain
-from pellucid.models.targets import Class, Contrast, Latent, LogOdds, Output
+from pellucid.models.targets import Class, Contrast, Latent, LogOdds, Output, Region
 from pellucid.testing import check_method, small_images, small_vit, untouched
 
 NAMES = ["attention_maps", "attention_rollout", "attention_flow", "chefer", "legrad"]
@@ -332,22 +333,72 @@ def test_gradient_methods_differ_between_targets(method):
     assert not torch.allclose(one, other, rtol=0.1)
 
 
-def test_a_target_that_does_not_read_the_class_token_is_refused_by_chefer():
-    class Averaged(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = small_vit()
+class Reading(nn.Module):
+    """small_vit with a register before its class token, whose tokens are read in another way."""
 
-        def forward(self, x):
-            net = self.net
-            tokens = torch.cat((net.first.expand(len(x), -1, -1), net.patches(x).flatten(2).transpose(1, 2)), 1)
-            return net.head(net.blocks(tokens + net.places)[:, 1:].mean(1))
+    def __init__(self, read):
+        super().__init__()
+        self.net, self.read = small_vit(), read
 
+    def forward(self, x):
+        net, patches = self.net, self.net.patches(x).flatten(2).transpose(1, 2)
+        first = net.first.expand(len(x), -1, -1)
+        tokens = torch.cat((2 * first, first + net.places[:, :1], patches + net.places[:, 1:]), 1)
+        return net.head(net.norm(self.read(net.blocks(tokens))))
+
+
+@pytest.mark.parametrize(
+    ("read", "rows", "said"),
+    [
+        (lambda tokens: tokens[:, 0], [0], "reads token 0, whose rows"),
+        (lambda tokens: tokens[:, 1], [1], "reads token 1, whose rows"),
+        (lambda tokens: tokens[:, :2].mean(1), [0, 1], "reads token 0 and 1, whose rows"),
+        (lambda tokens: tokens[:, 2:].mean(1), range(2, 18), "reads no class token, and the patches"),
+        (lambda tokens: tokens[:, 1:].mean(1), [1], "it reads the patches too, whose own rows are left out"),
+    ],
+)
+def test_the_tokens_that_the_output_reads_are_found(read, rows, said):
+    net, x = Reading(read).eval(), small_images()
+    found = pellucid.explain(net, x, "attention_rollout")
+    assert any(said in warning for warning in found.warnings)
+    expected = torch.eye(18).expand(3, 18, 18)
+    for layer in range(2):
+        maps = [attention_row(net, x, layer, row) for row in range(18)]
+        expected = with_residual(torch.stack(maps, 1)) @ expected
+    torch.testing.assert_close(found.values.flatten(1), expected[:, list(rows), 2:].mean(1))
+
+
+def attention_row(net, x, layer, row):
+    kept = []
+
+    def see(_number, weights, arrange):
+        kept.append(arrange(weights).mean(1)[:, row])
+        return weights
+
+    with torch.no_grad(), Tap(len(x), see):
+        net(x)
+    return kept[layer]
+
+
+def test_rows_on_which_the_output_does_not_depend_are_refused_by_chefer_when_they_are_asked_for():
+    net, x = Reading(lambda tokens: tokens[:, 2:].mean(1)).eval(), small_images()
+    assert pellucid.explain(net, x, "chefer").values.std() > 0
     with pytest.raises(CannotExplain, match=r"does not read the class token.*say query='mean'"):
-        pellucid.explain(Averaged(), small_images(), "chefer")
-    assert pellucid.explain(Averaged(), small_images(), "chefer(query='mean')").values.std() > 0
+        pellucid.explain(net, x, "chefer(query='class')")
     with pytest.raises(CannotExplain, match=r"does not read the patches.*say query='class'"):
-        pellucid.explain(small_vit(), small_images(), "chefer(query='mean')")
+        pellucid.explain(small_vit(), x, "chefer(query='mean')")
+
+
+def test_without_gradients_the_first_extra_token_is_taken_for_the_class_token():
+    net, x = small_vit(), small_images()
+
+    def blind(x):
+        with torch.no_grad():
+            return net(x)
+
+    found = pellucid.explain(blind, x, "attention_rollout")
+    assert found.warnings == ("token 0 was taken for the class token",)
+    torch.testing.assert_close(found.values, pellucid.explain(net, x, "attention_rollout").values)
 
 
 @pytest.mark.parametrize("method", NAMES)
@@ -355,6 +406,55 @@ def test_targets_read_from_a_layer_give_what_the_same_number_gives_at_the_output
     net, x = small_vit(), small_images()
     one = pellucid.explain(net, x, method, target=Latent(index=1, layer="head"))
     torch.testing.assert_close(one.values, pellucid.explain(net, x, method, target=1).values)
+
+
+@pytest.mark.parametrize("method", NAMES)
+def test_an_object_of_a_segmentation_is_explained(method):
+    class Segmenting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = small_vit()
+
+        def forward(self, x):
+            net = self.net
+            tokens = net.norm(net.blocks(net.patches(x).flatten(2).transpose(1, 2) + net.places[:, 1:]))
+            return functional.interpolate(net.head(tokens).transpose(1, 2).unflatten(2, (4, 4)), scale_factor=4.0)
+
+    net, x = Segmenting().eval(), small_images()
+    point = torch.zeros(3, 16, 16, dtype=torch.bool)
+    point[:, 4:8, 8:12] = True  # patch (1, 2)
+    found = pellucid.explain(net, x, method, target=Region(index=1, mask=point))
+    assert found.values.shape == (3, 1, 4, 4)
+    assert found.values.std() > 0
+
+
+def test_legrad_takes_blocks_that_return_more_than_their_tokens():
+    class Telling(nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self.block = block
+
+        def forward(self, tokens):
+            return self.block(tokens), None
+
+    class Unpacking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = small_vit()
+            self.blocks = nn.ModuleList(Telling(block) for block in self.net.blocks)
+
+        def forward(self, x):
+            net = self.net
+            tokens = (
+                torch.cat((net.first.expand(len(x), -1, -1), net.patches(x).flatten(2).transpose(1, 2)), 1) + net.places
+            )
+            for block in self.blocks:
+                tokens = block(tokens)[0]
+            return net.head(net.norm(tokens)[:, 0])
+
+    x = small_images()
+    found = pellucid.explain(Unpacking(), x, "legrad", target=1).values
+    torch.testing.assert_close(found, pellucid.explain(small_vit(), x, "legrad", target=1).values)
 
 
 def test_legrad_counts_its_passes():

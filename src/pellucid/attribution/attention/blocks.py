@@ -48,12 +48,17 @@ class _Calls:
 
     def _leave(self, _module: nn.Module, _args: Any, output: Any) -> None:
         name, given = self.running.pop()
-        self.passed.setdefault(name, []).append((given, _copied(output)))
+        self.passed.setdefault(name, []).append((given, _copied(_state(output))))
 
     def see(self, _number: int, weights: Tensor, _arrange: Arrange) -> Tensor:
         """Note what is being called at an attention."""
         self.during.append(tuple(name for name, _ in self.running))
         return weights
+
+
+def _state(output: Any) -> Any:
+    """Return the tokens that a block returned, first of what else it returned."""
+    return output[0] if isinstance(output, tuple) and output else output
 
 
 def _copied(value: Any) -> Any:
@@ -123,14 +128,15 @@ def ending_early(names: Sequence[str], taken: int) -> Rules:
         def run(*given: Tensor) -> tuple[Tensor, ...]:
             behind, kept = given[taken], dict[int, Tensor]()
 
-            def leave(number: int) -> Callable[[nn.Module, Any, Tensor], Tensor | None]:
-                def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor | None:
+            def leave(number: int) -> Callable[[nn.Module, Any, Any], Any]:
+                def hook(_module: nn.Module, _inputs: Any, output: Any) -> Any:
+                    state = _state(output)
                     if number < len(names) - 1:
-                        kept[number] = output.clone()  # what follows may write into it
+                        kept[number] = state.clone()  # what follows may write into it
                         return None
                     for early, tokens in kept.items():
-                        output = torch.where(behind[:, :, None] == early, tokens, output)
-                    return output
+                        state = torch.where(behind[:, :, None] == early, tokens, state)
+                    return (state, *output[1:]) if isinstance(output, tuple) else state
 
                 return hook
 

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from pellucid.attribution.attention.readers import readers
 from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import accounted, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
@@ -60,7 +61,7 @@ class chefer(Method):
     def attribute(self, call: Call) -> Attribution:
         """Add up relevance, from the output's row down."""
         layers = square_layers(call, self, self.grid)
-        weights, warnings = layers.tokens.readers(self.query)
+        weights, warnings = readers(call, layers, self.query)
         kept = [(queries, keys) for _, queries, keys in layers.shapes]
         parts = []
         for batch in batches(call):

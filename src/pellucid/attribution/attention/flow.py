@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
+from pellucid.attribution.attention.readers import readers
 from pellucid.attribution.attention.rollout import with_residual
 from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import Layers, read_layers, square_layers
@@ -71,13 +72,13 @@ class attention_flow(Method):
         """Find the maximum flow from every patch of every row."""
         layers = square_layers(call, self, self.grid)
         _refuse_large(layers)
-        weights, warnings = layers.tokens.readers(self.query)
+        weights, warnings = readers(call, layers, self.query)
         sources, parts = range(layers.tokens.count)[layers.tokens.patches], []
         for batch in batches(call):
             maps = [with_residual(layer).double().cpu().numpy()
                     for layer in read_layers(batch, layers, lambda _, maps: maps.mean(1))]  # fmt: skip
             flows = [largest_flows(row, weights.double().numpy(), sources) for row in zip(*maps, strict=True)]
-            parts.append(torch.from_numpy(np.stack(flows)).float().reshape(-1, 1, *layers.tokens.grid))
+            parts.append(torch.from_numpy(np.stack(flows)).to(batch.inputs[0]).reshape(-1, 1, *layers.tokens.grid))
         return Attribution((torch.cat(parts),), warnings=warnings)
 
 

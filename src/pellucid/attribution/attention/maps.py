@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pellucid.attribution.attention.readers import readers
 from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import Layers, layers_of, read_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
@@ -31,8 +32,8 @@ class attention_maps(Method):
     head
         Number of a head; ``"mean"`` over all; ``"all"`` gives a channel a head.
     query
-        Whose attention: of the ``"class"`` token, or the ``"mean"`` of all patches'; None takes the class token where
-        there is one, and says so.
+        Whose attention: of the ``"class"`` token, which is the first token that is no patch, or the ``"mean"`` of all
+        patches'; None takes the tokens beside the patches that the output reads, or else the mean, and says which.
     grid
         Patches along each axis of the image; None finds them where the network shows them, or refuses.
 
@@ -64,7 +65,7 @@ class attention_maps(Method):
         """Read the rows of the queries."""
         layers = layers_of(call, self.grid)
         number = self._layer(layers)
-        weights, warnings = _readers(layers, number, self.query)
+        weights, warnings = self._readers(call, layers, number)
 
         def rows(seen: int, maps: Tensor) -> Tensor:
             return torch.einsum("q,bhqk->bhk", weights.to(maps), maps) if seen == number else maps[:, :0]
@@ -90,14 +91,15 @@ class attention_maps(Method):
             raise CannotExplain(f"{self}: layer {self.layer} has {maps.shape[1]} heads, from 0 to {maps.shape[1] - 1}")
         return maps[:, self.head, None]
 
-
-def _readers(layers: Layers, number: int, query: Query | None) -> tuple[Tensor, tuple[str, ...]]:
-    queries = layers.shapes[number][1]
-    if queries == layers.tokens.count:
-        return layers.tokens.readers(query)
-    if queries == 1:
-        return torch.ones(1), (f"layer {number} has one query, and its attention is shown",)
-    raise CannotExplain(
-        f"layer {number} has {queries} queries for {layers.tokens.count} tokens: none of them is known to stand for the "
-        "output; choose another layer"
-    )
+    def _readers(self, call: Call, layers: Layers, number: int) -> tuple[Tensor, tuple[str, ...]]:
+        queries = layers.shapes[number][1]
+        if queries == 1:
+            return torch.ones(1), (f"layer {number} has one query, and its attention is shown",)
+        if queries != layers.tokens.count:
+            raise CannotExplain(
+                f"{self}: layer {number} has {queries} queries for {layers.tokens.count} tokens, none of which is known to "
+                "stand for the output; choose another layer"
+            )
+        if layers.shapes[-1][1] != queries:
+            return layers.tokens.readers(self.query)
+        return readers(call, layers, self.query)

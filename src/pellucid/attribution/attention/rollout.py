@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from pellucid.attribution.attention.readers import readers
 from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import read_layers, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
@@ -68,7 +69,7 @@ class attention_rollout(Method):
     def attribute(self, call: Call) -> Attribution:
         """Multiply the layers, from the output's row down."""
         layers = square_layers(call, self, self.grid)
-        weights, warnings = layers.tokens.readers(self.query)
+        weights, warnings = readers(call, layers, self.query)
         fuse, parts = _FUSIONS[self.heads], []
         for batch in batches(call):
             reached = weights.to(batch.inputs[0]).expand(len(batch), 1, -1)
