@@ -77,14 +77,15 @@ class _Run:
         pattern, weight = self.patterns[place], self.calls[place].weight
         return pattern.to(weight) * (weight if self.kind == "attribution" else 1)
 
-    def check(self) -> None:
-        """Refuse patterns that were not fitted on this network with these weights."""
+    def check(self) -> int:
+        """Refuse patterns that were not fitted on this network with these weights; return how many units have none."""
         shapes = [tuple(call.weight.shape) for call in self.calls]
         if shapes != [tuple(pattern.shape) for pattern in self.patterns]:
             raise CannotExplain(
                 f"the patterns were fitted on another network: this one makes {len(shapes)} calls with weights "
                 f"{shapes[:3]}..., and {len(self.patterns)} patterns were given; use pellucid.fit_patterns(model, images)"
             )
+        silent = 0
         for call, pattern in zip(self.calls, self.patterns, strict=True):
             found = call.over_inputs(call.weight * pattern.to(call.weight))
             if bool(((found - 1).abs().minimum(found.abs()) > _UNITY).any()):
@@ -92,6 +93,8 @@ class _Run:
                     f"the patterns do not belong to the weights of this network ({call.name} {tuple(pattern.shape)}): it "
                     "was trained further or randomised since; use pellucid.fit_patterns(model, images)"
                 )
+            silent += int((found.abs() < _UNITY).sum())
+        return silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,7 +256,7 @@ def from_values(read: ReadOut) -> ReadOut:
     return replace(read, read=lambda outputs, rows: read(_Start.apply(outputs), rows))  # type: ignore[no-untyped-call]
 
 
-def pattern_rules(patterns: Sequence[Tensor], kind: Kind) -> Rules:
+def pattern_rules(patterns: Sequence[Tensor], kind: Kind, silent: Callable[[int], None]) -> Rules:
     """Return rules for `Passes.gradient` that pull back through each call by its pattern.
 
     Parameters
@@ -262,6 +265,8 @@ def pattern_rules(patterns: Sequence[Tensor], kind: Kind) -> Rules:
         One a call with weights, in the order of the forward, of the weight's shape.
     kind
         ``"net"`` pulls back by the pattern a, ``"attribution"`` by a × w.
+    silent
+        Is told, in every pass, how many units have no pattern and hand nothing back.
 
     Raises
     ------
@@ -275,7 +280,7 @@ def pattern_rules(patterns: Sequence[Tensor], kind: Kind) -> Rules:
         def changed(*inputs: Tensor) -> tuple[Tensor, ...]:
             run = _Run(kind, patterns)
             outputs = intercepted(_RULES, run, model, forward, inputs)
-            run.check()
+            silent(run.check())
             return outputs
 
         return changed
