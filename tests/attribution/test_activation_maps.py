@@ -105,6 +105,7 @@ def test_the_table_and_the_picture_name_the_channel_and_the_class_it_speaks_for(
     rows = found.table.to_pylist()
     assert len(rows) == 4
     assert (rows[0]["image"], rows[0]["rank"], rows[0]["channel"], rows[0]["favours"]) == (0, 1, 3, "cross")
+    assert found.plot(row=1).get_suptitle().endswith("image 1, Class(index=1)")
     titles = [axes.get_title() for axes in found.plot(row=1).axes]
     assert titles[0].startswith("channel 3\nadds ")
     assert titles[0].endswith("for cross")

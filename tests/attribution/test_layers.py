@@ -131,6 +131,11 @@ def test_a_unit_prints_parses_and_is_spelt_in_one_way():
             METHODS["saliency"](of=text)
 
 
+def test_a_unit_keeps_its_place_when_rows_are_cut(net, pixels):
+    found = pellucid.explain(net, pixels(3, 3, 8, 8), "gradient(of='stem[2, 1, 3]')")
+    assert found[[0]].target == found.target == Latent((2, 1, 3), "stem")
+
+
 def test_a_unit_and_another_target_are_refused_and_the_same_one_is_not(net, pixels):
     x = pixels(1, 3, 8, 8)
     pellucid.explain(net, x, "gradient(of='stem[1]')", target=Latent(1, "stem"))

@@ -282,6 +282,9 @@ def test_a_unit_that_no_image_switches_on_has_no_pattern(pixels):
     first = next(iter(patterns.tensors.values()))
     assert torch.equal(first[2], torch.zeros(9))
     assert (first[[0, 1, 3]].abs().sum(1) > 0).all()
+    found = pellucid.explain(net, pixels(1, 1, 3, 3), method("pattern_net", patterns))
+    assert found.details["silent_units"] == 1
+    assert "1 unit(s) have no pattern" in found.warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pellucid.attribution.method import Call, row_seeds
 from pellucid.attribution.scaling import resized
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.models import Model, Passes, Target, take_rows
-from pellucid.models.targets import resolve
+from pellucid.models.targets import Latent, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,8 +108,16 @@ class ActivationMaps:
             if rank < count:
                 axes.imshow(self.maps[row, rank].numpy(), cmap="cividis")
                 axes.set_title(self._titled(row, rank), fontsize=8)
-        figure.suptitle(f"{self.at}: channels by {self.by}, image {row}, {self.target}", fontsize=9)
+        figure.suptitle(f"{self.at}: channels by {self.by}, image {row}, {self._explained(row)}", fontsize=9)
         return figure
+
+    def _explained(self, row: int) -> Target:
+        index = self.target.settings.get("index")
+        return (
+            self.target.replace(index=index[row])
+            if isinstance(index, tuple) and len(index) == len(self)
+            else self.target
+        )
 
     def _titled(self, row: int, rank: int) -> str:
         title = f"channel {int(self.channels[row, rank])}"

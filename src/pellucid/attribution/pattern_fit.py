@@ -39,7 +39,7 @@ class _Sums:
     @classmethod
     def of(cls, call: LinearCall) -> "_Sums":
         units = _per_unit(call, call.output).double()
-        weight = torch.zeros_like(call.op.weight, dtype=torch.float64)
+        weight = torch.zeros_like(call.weight, dtype=torch.float64)
         shift = units / (call.output.numel() / len(units))
         return cls(
             call, shift.to(call.output), 0.0, torch.zeros_like(units), torch.zeros_like(units), weight, weight.clone()
@@ -47,7 +47,7 @@ class _Sums:
 
     def add(self, call: LinearCall) -> None:
         """Take one batch in: gradients by the weight are the sums of input × whatever stands at the output."""
-        if call.rectified != self.call.rectified or call.op.weight.shape != self.call.op.weight.shape:
+        if call.rectified != self.call.rectified or call.weight.shape != self.call.weight.shape:
             raise CannotExplain(
                 f"the network runs otherwise from batch to batch (at {call.name}): its calls have no patterns"
             )
@@ -56,7 +56,7 @@ class _Sums:
         on = (call.output > 0).to(call.output) if call.rectified else torch.ones_like(call.output)
         above = call.output - call.op.column(self.shift, call.output)
         with torch.enable_grad():
-            weight = call.op.weight.clone().requires_grad_()
+            weight = call.weight.clone().requires_grad_()
             output = call.op.apply(call.op.entering, weight, None)
         (inputs,) = torch.autograd.grad(output, weight, on, retain_graph=True)
         (products,) = torch.autograd.grad(output, weight, on * above)
@@ -72,7 +72,7 @@ class _Sums:
         share = 1 / self.chosen.clamp(min=1)
         mean = share * self.outputs / self.places
         covariance = op.scaled(self.products, share) - op.scaled(self.inputs, mean)
-        weight = op.weight.double()
+        weight = self.call.weight.double()
         signal = self.call.over_inputs(weight * covariance)
         lengths = (self.call.over_inputs(part.square()) for part in (weight, covariance))
         least = _ALIGNED * torch.stack([length.sqrt() for length in lengths]).prod(0)

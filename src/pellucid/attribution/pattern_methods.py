@@ -42,10 +42,20 @@ class _Patterned(Method):
                 f"{self.name} needs patterns, which are fitted on images like those that the model was trained on: "
                 f"{self.name}(patterns=pellucid.fit_patterns(model, images)); a study fits them by itself"
             )
-        rules = pattern_rules(tuple(known.tensors.values()), self.kind)
+        silent: list[int] = []
+        rules = pattern_rules(tuple(known.tensors.values()), self.kind, silent.append)
         read = from_values(call.read) if self.kind == "attribution" else call.read
         values = call.passes.gradient(call.inputs, read, rules=rules, known=call.output, at=self.at)[2]
-        return Attribution(values, details={"patterns": f"sha256:{known.digest[:16]}"})
+        details = {"patterns": f"sha256:{known.digest[:16]}", "silent_units": silent[-1]}
+        return Attribution(values, warnings=_warnings(silent[-1]), details=details)
+
+
+def _warnings(silent: int) -> tuple[str, ...]:
+    if not silent:
+        return ()
+    return (
+        f"{silent} unit(s) have no pattern, since no image that they were fitted on moved them: they hand nothing back",
+    )
 
 
 @METHODS.register

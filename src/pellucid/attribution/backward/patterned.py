@@ -35,7 +35,9 @@ class LinearCall:
     Attributes
     ----------
     op
-        The operation, a BatchNorm after it folded in.
+        The operation.
+    weight
+        Its weight, the scale of a BatchNorm after it folded in.
     name
         What it is.
     output
@@ -47,6 +49,7 @@ class LinearCall:
     """
 
     op: Weighted
+    weight: Tensor
     name: str
     output: Tensor
     version: int
@@ -71,24 +74,27 @@ class _Run:
 
     def weight(self, place: int) -> Tensor:
         """Return the weight with which a call pulls back."""
-        pattern, weight = self.patterns[place], self.calls[place].op.weight
+        pattern, weight = self.patterns[place], self.calls[place].weight
         return pattern.to(weight) * (weight if self.kind == "attribution" else 1)
 
-    def check(self) -> None:
-        """Refuse patterns that were not fitted on this network with these weights."""
-        shapes = [tuple(call.op.weight.shape) for call in self.calls]
+    def check(self) -> int:
+        """Refuse patterns that were not fitted on this network with these weights; return how many units have none."""
+        shapes = [tuple(call.weight.shape) for call in self.calls]
         if shapes != [tuple(pattern.shape) for pattern in self.patterns]:
             raise CannotExplain(
                 f"the patterns were fitted on another network: this one makes {len(shapes)} calls with weights "
                 f"{shapes[:3]}..., and {len(self.patterns)} patterns were given; use pellucid.fit_patterns(model, images)"
             )
+        silent = 0
         for call, pattern in zip(self.calls, self.patterns, strict=True):
-            found = call.over_inputs(call.op.weight * pattern.to(call.op.weight))
+            found = call.over_inputs(call.weight * pattern.to(call.weight))
             if bool(((found - 1).abs().minimum(found.abs()) > _UNITY).any()):
                 raise CannotExplain(
                     f"the patterns do not belong to the weights of this network ({call.name} {tuple(pattern.shape)}): it "
                     "was trained further or randomised since; use pellucid.fit_patterns(model, images)"
                 )
+            silent += int((found.abs() < _UNITY).sum())
+        return silent
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +118,14 @@ class _Pull:
         return torch.autograd.grad(output, entering, arrived)
 
 
-def _made(op: Weighted, name: str, output: Tensor) -> LinearCall:
-    return LinearCall(op, name, output.clone(), op.entering._version)  # noqa: SLF001  # a ReLU may write in place
+def _made(op: Weighted, weight: Tensor, name: str, output: Tensor) -> LinearCall:
+    return LinearCall(op, weight, name, output.clone(), op.entering._version)  # noqa: SLF001  # a ReLU may write in place
 
 
 def _weights(operation: Operation, run: _Run) -> tuple[Tensor, Pullback]:
     output: Tensor = operation.run(*operation.active)
-    run.calls.append(_made(weighted(operation), operation.name, output))
+    op = weighted(operation)
+    run.calls.append(_made(op, op.weight, operation.name, output))
     return output, _Pull(run, len(run.calls) - 1, run.calls[-1])
 
 
@@ -133,8 +140,9 @@ def _normalise(run: _Run, function: Any, args: tuple[Any, ...], kwargs: Mapping[
     output = function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
     if not call.op.foldable:
         return apply_rule(_scaled, run, function, args, kwargs)
-    folded = call.op.folded(*normalisation(Operation(function, args, kwargs, (), ())), output)
-    run.calls[before.place] = _made(folded, f"{call.name} + batch_norm", output)
+    scale, _ = normalisation(Operation(function, args, kwargs, (), ()))
+    weight = call.op.scaled(call.weight, scale)
+    run.calls[before.place] = _made(call.op, weight, f"{call.name} + batch_norm", output)
 
     def rule(_operation: Operation, run: _Run) -> tuple[Tensor, Pullback]:
         return output, _Pull(run, before.place, run.calls[before.place])
@@ -248,7 +256,7 @@ def from_values(read: ReadOut) -> ReadOut:
     return replace(read, read=lambda outputs, rows: read(_Start.apply(outputs), rows))  # type: ignore[no-untyped-call]
 
 
-def pattern_rules(patterns: Sequence[Tensor], kind: Kind) -> Rules:
+def pattern_rules(patterns: Sequence[Tensor], kind: Kind, silent: Callable[[int], None]) -> Rules:
     """Return rules for `Passes.gradient` that pull back through each call by its pattern.
 
     Parameters
@@ -257,6 +265,8 @@ def pattern_rules(patterns: Sequence[Tensor], kind: Kind) -> Rules:
         One a call with weights, in the order of the forward, of the weight's shape.
     kind
         ``"net"`` pulls back by the pattern a, ``"attribution"`` by a × w.
+    silent
+        Is told, in every pass, how many units have no pattern and hand nothing back.
 
     Raises
     ------
@@ -270,7 +280,7 @@ def pattern_rules(patterns: Sequence[Tensor], kind: Kind) -> Rules:
         def changed(*inputs: Tensor) -> tuple[Tensor, ...]:
             run = _Run(kind, patterns)
             outputs = intercepted(_RULES, run, model, forward, inputs)
-            run.check()
+            silent(run.check())
             return outputs
 
         return changed
