@@ -23,6 +23,7 @@ CHEAP = {
     "blur_ig": "blur_ig(steps=4)",
     "deep_taylor": "deep_taylor(low=-6.0, high=6.0)",
     "expected_gradients": "expected_gradients(samples=4)",
+    "expressive_gradients": "expressive_gradients(steps=4)",
     "guided_ig": "guided_ig(steps=4)",
     "integrated_gradients": "integrated_gradients(steps=4)",
     "kernel_shap": "kernel_shap(segments=4, samples=40)",
@@ -35,7 +36,11 @@ CHEAP = {
     "sobol": "sobol(grid=2, samples=4)",
     "vargrad": "vargrad(samples=3)",
 }
-PANEL = [*(CHEAP.get(name, name) for name in sorted(METHODS)), 'lrp(composite="epsilon_gamma_box", low=-4.0, high=4.0)']
+FITTED = {"pattern_net", "pattern_attribution"}
+PANEL = [
+    *(CHEAP.get(name, name) for name in sorted(set(METHODS) - FITTED)),
+    'lrp(composite="epsilon_gamma_box", low=-4.0, high=4.0)',
+]
 
 
 def pixels(*shape, seed=0):

@@ -15,7 +15,7 @@ from pellucid.errors import GuardError
 from pellucid.models import targets
 
 METHODS = [
-    "deconvnet", "guided_backprop", "deeplift", 'deeplift(baseline="noise")', "lrp", 'lrp(composite="epsilon_plus_flat")',
+    "deconvnet", "guided_backprop", "deeplift", 'deeplift(baseline="noise")', "deeplift_reveal_cancel", "lrp", 'lrp(composite="epsilon_plus_flat")',
     'lrp(composite="epsilon_gamma_box", low=-4.0, high=(4.0, 4.0, 4.0))', 'lrp(composite="epsilon_alpha2_beta1_flat")',
 ]  # fmt: skip
 

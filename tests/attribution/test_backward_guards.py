@@ -15,7 +15,7 @@ from pellucid.attribution import lrp as _lrp  # noqa: F401  # registers the meth
 from pellucid.errors import CannotExplain, GuardError
 from pellucid.models import Model, Passes, passes
 
-METHODS = ["deconvnet", "guided_backprop", "deeplift", "lrp"]
+METHODS = ["deconvnet", "guided_backprop", "deeplift", "deeplift_reveal_cancel", "lrp"]
 
 
 class CustomReLU(torch.autograd.Function):

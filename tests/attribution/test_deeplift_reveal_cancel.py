@@ -177,6 +177,20 @@ def test_parts_are_carried_through_moves_and_averages(nets, pixels):
     torch.testing.assert_close(found.values, wanted.values, rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_joined_keeps_its_own_parts(nets, pixels):
+    """A dense block: the image itself, which has no parts, a constant, and what convolutions made."""
+    parts = nets.lived_in(nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Linear(128, 2)))
+    still = pixels(3, 1, 4, 4, seed=7)
+    net = nets.Call(lambda x, a, b: b(torch.cat([x, a(x), still[: len(x)]], 1).relu().flatten(1)), *parts)
+    same = nets.Call(
+        lambda x, a, b: b(torch.cat([x.relu(), a(x).relu(), still[: len(x)].relu()], 1).flatten(1)), *parts
+    )
+    x = pixels(3, 3, 4, 4)
+    found, wanted = (explain(way, x, "deeplift_reveal_cancel(baseline=0.1)", target=0) for way in (net, same))
+    torch.testing.assert_close(found.values, wanted.values, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(found.values, explain(net, x, "deeplift(baseline=0.1)", target=0).values, rtol=0.01)
+
+
 @pytest.mark.parametrize("baseline", ['"zero"', '"blur"', "0.3"])
 def test_differences_add_up_on_a_resnet_and_rows_do_not_meet(nets, pixels, baseline):
     net, x = nets.lived_in(nets.ResNet(8)), pixels(4, 3, 12, 12)

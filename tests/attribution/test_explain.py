@@ -5,8 +5,8 @@ from torch import nn
 
 import pellucid
 from pellucid.attribution import METHODS, Attribution, Explanation, Method
-from pellucid.attribution.explain import _gap, _sound
 from pellucid.attribution.method import row_seeds
+from pellucid.attribution.request import _gap, _sound
 from pellucid.errors import BadRecipe, BadTarget, CannotExplain, ShapeError
 from pellucid.models import Model
 
@@ -22,8 +22,13 @@ SMALL = {
     "smoothgrad": "smoothgrad(samples=3)",
     "vargrad": "vargrad(samples=3)",
 }
+FITTED = {"pattern_net", "pattern_attribution"}
 PANEL = [
-    *(SMALL.get(name, name) for name in sorted(METHODS) if "attention" not in METHODS[name].taxonomy.needs),
+    *(
+        SMALL.get(name, name)
+        for name in sorted(set(METHODS) - FITTED)
+        if "attention" not in METHODS[name].taxonomy.needs
+    ),
     "input_x_gradient(at='0')",
     "integrated_gradients(steps=5, at='0', baseline='noise')",
 ]

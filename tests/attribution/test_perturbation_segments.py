@@ -82,9 +82,9 @@ def test_supervoxels_of_three_axes() -> None:
 
 
 def test_where_superpixels_fail_a_grid_stands_in_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pellucid.attribution.perturbation import segmenters
+    from pellucid.attribution.perturbation.superpixels import segmentation
 
-    monkeypatch.setattr(segmenters, "slic", lambda image, *_, **__: np.zeros(image.shape[:-1], dtype=int))
+    monkeypatch.setattr(segmentation, "slic", lambda image, *_, **__: np.zeros(image.shape[:-1], dtype=int))
     (found,), (warning,) = segment(16, (torch.zeros(1, 1, 32, 32),))
     assert found.players == 16
     assert "regular grid" in warning

@@ -38,7 +38,7 @@ def test_lime_recovers_a_model_that_is_linear_in_the_segments() -> None:
 
 
 def test_lime_sends_equal_coalitions_once() -> None:
-    e = explain(Regions(), torch.ones(1, 3, 8, 8), lime(segments=LABELS, samples=1000))
+    e = explain(Regions(), torch.ones(1, 3, 8, 8), lime(segments=LABELS, samples=1000, spread=0))
     assert e.forwards <= 1 + 2**6
 
 
@@ -66,9 +66,9 @@ def test_the_surrogate_is_the_weighted_ridge_of_scikit_learn() -> None:
     weights = proximity(design.masks, 0.25)
     answers = torch.randn(len(design), 2, generator=generator, dtype=torch.float64)
     fit = weighted_ridge(design, weights, answers, 1.0)
-    peer = Ridge(alpha=1.0).fit(design.masks.numpy(), answers.numpy(), sample_weight=(weights * design.counts).numpy())
+    peer = Ridge(alpha=1.0).fit(design.masks.numpy(), answers.numpy(), sample_weight=(weights * design.total).numpy())
     torch.testing.assert_close(fit.effects.T, torch.as_tensor(peer.coef_))
-    score = peer.score(design.masks.numpy(), answers.numpy(), sample_weight=(weights * design.counts).numpy())
+    score = peer.score(design.masks.numpy(), answers.numpy(), sample_weight=(weights * design.total).numpy())
     assert fit.r2 is not None
     torch.testing.assert_close(fit.r2.mean().item(), score, atol=0.02, rtol=0.0)
 

@@ -28,6 +28,7 @@ CHEAP = {
     "deep_shap": ["deep_shap", 'deep_shap(background=("zero", "mean", "noise"))'],
     "deep_taylor": ["deep_taylor(low=0.0, high=1.0)"],
     "expected_gradients": ['expected_gradients(samples=6, background=("zero", "noise"))'],
+    "expressive_gradients": ["expressive_gradients(steps=16)"],
     "guided_ig": ["guided_ig(steps=64)"],
     "integrated_gradients": ["integrated_gradients(steps=16)", 'integrated_gradients(steps=16, baseline="noise")'],
     "kernel_shap": ["kernel_shap(segments=4, samples=40)"],
@@ -72,8 +73,12 @@ FEW = {
 """The same for metrics."""
 
 
+FITTED = {"pattern_net", "pattern_attribution"}
+"""Methods that are fitted on data first: tests/attribution/test_patterns.py proves them in the same way."""
+
+
 def panel():
-    return [text for name in sorted(METHODS) for text in CHEAP.get(name, [name])]
+    return [text for name in sorted(set(METHODS) - FITTED) for text in CHEAP.get(name, [name])]
 
 
 @pytest.mark.parametrize("method", panel())

@@ -8,7 +8,8 @@ import torch
 from scipy.sparse.linalg import ArpackError, eigsh
 from torch import Tensor
 
-from pellucid.attribution.cam_layer import checked_maps, chosen_layer
+from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place
+from pellucid.attribution.cam_layout import PatchGrid, layout_of
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
 
@@ -95,13 +96,14 @@ class eigencam(Method):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
     centred
         Whether every channel's mean over space is taken off first; the published form does not.
     """
 
     at: str | None = None
+    grid: PatchGrid = None
     centred: bool = False
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
@@ -118,9 +120,10 @@ class eigencam(Method):
     def attribute(self, call: Call) -> Attribution:
         """Project the layer's feature maps on their first principal direction."""
         at, warnings = chosen_layer(call, self.at)
-        found = [
-            first_component(checked_maps(batch.passes.outputs(batch.inputs, at), batch, at), centred=self.centred)
-            for batch in batches(call)
-        ]
+        found, layout = [], None
+        for batch in batches(call):
+            activations = checked_maps(batch.passes.outputs(batch.inputs, at), at)
+            layout = layout or layout_of(batch, at, tuple(activations.shape[1:]), self.grid)
+            found.append(first_component(layout.maps(activations), centred=self.centred))
         maps, shares = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Attribution((maps,), warnings=warnings, details={"at": at, "share": shares.cpu()})
+        return Attribution((maps,), warnings=warnings, details={**place(at, maps), "share": shares.cpu()})

@@ -97,11 +97,11 @@ def compared(
     before = passes.scores(baselines, call.read, owner)
     start = baselines if at is None else (passes.outputs(baselines, at),)
     values = tuple(m * (x - b) for m, x, b in zip(slopes[: len(start)], points[: len(start)], start, strict=True))
-    _refuse_open(values, output, before, at)
+    _refuse_open(values, output, before, pair.name, at)
     return values, before
 
 
-def _refuse_open(values: Inputs, output: Tensor, before: Tensor, at: str | None) -> None:
+def _refuse_open(values: Inputs, output: Tensor, before: Tensor, name: str, at: str | None) -> None:
     zero = torch.zeros_like(output).double()
     total = sum((part.double().flatten(1).sum(1) for part in values), start=zero)
     size = output.abs() + before.abs() + sum((part.double().abs().flatten(1).sum(1) for part in values), start=zero)
@@ -111,7 +111,7 @@ def _refuse_open(values: Inputs, output: Tensor, before: Tensor, at: str | None)
         return
     row = int(closed.int().argmin())
     found = (
-        f"deeplift: in row {row} the values add up to {float(total[row]):.4g} and the output differs from the "
+        f"{name}: in row {row} the values add up to {float(total[row]):.4g} and the output differs from the "
         f"baseline's by {float(output[row] - before[row]):.4g}: "
     )
     if at is not None:

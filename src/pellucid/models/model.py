@@ -152,6 +152,8 @@ class Model:
         Calibrated probabilities are ``softmax(logits / temperature)``; the logits themselves stay raw.
     source
         Where the model comes from.
+    fitted
+        What methods learnt about this model from data, by name, such as ``"patterns"``.
     """
 
     def __init__(
@@ -165,6 +167,7 @@ class Model:
         device: torch.device | str | None = None,
         temperature: float = 1.0,
         source: Source | None = None,
+        fitted: Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(network):
             raise ShapeError(f"Model() takes an nn.Module or a callable, not {type(network).__name__}")
@@ -175,6 +178,7 @@ class Model:
         self.embedding = embedding
         self.temperature = temperature
         self.source = source
+        self.fitted: Mapping[str, Any] = dict(fitted or {})
         self.device = torch.device(device) if device is not None else self._found_device()
         if self.module is not None and device is not None:
             self.module.to(self.device)

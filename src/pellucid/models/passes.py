@@ -17,7 +17,7 @@ from torch import Tensor
 from pellucid.errors import CannotExplain, GuardError, PellucidError, ShapeError
 from pellucid.models.frozen import frozen
 from pellucid.models.model import Inputs, Model
-from pellucid.models.tapping import Rules, tapping
+from pellucid.models.tapping import Forward, Rules, tapping
 from pellucid.models.targets import ReadOut
 
 __all__ = ["Passes", "repeat_rows", "take_rows"]
@@ -132,8 +132,12 @@ class Passes:
         taps: tuple[str, ...],
         placed: Mapping[str, Tensor] | None = None,
         rules: Rules | None = None,
+        *,
+        read: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         forward = tapping(self.model, taps, placed or {})
+        if not read:  # rules need not follow what comes after the layer that is read
+            forward = _unread(forward)
         output, *layers = (forward if rules is None else rules(self.model, forward))(*inputs)
         self.forwards += len(inputs[0])
         return output, dict(zip(taps, layers, strict=True))
@@ -210,6 +214,15 @@ class Passes:
         rows = torch.arange(len(inputs[0])) if rows is None else rows
         return read(self.outputs(inputs, read.layer, placed=placed, spent=spent), rows.to(self.model.device))
 
+    def observe(self, inputs: Inputs, rules: Rules) -> None:
+        """Send all rows forward, batch by batch, under rules that only look at what the network computes."""
+        for part in self._slices(inputs):
+            batch = take_rows(inputs, part)
+            with torch.enable_grad(), torch.autocast(self.model.device.type, enabled=False):
+                leaves = tuple(tensor.detach().clone().requires_grad_() for tensor in batch)
+                self._call(tuple(leaf.clone() for leaf in leaves), (), rules=rules)
+            self._advance(len(batch[0]))
+
     def gradient(
         self,
         inputs: Inputs,
@@ -284,7 +297,7 @@ class Passes:
             if at is not None and batch.place is not None:
                 placed[at] = batch.place.detach().clone().requires_grad_()
             given = tuple(leaf.clone() for leaf in leaves)  # a network may write into its input
-            output, tapped = self._call(given, taps, placed, batch.rules)
+            output, tapped = self._call(given, taps, placed, batch.rules, read=read.layer is None)
             readable = tapped[read.layer] if read.layer is not None else output
             score = read(readable, batch.rows)
             points = (tapped[at],) if at is not None else leaves
@@ -309,6 +322,16 @@ class Passes:
         read = batch.read
         output, tapped = self._call(tuple(tensor.clone() for tensor in batch.inputs), taps, placed)
         return read(tapped[read.layer] if read.layer is not None else output, batch.rows)
+
+
+def _unread(forward: Forward) -> Forward:
+    """Return the same call with the network's own output cut from the graph."""
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        output, *layers = forward(*given)
+        return (output.detach(), *layers)
+
+    return run
 
 
 def _cut(at: str | None) -> CannotExplain:

@@ -71,7 +71,7 @@ class Comparison:
     """
 
     def __init__(self, rules: RuleSet, inputs: int, begin: Callable[..., Any] = Beside) -> None:
-        self._set, self._inputs, self._begin = rules, inputs, begin
+        self.name, self._set, self._inputs, self._begin = rules.name, rules, inputs, begin
         self._ends: list[tuple[Tensor, Tensor]] = []
 
     def rules(self, model: Model, forward: Forward) -> Forward:

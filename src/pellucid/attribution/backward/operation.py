@@ -76,7 +76,8 @@ class Ruled(torch.autograd.Function):
         output, ctx.pullback = rule(operation, state)
         if isinstance(output, tuple):
             ctx.mark_non_differentiable(*output[1:])
-        return output
+            return output
+        return output.clone() if output._is_view() else output  # the network may write into it
 
     @staticmethod
     def backward(ctx: Any, arrived: Tensor, *_others: Any) -> tuple[Tensor | None, ...]:

@@ -24,7 +24,7 @@ __all__ = ["REVEAL"]
 
 _CONVOLUTIONS = tuple(f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3))
 _CARRIERS = (
-    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze", "cat", "concat",
+    "view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
     "dropout", "dropout2d", "dropout3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
     "adaptive_avg_pool2d", "adaptive_avg_pool3d", "mean", "sum", "contiguous", "clone", "getitem", "pixel_shuffle",
 )  # fmt: skip
@@ -96,22 +96,47 @@ def _spared(function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 
 
 def _carry(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Carry parts along with what moves or averages their tensors."""
+    """Carry parts along with what moves or averages their tensor."""
     if state.masks and function in MASKS:
         return MASKS[function].make(state, function, args, kwargs)  # type: ignore[misc]
     output, active = function(*args, **kwargs), _active(args, kwargs)
-    found = {id(tensor): parts for tensor in active if (parts := state.known(tensor)) is not None}
-    if not isinstance(output, Tensor) or not found or len(found) < len(active):
+    found = state.known(active[0]) if len(active) == 1 else None
+    if found is None or not isinstance(output, Tensor):
         return output
-    still = [tensor for tensor in tensors_in((args, dict(kwargs))) if tensor.is_floating_point()]
-    constants = {id(tensor): torch.zeros_like(tensor) for tensor in still if not tensor.requires_grad}
 
     def side(place: int) -> Tensor:
-        own = {**constants, **{key: parts.get()[place] for key, parts in found.items()}}
-        given, named = substituted((args, dict(kwargs)), own)
+        given, named = substituted((args, dict(kwargs)), {id(active[0]): found.get()[place]})
         return function(*given, **named)  # type: ignore[no-any-return]
 
-    state.note(output, _kind(*found.values()), lambda: (side(0), side(1)))
+    state.note(output, found.kind, lambda: (side(0), side(1)))
+    return output
+
+
+def _join(state: Revealing, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Put the parts of what is joined side by side; what has none is all risen or all fallen, a constant neither."""
+    output, active = function(*args, **kwargs), _active(args, kwargs)
+    if not active:
+        return output
+    aparts = dict(zip(map(id, active), state.differences(_name(function), *active), strict=True))
+    found = {id(part): known for part in active if (known := state.known(part)) is not None}
+    if not found:
+        return output
+
+    def parts_of(part: Tensor) -> tuple[Any, Any]:
+        if id(part) in found:
+            return found[id(part)].get()
+        if id(part) in aparts:
+            return Split.apply(aparts[id(part)], part)  # type: ignore[no-untyped-call, no-any-return]
+        return torch.zeros_like(part), torch.zeros_like(part)
+
+    def parts() -> tuple[Tensor, Tensor]:
+        pairs = {id(part): parts_of(part) for part in tensors_in((args, dict(kwargs)))}
+        sides = [
+            substituted((args, dict(kwargs)), {key: pair[place] for key, pair in pairs.items()}) for place in (0, 1)
+        ]
+        return function(*sides[0][0], **sides[0][1]), function(*sides[1][0], **sides[1][1])
+
+    state.note(output, _kind(*found.values()), parts)
     return output
 
 
@@ -178,6 +203,7 @@ REVEAL = RuleSet(
             tuple(name for name in (*ACTIVATIONS, *STRAIGHT) if name not in _BOUNDED), Entry(make=_reveal, when=_one)
         ),
         **entries(_CARRIERS, Entry(make=_carry)),
+        **entries(("cat", "concat", "concatenate", "stack"), Entry(make=_join)),
         **entries(_SUMS, Entry(make=_sum)),
         **entries((*_CONVOLUTIONS, "linear"), Entry(make=_weigh)),
         **entries(("mul", "multiply", "neg", "negative", *QUOTIENTS), Entry(make=_scale)),
