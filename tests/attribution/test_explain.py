@@ -23,8 +23,13 @@ SMALL = {
     "smoothgrad": "smoothgrad(samples=3)",
     "vargrad": "vargrad(samples=3)",
 }
+FITTED = {"pattern_net", "pattern_attribution"}
 PANEL = [
-    *(SMALL.get(name, name) for name in sorted(METHODS)),
+    *(
+        SMALL.get(name, name)
+        for name in sorted(set(METHODS) - FITTED)
+        if "attention" not in METHODS[name].taxonomy.needs
+    ),
     "input_x_gradient(at='0')",
     "integrated_gradients(steps=5, at='0', baseline='noise')",
 ]

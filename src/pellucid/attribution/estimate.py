@@ -14,7 +14,6 @@ from pellucid.attribution.method import Method
 from pellucid.attribution.packing import rows_of
 from pellucid.attribution.request import Request
 from pellucid.models import Inputs, Model, Passes, repeat_rows, take_rows
-from pellucid.models.targets import resolve
 
 __all__ = ["Estimate", "announce", "duration", "estimate", "pace"]
 
@@ -145,7 +144,7 @@ def _planned(request: Request, passes: Passes, planned: int) -> Estimate:
 def _tried(request: Request, passes: Passes, target: Any) -> Estimate:
     inputs, rows = request.inputs, len(request.inputs[0])
     outputs = passes.outputs(inputs)
-    read = resolve(target, request.model, outputs).freeze(request.model, outputs)
+    read = request.method.target(target, request.model, outputs).freeze(request.model, outputs)
     first = rows_of(request.call(passes, outputs, read), torch.tensor([0]))
     before, began = passes.forwards, time.perf_counter()
     with _Steps() as steps:

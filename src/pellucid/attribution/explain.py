@@ -12,7 +12,7 @@ from pellucid.attribution.request import Request, Spent
 from pellucid.attribution.several import together
 from pellucid.errors import BadTarget
 from pellucid.models import Model, Passes, Target
-from pellucid.models.targets import Class, Output, resolve
+from pellucid.models.targets import Class, Output
 
 __all__ = ["explain", "explain_targets"]
 
@@ -65,7 +65,7 @@ def explain(
             announce(request, passes)
         spent = Spent(passes)
         outputs = passes.outputs(request.inputs)
-        return request.one(spent, outputs, resolve(target, request.model, outputs))
+        return request.one(spent, outputs, request.method.target(target, request.model, outputs))
 
 
 def explain_targets(
@@ -112,7 +112,7 @@ def explain_targets(
         spent = Spent(passes)
         outputs = passes.outputs(request.inputs)
         asked = _every_output(request.model, outputs) if targets is None else targets
-        chosen = [resolve(target, request.model, outputs) for target in asked]
+        chosen = [request.method.target(target, request.model, outputs) for target in asked]
         reads = [target.freeze(request.model, outputs) for target in chosen]
         if not chosen:
             raise BadTarget("no targets were given; leave targets out for every output")

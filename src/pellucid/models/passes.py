@@ -6,6 +6,7 @@ While a `Passes` is open the network is in eval mode with frozen parameters; aft
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from pellucid.errors import CannotExplain, GuardError, PellucidError, ShapeError
 from pellucid.models.frozen import frozen
 from pellucid.models.model import Inputs, Model
-from pellucid.models.tapping import Rules, tapping
+from pellucid.models.tapping import Forward, Rules, tapping
 from pellucid.models.targets import ReadOut
 
 __all__ = ["Passes", "repeat_rows", "take_rows"]
@@ -41,6 +42,11 @@ def repeat_rows(inputs: Inputs, times: int) -> Inputs:
 def _out_of_memory(error: RuntimeError) -> bool:
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said
+
+
+def _versions(batch: Inputs) -> list[int]:
+    """Return counters that grow with every write into the tensors."""
+    return [tensor._version for tensor in batch]  # noqa: SLF001  # torch offers no public name
 
 
 class Passes:
@@ -126,18 +132,30 @@ class Passes:
         taps: tuple[str, ...],
         placed: Mapping[str, Tensor] | None = None,
         rules: Rules | None = None,
+        *,
+        read: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         forward = tapping(self.model, taps, placed or {})
+        if not read:  # rules need not follow what comes after the layer that is read
+            forward = _unread(forward)
         output, *layers = (forward if rules is None else rules(self.model, forward))(*inputs)
         self.forwards += len(inputs[0])
         return output, dict(zip(taps, layers, strict=True))
 
     def outputs(
-        self, inputs: Inputs, layer: str | None = None, *, placed: Mapping[str, Tensor] | None = None
+        self,
+        inputs: Inputs,
+        layer: str | None = None,
+        *,
+        placed: Mapping[str, Tensor] | None = None,
+        rules: Rules | None = None,
+        spent: bool = False,
     ) -> Tensor:
         """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
 
-        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names.
+        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names; `rules`
+        may watch the forward, or take inputs of their own beside the network's. `spent` inputs are given to the network
+        as they are, not as copies: it may write into them.
 
         Raises
         ------
@@ -146,25 +164,31 @@ class Passes:
         """
         there = placed or {}
         parts = self._slices(inputs)
-        return torch.cat([self._forward(take_rows(inputs, part), layer, _part(there, part)) for part in parts])
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
+        return torch.cat([call(take_rows(inputs, part), placed=_part(there, part)) for part in parts])
 
-    def _forward(self, batch: Inputs, layer: str | None, placed: Mapping[str, Tensor]) -> Tensor:
+    def _forward(
+        self, batch: Inputs, *, layer: str | None, placed: Mapping[str, Tensor], rules: Rules | None, spent: bool
+    ) -> Tensor:
         taps = tuple({*placed, *(() if layer is None else (layer,))})
+        before = _versions(batch)
         try:
             with torch.inference_mode():
-                given = tuple(tensor.clone() for tensor in batch)  # it may write into them
-                output, tapped = self._call(given, taps, placed)
+                given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
+                output, tapped = self._call(given, taps, placed, rules)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            if not (isinstance(error, RuntimeError) and _out_of_memory(error) and len(batch[0]) > 1):
+            again = len(batch[0]) > 1 and _versions(batch) == before
+            if not (isinstance(error, RuntimeError) and _out_of_memory(error) and again):
                 raise _refused(batch, error) from error
         else:
             self._advance(len(batch[0]))
             return tapped[layer] if layer is not None else output
         # only here, out of the handler, has the error let go of what the failed pass held in memory
         halves = self._halve(len(batch[0]))
-        return torch.cat([self._forward(take_rows(batch, part), layer, _part(placed, part)) for part in halves])
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
+        return torch.cat([call(take_rows(batch, part), placed=_part(placed, part)) for part in halves])
 
     def _halve(self, rows: int) -> tuple[slice, slice]:
         if self.model.device.type == "cuda":
@@ -181,13 +205,23 @@ class Passes:
         rows: Tensor | None = None,
         *,
         placed: Mapping[str, Tensor] | None = None,
+        spent: bool = False,
     ) -> Tensor:
         """Return the target's value for each row, without gradients.
 
-        `rows` says which explained row each one is; `placed` is as for `outputs`.
+        `rows` says which explained row each one is; `placed` and `spent` are as for `outputs`.
         """
         rows = torch.arange(len(inputs[0])) if rows is None else rows
-        return read(self.outputs(inputs, read.layer, placed=placed), rows.to(self.model.device))
+        return read(self.outputs(inputs, read.layer, placed=placed, spent=spent), rows.to(self.model.device))
+
+    def observe(self, inputs: Inputs, rules: Rules) -> None:
+        """Send all rows forward, batch by batch, under rules that only look at what the network computes."""
+        for part in self._slices(inputs):
+            batch = take_rows(inputs, part)
+            with torch.enable_grad(), torch.autocast(self.model.device.type, enabled=False):
+                leaves = tuple(tensor.detach().clone().requires_grad_() for tensor in batch)
+                self._call(tuple(leaf.clone() for leaf in leaves), (), rules=rules)
+            self._advance(len(batch[0]))
 
     def gradient(
         self,
@@ -263,7 +297,7 @@ class Passes:
             if at is not None and batch.place is not None:
                 placed[at] = batch.place.detach().clone().requires_grad_()
             given = tuple(leaf.clone() for leaf in leaves)  # a network may write into its input
-            output, tapped = self._call(given, taps, placed, batch.rules)
+            output, tapped = self._call(given, taps, placed, batch.rules, read=read.layer is None)
             readable = tapped[read.layer] if read.layer is not None else output
             score = read(readable, batch.rows)
             points = (tapped[at],) if at is not None else leaves
@@ -288,6 +322,16 @@ class Passes:
         read = batch.read
         output, tapped = self._call(tuple(tensor.clone() for tensor in batch.inputs), taps, placed)
         return read(tapped[read.layer] if read.layer is not None else output, batch.rows)
+
+
+def _unread(forward: Forward) -> Forward:
+    """Return the same call with the network's own output cut from the graph."""
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        output, *layers = forward(*given)
+        return (output.detach(), *layers)
+
+    return run
 
 
 def _cut(at: str | None) -> CannotExplain:

@@ -7,18 +7,22 @@ import torch
 
 from pellucid.attribution import Explanation
 from pellucid.attribution.estimate import duration
-from pellucid.errors import BadStudy
-from pellucid.evaluation import METRICS
+from pellucid.attribution.pattern_methods import PATTERNS
+from pellucid.errors import BadStudy, PellucidError
+from pellucid.evaluation import CONTROLS, METRICS
 from pellucid.images import ImageSet
 from pellucid.models import Model, Passes, residual_net
 from pellucid.study.choose import held_out
 from pellucid.study.config import FitConfig, StudyConfig, read_config
-from pellucid.study.panels import CONTROLS
+from pellucid.study.patterns import asking, fitted_on, training_images
 from pellucid.study.runner import probe
 from pellucid.study.setup import Setup, device_of, open_images, open_model
 from pellucid.study.store import Store
 
 __all__ = ["Checked", "check_study"]
+
+_FEW = 4
+"""Images that patterns are tried on."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,24 @@ def check_study(toml: str | Path, *, data: str | Path | None = None, trust: bool
     _refuse_width(images, model, width)
     setup.masks(list(first))
     methods = tuple(dict.fromkeys((*config.explain.methods, *CONTROLS)))
+    problems = _without_patterns(setup)
     found, _, failures = probe(setup, first, methods, (), batch_size=size)
     masked = [metric for metric in config.evaluate.metrics if "masks" in METRICS.parse(metric).profile.needs]
-    problems = [f"{row['method']}: {row['sentence']}" for row in failures]
+    problems += [f"{row['method']}: {row['sentence']}" for row in failures]
     if masked and not setup.truth:
         problems.append(f"{', '.join(masked)} need masks; give [images] masks = ... or leave them out")
     return Checked(_notes(config, images, ids, found, setup.truth), tuple(problems))
+
+
+def _without_patterns(setup: Setup) -> list[str]:
+    """Fit patterns on a few images where a method asks for them, and return what stands against it."""
+    if not asking(setup.config.explain.methods):
+        return []
+    try:
+        setup.model.fitted = {PATTERNS: fitted_on(setup, training_images(setup)[:_FEW], [])}
+    except PellucidError as error:
+        return [str(error)]
+    return []
 
 
 def _model(config: StudyConfig, images: ImageSet, *, trust: bool) -> Model:

@@ -12,13 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pellucid.attribution import METHODS, Explanation
 from pellucid.errors import BadStudy
+from pellucid.evaluation import CONTROLS
 from pellucid.models import Passes, fit, performance, predict, save_model
 from pellucid.study.choose import choose_images, held_out, with_mask
 from pellucid.study.conclude import ensure_conclusions
 from pellucid.study.executors import completed, open_executor
 from pellucid.study.maps import MapStore
 from pellucid.study.memory import peak_memory
-from pellucid.study.panels import CONTROLS
+from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of
 from pellucid.study.setup import Setup, device_of
@@ -54,6 +55,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
         with fixed_arithmetic(_threads(setup)):
             ensure_model(setup, progress=progress)
             ensure_predictions(setup, progress=progress)
+            ensure_patterns(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
         setup.plan.refuse_other_definitions()
         _run_tasks(setup, progress=progress, workers=workers, scheduler=scheduler)

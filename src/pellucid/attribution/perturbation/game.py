@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from pellucid.attribution.estimate import duration, pace
-from pellucid.attribution.fills import reference
+from pellucid.attribution.fills import FillValue, reference
 from pellucid.attribution.method import Attribution, Call, Method
 from pellucid.attribution.perturbation.grids import Grid, cells_along
 from pellucid.attribution.perturbation.render import Coalitions, Members, respond
@@ -137,17 +137,19 @@ class Game:
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, call: Call, segments: int | str | Labels, fill: str | float | tuple[float, ...]) -> "Game":
+    def of(cls, call: Call, segments: int | str | Labels, fill: FillValue) -> "Game":
         """Segment and fill every row."""
         segmentations, warnings = segment(segments, call.inputs)
         fills = reference(fill, call.inputs, call.seeds)
+        if any(own.background for own in segmentations):
+            fills = tuple(fill.clone() for fill in fills)  # a fill that is an image is the setting itself
         for row, own in enumerate(segmentations):
             if own.background:
                 _show(own, row, call.inputs, fills)
         return cls(call, fills, segmentations, warnings)
 
     @classmethod
-    def on_grid(cls, call: Call, method: Method, grid: Grid, fill: str | float | tuple[float, ...]) -> "Game":
+    def on_grid(cls, call: Call, method: Method, grid: Grid, fill: FillValue) -> "Game":
         """Take the cells of a regular grid, about `CELLS` by default, as the players of every row."""
         cells = cells_along(str(method), grid, shared_space(call.inputs, method.name), CELLS)
         return cls.of(call, f"grid({', '.join(map(str, cells))})", fill)
