@@ -125,7 +125,8 @@ def global_ablation(
         all images are registered to, or named boolean masks that broadcast over the first input's ``(C, *S)`` (which may
         overlap, and join channels or regions to groups).
     metric
-        A name of `METRICS_OF_A_MODEL`.
+        A name of `METRICS_OF_A_MODEL`. Where a feature changes only a few answers, the interval of ``"accuracy"`` is
+        coarse and rather short; that of ``"log_likelihood"`` is not.
     how
         ``"permute"`` puts in the same feature of another image, which keeps it a real one and breaks its tie to the
         label; ``"fill"`` puts in `fill`.
