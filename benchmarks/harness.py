@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-__all__ = ["Contest", "Timing", "main", "run", "table", "write"]
+__all__ = ["Contest", "Timing", "main", "run", "table", "where", "write"]
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
