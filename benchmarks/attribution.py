@@ -9,13 +9,14 @@ docs/benchmarks.md.
 """
 
 import sys
+from types import SimpleNamespace
 
 import torch
 from harness import Contest, main
 from nets import BasicBlock, NearFree, resnet18, vgg11
-from peers import peer
 from torch import Tensor, nn
 
+from peers import peer
 from pellucid import explain
 from pellucid.attribution.cam_eigen import first_component
 from pellucid.models import residual_net
@@ -112,7 +113,9 @@ def cams() -> list[Contest]:
     grad_cam = peer("pytorch_grad_cam")
     project = peer("pytorch_grad_cam.utils.svd_on_activations").get_2d_projection
     aim = [peer("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget(0)]
-    peer("pytorch_grad_cam.score_cam").tqdm.tqdm = lambda it: it  # its bar cannot be switched off
+    peer("pytorch_grad_cam.score_cam").tqdm = SimpleNamespace(
+        tqdm=lambda steps: steps
+    )  # its bar cannot be switched off
     net, small, x = resnet18(), residual_net(classes=3).eval(), torch.rand(1, 3, 224, 224)
     maps = [torch.randn(1, 512, side, side).relu() for side in (14, 28)]
     eigen = grad_cam.EigenCAM(net, [net.layer4])

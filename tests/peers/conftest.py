@@ -20,7 +20,7 @@ def peer() -> Callable[[str], ModuleType]:
     spec.loader.exec_module(loader)
 
     def load(name: str) -> ModuleType:
-        if importlib.util.find_spec(name.split(".")[0]) is None:
+        if importlib.util.find_spec(name.partition(".")[0]) is None:
             pytest.skip(f"{name} is not installed: pip install --no-deps -r requirements-peers.lock")
         return loader.peer(name)
 

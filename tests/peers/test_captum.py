@@ -92,7 +92,8 @@ def test_lime_agrees_where_the_surrogate_can_be_exact(captum, settled, pixels):
 
 class _LeastSquares:
     def fit(self, data, **_settings):
-        x, y, weights = (torch.cat(column) for column in zip(*((b[0], b[1].view(-1), b[2].view(-1)) for b in data)))
+        parts = [(x, y.view(-1), weights.view(-1)) for x, y, weights in data]
+        x, y, weights = (torch.cat(column) for column in zip(*parts, strict=True))
         design = torch.cat([x, torch.ones(len(x), 1)], 1) * weights.sqrt()[:, None]
         solved = torch.linalg.lstsq(design, y[:, None] * weights.sqrt()[:, None]).solution[:, 0]
         self.coefficients = solved[:-1]
@@ -113,7 +114,7 @@ def test_the_trapezoid_of_captum_loses_one_part_in_n(captum, settled, pixels):
 
 def rescaled(net: nn.Sequential, x: Tensor, b: Tensor, target: int) -> Tensor:
     """Return DeepLIFT of convolution, ReLU, 2 × 2 maxima and a linear head, value by value from its definition."""
-    convolution, _, pool, _, head = net
+    convolution, *_, head = net
     low, high = convolution(b), convolution(x)
     pooled, base = functional.max_pool2d(high.relu(), 2), functional.max_pool2d(low.relu(), 2)
     onto = (head.weight[target].view(pooled.shape[1:]) * (pooled - base))[0]
