@@ -255,3 +255,18 @@ def test_vargrad_of_captum_is_a_difference_of_squares(captum, settled, pixels):
     theirs = tunnel.attribute(x.requires_grad_(), nt_type="vargrad", nt_samples=7, target=0, abs=False)
     assert bool((theirs != 0).any())
     assert not explain(net, x.detach(), "vargrad(samples=7)", target=0).values.any()
+
+
+def test_deeplift_of_captum_takes_the_first_rows_gradient_at_a_maximum_for_all(captum):
+    """Two places whose changes cancel in front of a maximum: what they get hangs on the first row of the batch."""
+    add = nn.Conv2d(1, 1, (2, 1), bias=False)
+    nn.init.ones_(add.weight)
+    net = nn.Sequential(add, nn.MaxPool2d((1, 2)), nn.Flatten()).eval()
+    row = torch.tensor([[[[1.0, -1.0], [-1.0, -1.0]]]])
+    other = torch.tensor([[[[1.0, 4.0], [1.0, 4.0]]]])
+    alone = captum.DeepLift(net).attribute(row, target=0)
+    together = captum.DeepLift(net).attribute(torch.cat([other, row]), target=0)[1:]
+    assert not torch.allclose(alone, together)
+    ours = explain(net, torch.cat([other, row]), "deeplift", target=0)
+    torch.testing.assert_close(ours.values[1:], explain(net, row, "deeplift", target=0).values)
+    assert float(ours.gap.max()) < 1e-5
