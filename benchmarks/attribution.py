@@ -34,25 +34,27 @@ def near_free() -> list[Contest]:
     """Perturbation where the network costs next to nothing: the library's own cost."""
     torch.manual_seed(0)
     net, x = NearFree().eval(), torch.rand(1, 3, 224, 224)
-    return _perturbation(net, x, 7, "near-free net, 224 px", 1, 0.25)
+    return _perturbation(net, x, 7, 8, "near-free net, 224 px", 1, 0.25)
 
 
 def small_net() -> list[Contest]:
     """Perturbation on a small residual net, where bare forwards are the floor."""
     torch.manual_seed(0)
     net, x = residual_net(classes=3).eval(), torch.rand(1, 3, 64, 64)
-    return _perturbation(net, x, 8, "small ResNet, 64 px", 16, 0.8)
+    return _perturbation(net, x, 8, 3, "small ResNet, 64 px", 16, 0.8)
 
 
-def _perturbation(net: nn.Module, x: Tensor, cells: int, where: str, each: int, goal: float) -> list[Contest]:
+def _perturbation(
+    net: nn.Module, x: Tensor, cells: int, stride: int, where: str, each: int, goal: float
+) -> list[Contest]:
     segments, size = f'segments="grid({cells}, {cells})"', f"{cells * cells} × 500"
     occlusion, shap, lime = captum.Occlusion(net), captum.KernelShap(net), captum.Lime(net)
     settings = {"target": 0, "perturbations_per_eval": each}
     sampled = {"feature_mask": _grid(x.shape[-1], cells), "n_samples": 500, **settings}
     return [
-        Contest(f"occlusion 16/8, {where}", "Captum",
-                lambda: explain(net, x, "occlusion(window=16, stride=8)", 0),
-                lambda: occlusion.attribute(x, (3, 16, 16), strides=(3, 8, 8), **settings), goal),
+        Contest(f"occlusion 16/{stride}, {where}", "Captum",
+                lambda: explain(net, x, f"occlusion(window=16, stride={stride})", 0),
+                lambda: occlusion.attribute(x, (3, 16, 16), strides=(3, stride, stride), **settings), goal),
         Contest(f"KernelSHAP {size}, {where}", "Captum",
                 lambda: explain(net, x, f"kernel_shap({segments}, samples=500)", 0),
                 lambda: shap.attribute(x, **sampled), goal),
@@ -117,14 +119,21 @@ def cams() -> list[Contest]:
         tqdm=lambda steps: steps
     )  # its bar cannot be switched off
     net, small, x = resnet18(), residual_net(classes=3).eval(), torch.rand(1, 3, 224, 224)
-    maps = [torch.randn(1, 512, side, side).relu() for side in (14, 28)]
+    with torch.no_grad():
+        maps = [vgg11()[:depth](x) for depth in (28, 21)]
     eigen = grad_cam.EigenCAM(net, [net.layer4])
     score = grad_cam.ScoreCAM(small, [small.stages[3]])
+    patches = nn.Sequential(
+        nn.Conv2d(3, 64, 16, 16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 2)
+    ).eval()
+    cheap = grad_cam.ScoreCAM(patches, [patches[1]])
     return [
         *(Contest(f"EigenCAM's component of 512 × {m.shape[2]} × {m.shape[3]}", "pytorch-grad-cam",
                   lambda m=m: first_component(m, centred=True), lambda m=m: project(m.numpy()), 0.1) for m in maps),
         Contest("EigenCAM, ResNet-18, 224 px, whole", "pytorch-grad-cam",
                 lambda: explain(net, x, 'eigencam(at="layer4", centred=True)', 0), lambda: eigen(x, aim)),
+        Contest("Score-CAM, 64 channels, one layer of patches, 224 px", "pytorch-grad-cam",
+                lambda: explain(patches, x, 'scorecam(at="1")', 0), lambda: cheap(x, aim), 0.7),
         Contest("Score-CAM, 128 channels, small ResNet, 224 px", "pytorch-grad-cam",
                 lambda: explain(small, x, 'scorecam(at="stages.3")', 0), lambda: score(x, aim), 0.7),
     ]  # fmt: skip
