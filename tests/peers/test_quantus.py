@@ -128,7 +128,8 @@ def test_captums_sensitivity_on_the_same_noise(peer, scene):
 
     def again(inputs, **_):
         given = inputs[0] if isinstance(inputs, tuple) else inputs
-        return explain(net, given, "input_x_gradient", net(x).argmax(1).tolist()).values
+        # A tuple: of a bare tensor Captum would take the rows for inputs, and give a wrong number without a word.
+        return (explain(net, given, "input_x_gradient", net(x).argmax(1).tolist()).values,)
 
     each = [
         captum.sensitivity_max(again, x, lambda _, _radius, *, part=drawn[sample::4]: x + part, n_perturb_samples=1)
