@@ -24,6 +24,7 @@ CHEAP = {
     "deep_taylor": "deep_taylor(low=-6.0, high=6.0)",
     "expected_gradients": "expected_gradients(samples=4)",
     "expressive_gradients": "expressive_gradients(steps=4)",
+    "extremal_perturbation": "extremal_perturbation(areas=(0.2,), steps=4)",
     "guided_ig": "guided_ig(steps=4)",
     "integrated_gradients": "integrated_gradients(steps=4)",
     "kernel_shap": "kernel_shap(segments=4, samples=40)",

@@ -14,6 +14,7 @@ SMALL = {
     "blur_ig": "blur_ig(steps=16)",
     "deep_taylor": "deep_taylor(low=-8.0, high=8.0)",
     "expected_gradients": "expected_gradients(samples=4)",
+    "extremal_perturbation": "extremal_perturbation(areas=(0.2,), steps=4)",
     "guided_ig": "guided_ig(steps=16)",
     "kernel_shap": "kernel_shap(segments=4, samples=12)",
     "lime": "lime(segments=4, samples=12)",

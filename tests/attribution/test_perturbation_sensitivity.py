@@ -1,5 +1,6 @@
 """Sobol indices and HSIC against closed forms, naive loops, and cells that do not matter."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -162,3 +163,91 @@ def test_what_cannot_be_done_is_refused_with_its_cost() -> None:
         explain(net, ONES, hsic(grid=9))
     with pytest.raises(ShapeError, match="same spatial axes"):
         explain(nn.Linear(4, 1), torch.ones(1, 4), sobol())
+
+
+def test_the_median_distance_is_that_of_all_pairs() -> None:
+    from pellucid.attribution.perturbation.hsic import _median_distance
+
+    for seed in range(20):
+        values = torch.randn(15 + seed, generator=torch.Generator().manual_seed(seed)).double()
+        values[:4] = values[0]  # equal answers do not count
+        distance = (values[:, None] - values).abs()
+        torch.testing.assert_close(_median_distance(values), distance[distance > 0].median())
+
+
+def test_hsic_in_blocks_equals_hsic_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pellucid.attribution.perturbation import hsic as module
+
+    hsic_module = sys.modules[module.__module__]
+    stream = torch.Generator().manual_seed(0)
+    masks = torch.rand(150, 5, generator=stream) < 0.5
+    answers = masks.double() @ torch.randn(5, 2, generator=stream).double()
+    whole = dependence(masks, answers)
+    monkeypatch.setattr(hsic_module, "BLOCK", 17)
+    parts = dependence(masks, answers)
+    torch.testing.assert_close(parts[0].effects, whole[0].effects)
+    torch.testing.assert_close(parts[0].error, whole[0].error)
+    torch.testing.assert_close(parts[1], whole[1])
+
+
+def test_the_memory_of_hsic_does_not_grow_with_the_square_of_its_samples() -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.most = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            self.most = max(self.most, out.numel() if isinstance(out, Tensor) else 0)
+            return out
+
+    stream = torch.Generator().manual_seed(0)
+    masks = torch.rand(6000, 4, generator=stream) < 0.5
+    with Largest() as seen:
+        dependence(masks, masks[:, :1] + torch.rand(6000, 1, generator=stream))
+    assert seen.most <= 512 * 6000
+
+
+def test_the_stated_errors_of_hsic_match_their_spread_over_seeds() -> None:
+    runs, stated = [], []
+    for seed in range(300):
+        stream = torch.Generator().manual_seed(seed)
+        masks = torch.rand(200, 4, generator=stream) < 0.5
+        noise = 0.3 * torch.randn(200, 1, generator=stream)
+        fit, _, _ = dependence(masks, masks[:, :1] + 0.4 * masks[:, 1:2] + noise)
+        runs.append(fit.effects[:, 0])
+        stated.append(fit.error[:, 0])
+    ratio = torch.stack(stated).mean(0) / torch.stack(runs).std(0)
+    assert (ratio > 0.85).all(), ratio
+    assert (ratio < 1.5).all(), ratio
+
+
+def test_the_stated_errors_of_indices_are_the_jackknife_and_not_too_small() -> None:
+    def play(z: Tensor) -> Tensor:
+        z = z.double()
+        return (z[:, 0] + 0.5 * z[:, 1] + z[:, 2] * z[:, 3])[:, None]
+
+    runs, stated = [], []
+    for seed in range(60):
+        design = pick_freeze(5, 64, seed)
+        found, error, _ = total_indices(design, play(design.members(slice(None))))
+        runs.append(found[:, 0])
+        stated.append(error[:, 0])
+        assert error[4, 0] == 0
+    ratio = torch.stack(stated).mean(0)[:4] / torch.stack(runs).std(0)[:4]
+    assert (ratio > 0.9).all(), ratio
+    assert (ratio < 8).all(), ratio
+    one = pick_freeze(5, 8, 0)
+    answers = play(one.members(slice(None)))
+    found, error, _ = total_indices(one, answers)
+    base, swapped = answers[:16], answers[16:].view(5, 8, 1)
+    left = []
+    for point in range(8):
+        kept = [other for other in range(8) if other != point]
+        both = torch.cat([base[kept], base[[8 + other for other in kept]]])
+        left.append((base[kept] - swapped[:, kept]).square().mean(1)[:, 0] / 2 / both.var())
+    without = torch.stack(left)
+    naive = ((without - without.mean(0)).square().sum(0) * 7 / 8).sqrt()
+    torch.testing.assert_close(error[:, 0], naive)

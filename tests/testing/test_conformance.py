@@ -29,6 +29,7 @@ CHEAP = {
     "deep_taylor": ["deep_taylor(low=0.0, high=1.0)"],
     "expected_gradients": ['expected_gradients(samples=6, background=("zero", "noise"))'],
     "expressive_gradients": ["expressive_gradients(steps=16)"],
+    "extremal_perturbation": ["extremal_perturbation(areas=(0.2,), steps=4)"],
     "guided_ig": ["guided_ig(steps=64)"],
     "integrated_gradients": ["integrated_gradients(steps=16)", 'integrated_gradients(steps=16, baseline="noise")'],
     "kernel_shap": ["kernel_shap(segments=4, samples=40)"],

@@ -24,10 +24,14 @@ LEVELS = 6
 """Images of the pyramid, from the sharp one to that of the fill "blur"."""
 
 STEP, MOMENTUM, CAP = 0.1, 0.8, 4.0
+"""Of the climb: the step, what it keeps of the one before, and the slope of the score above which it is cut."""
+
 START, SHRINK = 0.9, 0.7
 """What the mask shows everywhere at first, and the share of the steps after which its area is no longer shrunk."""
 
-HALVINGS = 30
+HALVINGS, CONTRAST = 30, 4.0
+"""How a mask is cut at the end: an edge is a quarter of a cell wide."""
+
 HOLD = (0.1, 100.0)
 """Weight of the area's constraint in the first and in the last step, beside a score that runs from 0 to 1."""
 
@@ -187,15 +191,15 @@ class _Climb:
         return masks, self.call.passes.scores(self._shown(masks), self.call.read, self.owner)
 
     def _settled(self) -> Tensor:
-        """Return the masks raised or lowered as a whole until each has its area."""
-        low, high = (torch.full_like(self.knots[:, :1].flatten(1)[:, :1], end) for end in (-1.0, 1.0))
-        wanted = self.areas.to(self.knots.device)
+        """Return the masks cut, with steep but smooth edges, at the level that gives each its area."""
+        masks = carry(self.knots, self.carriers)
+        low, high = masks.new_full((len(masks), 1), -1), masks.new_full((len(masks), 1), 2)
         for _ in range(HALVINGS):
-            middle = (low + high) / 2
-            masks = carry((self.knots + middle.view(-1, *[1] * (self.knots.ndim - 1))).clamp(0, 1), self.carriers)
-            below = (masks.flatten(1).mean(1) < wanted)[:, None]
-            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-        return masks
+            level = (low + high) / 2
+            cut = (0.5 + CONTRAST * (masks.flatten(1) - level)).clamp(0, 1)
+            above = cut.mean(1, keepdim=True) > self.areas.to(masks)[:, None]
+            low, high = torch.where(above, level, low), torch.where(above, high, level)
+        return cut.view_as(masks)
 
     def _uphill(self, hold: float, areas: Tensor) -> Tensor:
         """Return the direction in which the score rises and the sorted mask nears its ones and zeros."""

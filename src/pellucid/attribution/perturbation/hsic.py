@@ -68,8 +68,8 @@ def dependence(masks: Tensor, answers: Tensor) -> tuple[Fit, Tensor, Tensor]:
     """Return unbiased HSIC ``(players, T)`` with its error, its spread ``(T,)`` without effect, and flat targets.
 
     The kernel of a cell is 1 for equal masks and 0 for unequal ones; the kernel of the score is Gaussian. The estimate is
-    the U-statistic: zero in expectation where cell and score are independent. The error joins the spread of the samples'
-    parts in it, which rules where there is an effect, with the spread without effect.
+    the U-statistic: zero in expectation where cell and score are independent. Its error comes from the spread of the
+    samples' parts in it, and is never below the spread without effect.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def dependence(masks: Tensor, answers: Tensor) -> tuple[Fit, Tensor, Tensor]:
         parts, squares = _dependences(values[:, target], signs)
         found[:, target] = parts.sum(0) / pairs
         noise[target] = (2 * squares).sqrt() / pairs
-        parted = 4 * (parts * count / pairs).var(0) / count
-        error[:, target] = (parted + noise[target] ** 2).sqrt()
+        parted = 4 * (parts * count / pairs).var(0) / count  # which counts the spread without effect twice
+        error[:, target] = (parted - noise[target] ** 2).clamp(min=noise[target] ** 2).sqrt()
     return Fit(found, error), noise, still
 
 

@@ -13,7 +13,7 @@ from pellucid.attribution.perturbation.fitters import Fit, weighted_ridge
 from pellucid.attribution.perturbation.game import Game, Maps, affordable, solvable
 from pellucid.attribution.perturbation.render import Coalitions
 from pellucid.attribution.perturbation.samplers import Design, bernoulli
-from pellucid.attribution.perturbation.segmenters import Segmentation, Segments
+from pellucid.attribution.perturbation.segmenters import Segmentation, Segments, players
 from pellucid.attribution.perturbation.spread import spread_of
 from pellucid.attribution.perturbation.stopping import PILOT, Rule, Tolerance, in_rounds
 from pellucid.models import Inputs
@@ -92,9 +92,11 @@ class lime(Method):
         mechanism="surrogate",
     )
 
-    def planned_forwards(self, inputs: Inputs) -> int:  # noqa: ARG002  # whatever the images
-        """Return the samples, with those of the other segmentations."""
-        return self.samples + max(0, self.spread - 1) * (self.samples // 2) + (self.tolerance is not None)
+    def planned_forwards(self, inputs: Inputs) -> int:
+        """Return the samples, with those of the other segmentations, or all coalitions where those are fewer."""
+        every: int = 2 ** players(self.segments, inputs)
+        others = max(0, self.spread - 1) * min(self.samples // 2, every)
+        return min(self.samples, every) + others + (self.tolerance is not None)
 
     def attribute(self, call: Call) -> Attribution:
         """Fit the surrogate of every row."""
@@ -139,11 +141,11 @@ class lime(Method):
         """Return the surrogate of these coalitions."""
         return weighted_ridge(design, self.weights(design.masks), answers, self.ridge)
 
-    def _few(self, players: int) -> list[str]:
-        if self.samples >= ENOUGH * players or self.samples >= 2 ** min(players, 62):
+    def _few(self, most: int) -> list[str]:
+        if self.samples >= ENOUGH * most or self.samples >= 2 ** min(most, 62):
             return []
         return [
-            f"{self.samples} samples are few for {players} segments; the weights are noisy below about {ENOUGH * players}"
+            f"{self.samples} samples are few for {most} segments; the weights are noisy below about {ENOUGH * most}"
         ]
 
 

@@ -203,7 +203,7 @@ def with_more_pairs(design: ShapleyDesign, pairs: int, generator: torch.Generato
     known = design.masks[enumerated : enumerated + len(design.draws)]
     fresh, again = _drawn(players, torch.tensor(masses), design.whole + 1, pairs, generator)
     drawn, places = joined(known, fresh)
-    draws = torch.zeros(len(drawn)).index_add_(0, places, torch.cat([design.draws, again.to(design.draws)]))
+    draws = torch.zeros(len(drawn), dtype=again.dtype).index_add_(0, places, torch.cat([design.draws.to(again), again]))
     weights = draws.double() * sum(masses) / (2 * draws.sum())
     coalitions = torch.cat([design.masks[:enumerated], drawn, ~drawn])
     weighed = torch.cat([design.weights[:enumerated], weights, weights])

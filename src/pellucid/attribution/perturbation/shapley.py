@@ -37,7 +37,8 @@ class kernel_shap(Method):
         A count of superpixels, ``"pixels"``, ``"grid(6, 6)"``, ``"channels"``, or integer labels ``(*S)`` or
         ``(N, *S)`` in which every value, 0 too, is a segment.
     samples
-        Forwards at most; default 1000, or 500 more than twice the segments where that is more.
+        Forwards at most; default 1024 (every coalition of 10 segments), or 500 more than
+        twice the segments where that is more.
     fill
         What stands in for absent segments.
     tolerance
@@ -65,7 +66,7 @@ class kernel_shap(Method):
     )
 
     def _asked(self, players: int) -> int:
-        asked = self.samples if self.samples is not None else max(1000, 2 * players + 500)
+        asked = self.samples if self.samples is not None else max(1024, 2 * players + 500)
         return int(min(asked, 2**players - 2))
 
     def _refuse(self, call: Call, players: int) -> None:
