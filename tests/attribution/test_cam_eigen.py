@@ -32,6 +32,27 @@ def test_it_is_the_first_component_of_the_full_decomposition(shape, centred):
     torch.testing.assert_close(share, expected_share)
 
 
+@pytest.mark.parametrize("shape", [(2, 96, 10, 10), (2, 70, 5, 4, 4), (1, 80, 66)])
+@pytest.mark.parametrize("centred", [False, True])
+def test_so_is_what_iteration_finds_in_large_layers(shape, centred):
+    maps = activations(*shape, seed=3).relu()
+    found, share = first_component(maps, centred=centred)
+    expected, expected_share = whole(maps, centred)
+    turned = torch.where((found * expected).flatten(1).sum(1) < 0, -1.0, 1.0).view(-1, *[1] * (maps.ndim - 1))
+    torch.testing.assert_close(found, turned * expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(share, expected_share)
+
+
+def test_a_large_layer_without_a_first_direction_still_has_a_component():
+    level = torch.eye(80).view(1, 80, 8, 10)
+    found, share = first_component(level, centred=False)
+    torch.testing.assert_close(found.square().sum(), torch.tensor(1.0))
+    torch.testing.assert_close(share, torch.tensor([1 / 80]))
+    empty, nothing = first_component(torch.zeros(1, 80, 8, 10), centred=False)
+    assert not empty.any()
+    assert not nothing.any()
+
+
 @pytest.mark.parametrize("centred", [False, True])
 def test_its_sign_goes_with_the_mean_activation_whatever_the_sign_of_the_layer(centred):
     maps = activations(20, 6, 5, 5)

@@ -21,7 +21,8 @@ def test_exact_is_best_negated_is_worst_and_random_lies_between(name, shape, kit
     net, x = kit.linear(shape), torch.rand(6, *shape)
     exact = kit.exact(net, x)
     maps = {"exact": exact, "random": torch.randn_like(exact), "negated": -exact}
-    metric = METRICS.parse(name).replace(fill="mean")
+    metric = METRICS.parse(name)
+    metric = metric.replace(fill="mean") if "fill" in metric.settings else metric
     scores = evaluate(net, x, [kit.given(v, net, x, n) for n, v in maps.items()], [metric])
     sign = 1 if metric.profile.direction == "higher" else -1
     best, middle, worst = (sign * torch.tensor(kit.column(scores, name, n)) for n in maps)

@@ -5,7 +5,7 @@ import torch
 from pellucid import explain
 from pellucid.errors import BadStudy
 from pellucid.evaluation import Scores, evaluate, rank
-from pellucid.evaluation.resample import Draws, interval
+from pellucid.evaluation.ranking.resample import Draws, interval
 from pellucid.evaluation.scores import SCHEMA
 
 

@@ -12,9 +12,10 @@ from pellucid.errors import CannotExplain
 from pellucid.evaluation import METRICS, evaluate
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.noise import noise as draw
+from pellucid.evaluation.robustness import NoiseMetric
 from pellucid.models import Model, Passes
 
-ROBUSTNESS = sorted(name for name, metric in METRICS.items() if metric.profile.family == "robustness")
+ROBUSTNESS = sorted(name for name, metric in METRICS.items() if issubclass(metric, NoiseMetric))
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -35,18 +35,22 @@ def scene(kit):
     masks = torch.zeros(5, 10, 10)
     masks[:, 2:5, 3:8] = 1
     masks[3] = 0
-    return net, x, masks
+    again = kit.convolutional()
+    with torch.no_grad():
+        again[0].weight.mul_(torch.rand_like(again[0].weight))
+    return net, x, {"masks": masks, "regions": torch.arange(100).reshape(10, 10) // 12, "models": [again]}
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_a_score_does_not_depend_on_company_batch_size_or_order(name, scene):
-    net, x, masks = scene
-    whole = _table(evaluate(net, x, _explained(net, x), name, masks, batch_size=64))
+    net, x, more = scene
+    whole = _table(evaluate(net, x, _explained(net, x), name, **more, batch_size=64))
     assert len(whole) == 25
     shuffled = [3, 0, 4, 2, 1]
     ids = [IDS[row] for row in shuffled]
-    other = _table(evaluate(net, x[shuffled], _explained(net, x[shuffled], ids), name, masks[shuffled], batch_size=3))
-    alone = _table(evaluate(net, x[2:3], _explained(net, x[2:3], ["c"]), name, masks[2:3]))
+    mixed, single = (more | {"masks": more["masks"][rows]} for rows in (shuffled, [2]))
+    other = _table(evaluate(net, x[shuffled], _explained(net, x[shuffled], ids), name, **mixed, batch_size=3))
+    alone = _table(evaluate(net, x[2:3], _explained(net, x[2:3], ["c"]), name, **single))
     assert other.keys() == whole.keys()
     for key, found in other.items():
         _close(found, whole[key])
@@ -87,11 +91,11 @@ def test_robustness_metrics_share_their_noisy_explanations(kit):
 
 
 def test_the_model_comes_back_as_it_was(scene):
-    net, x, masks = scene
+    net, x, more = scene
     net.train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     explained = _explained(net, x)
-    evaluate(net, x, explained, list(METRICS), masks)
+    evaluate(net, x, explained, list(METRICS), **more)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert net.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in net.parameters())
@@ -99,10 +103,10 @@ def test_the_model_comes_back_as_it_was(scene):
 
 
 def test_evaluation_leaves_the_global_random_state_alone(scene):
-    net, x, masks = scene
+    net, x, more = scene
     explained = _explained(net, x)
     state = torch.get_rng_state()
-    evaluate(net, x, explained, list(METRICS), masks)
+    evaluate(net, x, explained, list(METRICS), **more)
     assert torch.equal(torch.get_rng_state(), state)
 
 

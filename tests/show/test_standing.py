@@ -89,7 +89,7 @@ def test_leaving_a_metric_out_gives_the_ranking_of_the_others() -> None:
     made = scores(
         {("a", "insertion"): 0.9, ("a", "deletion"): 0.9, ("b", "insertion"): 0.1, ("b", "deletion"): 0.1}, FAITHFUL
     )
-    table = left_out(made, rank(made).table)
+    table = left_out(rank(made))
     assert table is not None
     assert table.columns == ("all metrics", "deletion", "insertion")
     cells = {name: [cell.text for cell in row] for name, row in table.rows}
@@ -98,7 +98,7 @@ def test_leaving_a_metric_out_gives_the_ranking_of_the_others() -> None:
 
 def test_a_single_metric_cannot_be_left_out() -> None:
     made = scores({("a", "insertion"): 0.9, ("b", "insertion"): 0.1}, FAITHFUL)
-    assert left_out(made, rank(made).table) is None
+    assert left_out(rank(made)) is None
 
 
 def test_the_table_of_ranks_holds_the_ranking_and_a_dash_where_there_is_none() -> None:

@@ -2,8 +2,8 @@ import pytest
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadStudy
-from pellucid.evaluation import METRICS
-from pellucid.study import CONTROLS, METHOD_PANEL, METRIC_PANEL, read_config
+from pellucid.evaluation import CONTROLS, METRICS
+from pellucid.study import METHOD_PANEL, METRIC_PANEL, read_config
 from pellucid.study.toml import spelt_toml
 
 

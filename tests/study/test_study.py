@@ -13,7 +13,8 @@ import torch
 from pellucid.attribution import METHODS, Method, explain
 from pellucid.attribution.method import Taxonomy
 from pellucid.errors import BadStudy, CannotExplain, UntrustedModel
-from pellucid.study import CONTROLS, Study, read_config
+from pellucid.evaluation import CONTROLS
+from pellucid.study import Study, read_config
 from pellucid.study.toml import read_toml, spelt_toml
 
 

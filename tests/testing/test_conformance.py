@@ -52,10 +52,12 @@ CHEAP = {
 
 
 FEW = {
+    "augmentation_robustness": 'augmentation_robustness(transforms=("brightness", "translation"), steps=1)',
     "avg_sensitivity": "avg_sensitivity(samples=2)",
     "deletion": "deletion(steps=4)",
     "faithfulness_correlation": "faithfulness_correlation(samples=12)",
     "faithfulness_estimate": "faithfulness_estimate(segments=8)",
+    "impact_coverage": 'impact_coverage(fill="minimum", cut=0.9999)',
     "infidelity": "infidelity(samples=12)",
     "insertion": "insertion(steps=4)",
     "irof": "irof(segments=6)",
@@ -65,6 +67,7 @@ FEW = {
     "parameter_randomisation": "parameter_randomisation(stages=1)",
     "relative_input_stability": "relative_input_stability(samples=2)",
     "relative_output_stability": "relative_output_stability(samples=2)",
+    "road": "road(shares=(0.2, 0.6))",
     "selectivity": "selectivity(segments=6)",
     "sensitivity_n": "sensitivity_n(samples=8)",
 }

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from scipy.sparse.linalg import ArpackError, eigsh
 from torch import Tensor
 
 from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place
@@ -14,11 +16,44 @@ from pellucid.attribution.packing import batches
 __all__ = ["eigencam", "first_component"]
 
 
+_SMALL = 64
+"""Order of a matrix up to which all of its eigenvectors cost no more than finding the first alone."""
+
+
+def _leading(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest eigenvalue ``(N,)`` and its eigenvector ``(N, n)`` of symmetric matrices ``(N, n, n)``.
+
+    By Lanczos iteration to machine precision, row by row, from a fixed start; where it does not arrive, all
+    eigenvectors are computed.
+    """
+    if gram.shape[1] <= _SMALL or gram.is_cuda:
+        return _all(gram)
+    start = np.random.default_rng(0).standard_normal(gram.shape[1])
+    found = [_iterated(row, start) for row in gram]
+    values, vectors = zip(*found, strict=True)
+    return torch.cat(values), torch.cat(vectors)
+
+
+def _iterated(gram: Tensor, start: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[Tensor, Tensor]:
+    if not gram.any():
+        return _all(gram[None])
+    try:
+        value, vector = eigsh(gram.numpy(), 1, which="LA", v0=start)
+    except ArpackError:
+        return _all(gram[None])
+    return torch.from_numpy(value), torch.from_numpy(vector[:, 0].copy())[None]
+
+
+def _all(gram: Tensor) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(gram)
+    return values[:, -1], vectors[..., -1]
+
+
 def first_component(activations: Tensor, *, centred: bool) -> tuple[Tensor, Tensor]:
     """Return the projection ``(N, 1, *S)`` on the first principal direction, and its share ``(N,)`` of the squares.
 
-    The eigenvectors of the smaller of the two Gram matrices, channels by channels or places by places, are found in
-    double precision: the same component as by the singular value decomposition of the whole. Its sign is that of its
+    The first eigenvector of the smaller of the two Gram matrices, channels by channels or places by places, is found
+    in double precision: the same component as by the singular value decomposition of the whole. Its sign is that of its
     inner product with the channels' mean, so that what is bright in most channels is positive.
 
     Parameters
@@ -35,11 +70,12 @@ def first_component(activations: Tensor, *, centred: bool) -> tuple[Tensor, Tens
     channels, places = flat.shape[1:]
     by_channel = channels <= places
     small = flat if by_channel else flat.mT
-    squares, vectors = torch.linalg.eigh(small @ small.mT)
-    first, largest = vectors[..., -1:], squares[:, -1:].clamp(min=0)
-    found = (first.mT @ flat)[:, 0] if by_channel else first[..., 0] * largest.sqrt()
+    gram = small @ small.mT
+    squares, first = _leading(gram)
+    largest = squares[:, None].clamp(min=0)
+    found = (first[:, None] @ flat)[:, 0] if by_channel else first * largest.sqrt()
     found = torch.where(_negative(found, flat.mean(1))[:, None], -found, found)
-    share = largest[:, 0] / flat.square().sum((1, 2)).clamp(min=torch.finfo(flat.dtype).tiny)
+    share = largest[:, 0] / gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=torch.finfo(flat.dtype).tiny)
     return found.to(activations.dtype).view(-1, 1, *activations.shape[2:]), share.to(activations.dtype)
 
 

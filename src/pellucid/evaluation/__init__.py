@@ -2,23 +2,32 @@
 
 from pellucid.evaluation import (  # noqa: F401  # importing a module registers its metrics
     agreement,
+    augmentation,
     axioms,
     complexity,
     curves,
+    impact,
     localisation,
     randomisation,
     regioncurves,
+    repeat,
+    road,
     robustness,
     subsets,
     toppart,
 )
+from pellucid.evaluation.annotators import annotator_agreement
 from pellucid.evaluation.bench import Bench
+from pellucid.evaluation.calibration import Calibration, calibrate
+from pellucid.evaluation.disagreement import Agreement, agree
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
-from pellucid.evaluation.ranking import Ranking, rank
+from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
+from pellucid.evaluation.selftest import SelfTest, self_test
 
 __all__ = [
-    "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Bench", "Metric", "Outcome", "Profile", "Ranking", "Scores",
-    "evaluate", "metrics", "rank",
+    "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Calibration", "Friedman",
+    "Metric", "Outcome", "Profile", "Ranking", "Scores", "SelfTest", "agree", "annotator_agreement", "calibrate",
+    "evaluate", "metrics", "rank", "self_test",
 ]  # fmt: skip

@@ -3,9 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from pellucid.attribution.method import Method
@@ -16,7 +17,10 @@ from pellucid.evaluation.positions import orders
 from pellucid.evaluation.statistics import average_ranks, pearson
 from pellucid.evaluation.subsets import Share
 
-__all__ = ["AgreementMetric", "TopAgreement", "feature_agreement", "rank_agreement", "sign_agreement"]
+__all__ = [
+    "AgreementMetric", "TopAgreement", "feature_agreement", "rank_agreement", "sign_agreement", "signed_rank_agreement",
+    "top_rank_agreement",
+]  # fmt: skip
 
 _DISAGREEMENT = "Krishna et al. 2022, The disagreement problem in explainable machine learning"
 _COPIES = "near copies of one method agree with each other; agreement is no truth"
@@ -82,6 +86,12 @@ class rank_agreement(AgreementMetric):
         return Outcome.of(correlation, "the map or the consensus is constant", torch.zeros(len(bench)))
 
 
+def _unsigned(bench: Bench, index: int) -> str:
+    method = bench.explanations[index].method
+    unsigned = isinstance(method, Method) and method.taxonomy.sign != "signed"
+    return "the method's values have no sign to agree on" if unsigned else ""
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TopAgreement(AgreementMetric):
     """Overlap of the positions of largest magnitude with those of each other method, averaged.
@@ -97,37 +107,38 @@ class TopAgreement(AgreementMetric):
 
     share: Share = 0.1
 
+    def mark(self, values: Tensor, seeds: Sequence[int]) -> Tensor:
+        """Return ``(N, P)`` the sign of a map, times its place from the last (1), where largest; 0 elsewhere."""
+        count = max(1, round(self.share * values.shape[1]))
+        sizes = values.abs()
+        uneven = sizes.amax(1, keepdim=True) > sizes.amin(1, keepdim=True)
+        return values.sign() * (count - orders(sizes, seeds)).clamp_min(0) * uneven
+
     def top(self, bench: Bench, index: int) -> Tensor:
-        """Return the sign ``(N, P)`` of the map at its positions of largest magnitude, 0 elsewhere."""
-
-        def make() -> Tensor:
-            values = bench.maps[index].values
-            count = max(1, round(self.share * values.shape[1]))
-            sizes = values.abs()
-            uneven = sizes.amax(1, keepdim=True) > sizes.amin(1, keepdim=True)
-            return values.sign() * (orders(sizes, bench.seeds) < count) * uneven
-
-        return bench.once(("top", index, self.share), make)
+        """Return what `mark` gives for an explanation of the bench."""
+        return bench.once(("top", index, self.share), lambda: self.mark(bench.maps[index].values, bench.seeds))
 
     def common(self, one: Tensor, other: Tensor) -> Tensor:
         """Return which positions ``(N, P)`` two maps agree on."""
         return (one != 0) & (other != 0)
 
-    def level(self, expected: Tensor) -> Tensor:
-        """Return the overlap of random maps from that expected of random positions."""
+    def level(self, expected: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002  # ranks need it
+        """Return the overlap of random maps from that expected of random positions, `count` in the smaller set."""
         return expected
+
+    def overlap(self, own: Tensor, its: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the overlap ``(N,)`` of two marked maps and that of random ones; NaN where one marks nothing."""
+        marked = torch.stack([(own != 0).sum(1), (its != 0).sum(1)]).double()
+        comparable = marked.amin(0) > 0
+        share = torch.where(comparable, self.common(own, its).sum(1) / marked.amax(0), torch.nan)
+        return share, torch.where(comparable, self.level(marked.amin(0) / own.shape[1], marked.amin(0)), torch.nan)
 
     def agree(self, bench: Bench, index: int, others: Sequence[int]) -> Outcome:
         """Average the overlaps with all others that mark something."""
-        own, shares, chances = self.top(bench, index), [], []
-        for other in others:
-            its = self.top(bench, other)
-            marked = torch.stack([(own != 0).sum(1), (its != 0).sum(1)]).double()
-            comparable = marked.amin(0) > 0
-            shares.append(torch.where(comparable, self.common(own, its).sum(1) / marked.amax(0), torch.nan))
-            chances.append(torch.where(comparable, self.level(marked.amin(0) / own.shape[1]), torch.nan))
-        value = torch.stack(shares).nanmean(0)
-        return Outcome.of(value, "the map, or every other, is as large everywhere", torch.stack(chances).nanmean(0))
+        own = self.top(bench, index)
+        pairs = [self.overlap(own, self.top(bench, other)) for other in others]
+        value, chance = (torch.stack(column).nanmean(0) for column in zip(*pairs, strict=True))
+        return Outcome.of(value, "the map, or every other, is as large everywhere", chance)
 
 
 @METRICS.register
@@ -166,14 +177,75 @@ class sign_agreement(TopAgreement):
 
     def unfit(self, bench: Bench, index: int) -> str:
         """Leave out methods whose values have no sign."""
-        method = bench.explanations[index].method
-        unsigned = isinstance(method, Method) and method.taxonomy.sign != "signed"
-        return "the method's values have no sign to agree on" if unsigned else ""
+        return _unsigned(bench, index)
 
     def common(self, one: Tensor, other: Tensor) -> Tensor:
         """Return the positions that both mark with the same sign."""
         return one * other > 0
 
-    def level(self, expected: Tensor) -> Tensor:
+    def level(self, expected: Tensor, count: Tensor) -> Tensor:  # noqa: ARG002  # signs do not
         """Return half of it."""
         return expected / 2
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class top_rank_agreement(TopAgreement):
+    """The same where both methods also give the position about the same rank.
+
+    Attributes
+    ----------
+    slack
+        How far two ranks may lie apart, as a fraction of the positions; 0 is the published form, which thousands of
+        pixels hardly ever meet.
+    """
+
+    slack: Annotated[float, Field(ge=0, lt=1)] = 0.01
+
+    profile: ClassVar[Profile] = Profile(
+        family="agreement",
+        direction="higher",
+        range=(0.0, 1.0),
+        measures="other methods put the same positions in the same order of importance",
+        chance="the fraction of positions, times that of ranks within the slack",
+        failure=_COPIES,
+        reference=_DISAGREEMENT,
+    )
+
+    def common(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return the positions that both mark with ranks that lie close."""
+        close = (one.abs() - other.abs()).abs() <= round(self.slack * one.shape[1])
+        return super().common(one, other) & close
+
+    def level(self, expected: Tensor, count: Tensor) -> Tensor:
+        """Return the part of pairs of random ranks that lie close."""
+        wide = torch.minimum(torch.round(self.slack * count / expected), count - 1)
+        return expected * (count * (2 * wide + 1) - wide * (wide + 1)) / count.square()
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class signed_rank_agreement(top_rank_agreement):
+    """The same where sign and rank both agree; methods without signs have no score."""
+
+    profile: ClassVar[Profile] = Profile(
+        family="agreement",
+        direction="higher",
+        range=(0.0, 1.0),
+        measures="other methods agree on position, order of importance, and whether it speaks for or against",
+        chance="half of that of top_rank_agreement",
+        failure=_COPIES + "; a given map without signs counts as all in favour",
+        reference=_DISAGREEMENT,
+    )
+
+    def unfit(self, bench: Bench, index: int) -> str:
+        """Leave out methods whose values have no sign."""
+        return _unsigned(bench, index)
+
+    def common(self, one: Tensor, other: Tensor) -> Tensor:
+        """Return the positions on which sign and rank agree."""
+        return super().common(one, other) & (one * other > 0)
+
+    def level(self, expected: Tensor, count: Tensor) -> Tensor:
+        """Return half of it."""
+        return super().level(expected, count) / 2

@@ -16,8 +16,10 @@ from pellucid.attribution import Explanation
 from pellucid.attribution.fills import reference
 from pellucid.attribution.method import Method, row_seeds
 from pellucid.errors import ShapeError
+from pellucid.evaluation.imputation import Imputation, impute
 from pellucid.evaluation.positions import Grid, Placed, orders, place
 from pellucid.models import Inputs, Model, Passes, ReadOut, Target, take_rows
+from pellucid.models.targets import Class, LogOdds, Output
 
 __all__ = ["Bench"]
 
@@ -43,6 +45,10 @@ class Bench:
         One text an image; row i's draws are hash(seed, id). Without, every row has the same draws.
     seed
         Of everything random.
+    regions
+        ``(N, P)`` the labelled region of every position, 0 for background.
+    models
+        The same task learnt again: other seeds, folds or data.
     """
 
     def __init__(
@@ -54,36 +60,43 @@ class Bench:
         masks: Mapping[str, Sequence[Tensor | None]] | None = None,
         ids: Sequence[str] | None = None,
         seed: int = 0,
+        regions: Tensor | None = None,
+        models: Sequence[Model] = (),
     ) -> None:
         self.passes, self.inputs, self.explanations = passes, inputs, tuple(explanations)
-        self.masks = dict(masks or {})
-        self.seed = seed
+        self.masks, self.regions, self.models = dict(masks or {}), regions, tuple(models)
+        self.seed, self.ids = seed, ids
         self.grid = Grid.of(inputs)
         self.seeds = row_seeds(seed, ids, len(inputs[0]))
         self._shared: dict[Hashable, Any] = {}
-        self._targets: list[Target] = []
+        self.targets: list[Target] = []
         self._target_of = [self._enter(explanation.target) for explanation in self.explanations]
         plain = passes.outputs(inputs)
-        self.reads = [target.freeze(passes.model, plain) for target in self._targets]
-        self.outputs = self._values({None: plain}, inputs, torch.arange(len(self)), passes)
+        self.reads = [target.freeze(passes.model, plain) for target in self.targets]
+        if plain.ndim == 2:  # those of a segmentation net are large, and few metrics ask
+            self._shared["plain outputs"] = plain
+        self.outputs = self._values({None: plain}, inputs, torch.arange(len(self)), passes, self.reads)
         self._check()
 
     def __len__(self) -> int:
         return len(self.inputs[0])
 
     def _enter(self, target: Target) -> int:
-        for place_, known in enumerate(self._targets):
+        for place_, known in enumerate(self.targets):
             if _same(target, known):
                 return place_
-        self._targets.append(target)
-        return len(self._targets) - 1
+        self.targets.append(target)
+        return len(self.targets) - 1
 
-    def _values(self, known: dict[str | None, Tensor], inputs: Inputs, rows: Tensor, passes: Passes) -> Tensor:
+    @staticmethod
+    def _values(
+        known: dict[str | None, Tensor], inputs: Inputs, rows: Tensor, passes: Passes, reads: Sequence[ReadOut]
+    ) -> Tensor:
         rows = rows.to(passes.model.device)
-        for read in self.reads:
+        for read in reads:
             if read.layer not in known:
                 known[read.layer] = passes.outputs(inputs, read.layer)
-        return torch.stack([read(known[read.layer], rows).double() for read in self.reads])
+        return torch.stack([read(known[read.layer], rows).double() for read in reads])
 
     def _check(self) -> None:
         for place_, explanation in enumerate(self.explanations):
@@ -101,12 +114,23 @@ class Bench:
         found: T = self._shared[key]
         return found
 
-    def read(self, inputs: Inputs, rows: Tensor, passes: Passes | None = None) -> Tensor:
+    def read(
+        self, inputs: Inputs, rows: Tensor, passes: Passes | None = None, *, reads: Sequence[ReadOut] | None = None
+    ) -> Tensor:
         """Return every target's value ``(T, B)`` float64 for inputs that derive from the explained `rows` ``(B,)``.
 
-        One forward serves all targets that read the same layer.
+        One forward serves all targets, or other `reads`, of the same layer.
         """
-        return self._values({}, inputs, rows, passes or self.passes)
+        return self._values({}, inputs, rows, passes or self.passes, reads or self.reads)
+
+    def plain(self) -> Tensor:
+        """Return the model's outputs ``(N, K, ...)`` at the images."""
+        return self.once("plain outputs", lambda: self.passes.outputs(self.inputs))
+
+    def decides(self, target: Target) -> bool:
+        """Say whether a target is a class among those that the model decides between, so that it has a probability."""
+        amount = isinstance(target, Output) and self.plain().shape[1] > 1
+        return isinstance(target, Class | LogOdds) and not amount and self.passes.model.task != "regression"
 
     @contextmanager
     def beside(self, model: Model) -> Iterator[Passes]:
@@ -153,8 +177,18 @@ class Bench:
         return self.once(("order", index), lambda: orders(self.maps[index].values, self.seeds))
 
     def fill(self, name: Any) -> Inputs:
-        """Return what takes the place of hidden positions."""
+        """Return what takes the place of hidden positions, or is added to what is imputed there."""
+        if isinstance(name, Imputation):
+            return self.once(("noise of", name), lambda: name.noise(self.inputs, self.seeds))
         return self.once(("fill", name), lambda: reference(name, self.inputs, self.seeds))
+
+    def without(self, rows: Tensor, fill: Any, hidden: Tensor) -> Inputs:
+        """Return the images of `rows` ``(b,)`` with the positions of a boolean mask ``(b, P)`` replaced."""
+        masks, kept = self.grid.split(hidden.to(rows.device)), take_rows(self.inputs, rows)
+        gone = take_rows(self.fill(fill), rows)
+        if isinstance(fill, Imputation):
+            gone = tuple(impute(x, mask) + noise for x, mask, noise in zip(kept, masks, gone, strict=True))
+        return tuple(torch.where(mask, new, old) for mask, new, old in zip(masks, gone, kept, strict=True))
 
     def hidden(
         self,
@@ -170,7 +204,7 @@ class Bench:
         rows
             ``(B,)`` the image that each of the B rows derives from.
         fill
-            What takes their place.
+            What takes their place: a named fill, a number, or an `Imputation` from what is left.
         hide
             Gives the boolean mask ``(b, P)`` of hidden positions for a slice of the B rows.
         read
@@ -178,18 +212,11 @@ class Bench:
         """
         size = self.passes.batch_size(self.inputs)
         rows = rows.to(self.inputs[0].device)
-        filled, read = self.fill(fill), read or self.read
+        read = read or self.read
         parts = []
         for start in range(0, len(rows), size):
             part = slice(start, min(start + size, len(rows)))
-            masks = self.grid.split(hide(part).to(rows.device))
-            mixed = tuple(
-                torch.where(mask, gone, kept)
-                for mask, gone, kept in zip(
-                    masks, take_rows(filled, rows[part]), take_rows(self.inputs, rows[part]), strict=True
-                )
-            )
-            parts.append(read(mixed, rows[part]))
+            parts.append(read(self.without(rows[part], fill, hide(part)), rows[part]))
         return torch.cat(parts, 1)
 
 

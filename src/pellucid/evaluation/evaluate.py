@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.progress import Progress
@@ -11,11 +11,14 @@ from torch import Tensor
 from pellucid.attribution import Explanation
 from pellucid.errors import ShapeError
 from pellucid.evaluation.bench import Bench
-from pellucid.evaluation.masks import Masks, read_masks
+from pellucid.evaluation.masks import Masks, Regions, read_masks, read_regions
 from pellucid.evaluation.metric import METRICS, Metric, Outcome
 from pellucid.evaluation.positions import Grid
 from pellucid.evaluation.scores import SCHEMA, Scores
 from pellucid.models import Model, Passes
+
+if TYPE_CHECKING:
+    from pellucid.evaluation.selftest import SelfTest
 
 __all__ = ["PANEL", "evaluate"]
 
@@ -35,6 +38,9 @@ def evaluate(
     metrics: Sequence[str | Metric] | str | Metric | None = None,
     masks: Masks = None,
     *,
+    regions: Regions = None,
+    models: Sequence[Model | Callable[..., Any]] = (),
+    tested: "SelfTest | None" = None,
     ids: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     seed: int = 0,
@@ -56,6 +62,14 @@ def evaluate(
     masks
         Where an expert expects the evidence: ``(N, *S)``, or a sequence with None for an image that has no mask; or
         annotator to such masks: the score is then the mean over the annotators who marked something.
+    regions
+        Labels ``(*S)`` of an atlas, or ``(N, *S)``; 0 is background: for metrics of regions.
+    models
+        The same task learnt again (other seeds, folds or data), for metrics of repeated training; they take what
+        `model` takes after its preprocessing.
+    tested
+        What `self_test` said of the metrics: it is written beside each score, so that a ranking leaves out, visibly,
+        what failed.
     ids
         One text an image; default: those of the explanations, else the row numbers.
     groups
@@ -84,11 +98,14 @@ def evaluate(
     rows = len(inputs[0])
     names = _ids(given, ids, rows)
     _fitting(given, groups, rows)
-    annotated = read_masks(masks, Grid.of(inputs), rows)
+    annotated, labelled = read_masks(masks, Grid.of(inputs), rows), read_regions(regions, Grid.of(inputs), rows)
+    repeats = tuple(Model.of(other) for other in models)
     with Passes(model, batch_size=batch_size) as passes, Progress(transient=True, disable=not progress) as bar:
-        bench = Bench(passes, inputs, given, masks=annotated, ids=names, seed=seed)
+        bench = Bench(
+            passes, inputs, given, masks=annotated, ids=names, seed=seed, regions=labelled, models=repeats
+        )  # fmt: skip
         tables = [
-            _table(bench, metric, metric.score(bench), names, groups)
+            _table(bench, metric, metric.score(bench), groups, tested)
             for metric in bar.track(chosen, description="evaluating")
         ]
         return Scores(pa.concat_tables(tables), passes.forwards, passes.backwards)
@@ -133,11 +150,15 @@ def _fitting(explanations: Sequence[Explanation], groups: Sequence[str] | None, 
 
 
 def _table(
-    bench: Bench, metric: Metric, outcomes: Sequence[Outcome], ids: Sequence[str] | None, groups: Sequence[str] | None
+    bench: Bench,
+    metric: Metric,
+    outcomes: Sequence[Outcome],
+    groups: Sequence[str] | None,
+    tested: "SelfTest | None",
 ) -> pa.Table:
     if len(outcomes) != len(bench.explanations):
         raise ShapeError(f"{metric} returned {len(outcomes)} outcomes for {len(bench.explanations)} explanations")
-    images = list(ids) if ids is not None else [str(row) for row in range(len(bench))]
+    images = list(bench.ids) if bench.ids is not None else [str(row) for row in range(len(bench))]
     which = {
         "metric": str(metric),
         "family": metric.profile.family,
@@ -145,6 +166,7 @@ def _table(
         "resolution": metric.profile.resolution,
         "definition": metric.definition,
         "seed": bench.seed,
+        "tested": None if tested is None else tested.says(metric),
     }
     parts = []
     for index, outcome in enumerate(outcomes):

@@ -43,8 +43,8 @@ class MaskMetric(PlacedMetric):
             return Outcome.missing(len(bench), "no masks were given")
         rows = len(bench)
         values, chances, reasons = [], [], []
-        for masks in bench.masks.values():
-            value, chance, reason = self._against(bench, index, masks)
+        for annotator, masks in bench.masks.items():
+            value, chance, reason = self._against(bench, index, annotator, masks)
             values.append(value)
             chances.append(chance)
             reasons.append(reason)
@@ -55,18 +55,26 @@ class MaskMetric(PlacedMetric):
         )
         return Outcome(mean, why, level)
 
-    def _against(self, bench: Bench, index: int, masks: Sequence[Tensor | None]) -> tuple[Tensor, Tensor, list[str]]:
+    def fitting(self, bench: Bench, index: int, annotator: str, masks: Sequence[Tensor | None]) -> Tensor:  # noqa: ARG002
+        """Say of which images ``(N,)`` this annotator's mask can be used: all, unless the metric asks more."""
+        return torch.ones(len(bench), dtype=torch.bool)
+
+    def _against(
+        self, bench: Bench, index: int, annotator: str, masks: Sequence[Tensor | None]
+    ) -> tuple[Tensor, Tensor, list[str]]:
         value = torch.full((len(bench),), torch.nan, dtype=torch.float64)
         chance = value.clone()
         reasons = ["the image has no mask" if mask is None else "the mask is empty" for mask in masks]
-        rows = [row for row, mask in enumerate(masks) if mask is not None and bool(mask.any())]
+        marked = [row for row, mask in enumerate(masks) if mask is not None and bool(mask.any())]
+        fits = self.fitting(bench, index, annotator, masks).tolist() if marked else []
+        rows = [row for row in marked if fits[row]]
         if rows:
             maps = bench.maps[index].values[rows]
             mask = torch.stack([mask for row, mask in enumerate(masks) if row in set(rows) and mask is not None])
             mask = mask.to(maps.device)
             value[rows] = self.inside(maps, bench.order(index)[rows], mask).double().cpu()
             chance[rows] = torch.where(value[rows].isnan(), torch.nan, self.chance(mask).cpu())
-        for row in rows:
+        for row in marked:
             reasons[row] = self.undefined if bool(value[row].isnan()) else ""
         return value, chance, reasons
 

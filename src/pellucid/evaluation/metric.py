@@ -58,7 +58,8 @@ class Profile:
     reference
         The source, as it is to be cited.
     needs
-        What it needs besides maps: ``"masks"``, ``"method"`` (cannot score a given map), ``"weights"``.
+        What it needs besides maps: ``"masks"``, ``"regions"``, ``"models"`` (the same task learnt again), ``"method"``
+        (cannot score a given map), ``"weights"``.
     resolution
         Differences below this are numerical noise and rank as ties.
     """

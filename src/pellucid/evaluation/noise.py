@@ -16,6 +16,9 @@ from pellucid.models import Inputs, take_rows
 
 __all__ = ["ZERO", "Moved", "flatten", "lengths_of", "move", "noise", "noisy_scores"]
 
+_KEPT = 2**23
+"""Numbers of noise (32 MiB) up to which it is drawn once and kept."""
+
 ZERO = "the map is zero everywhere, so its change has no scale"
 
 
@@ -30,7 +33,7 @@ class Moved:
 def noise(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
     """Return uniform noise within ± `radius` of the row's own range for pairs row · samples + sample.
 
-    Drawn anew whenever it is needed, from a stream for each pair: copies of all images at once would not fit.
+    From a stream for each pair, so that it can be drawn anew a slab at a time where all of it would not fit.
     """
     rows = pairs // samples
     generators = [
@@ -46,6 +49,16 @@ def noise(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
     return tuple(drawn)
 
 
+def _shared(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
+    """Return the noise of those pairs, kept for all that ask where all of it is small."""
+    elements = sum(x.numel() for x in bench.inputs) * samples
+    if elements > _KEPT:
+        return noise(bench, radius, samples, pairs)
+    every = torch.arange(len(bench) * samples)
+    kept = bench.once(("noise drawn", radius, samples), lambda: noise(bench, radius, samples, every))
+    return take_rows(kept, pairs.to(bench.inputs[0].device))
+
+
 def _slabs(bench: Bench, samples: int) -> list[Tensor]:
     size = bench.passes.batch_size(bench.inputs)
     return list(torch.split(torch.arange(len(bench) * samples), size))
@@ -59,13 +72,14 @@ def flatten(tensors: Inputs) -> Tensor:
 def lengths_of(bench: Bench, radius: float, samples: int) -> Tensor:
     """Return ``(N, samples)`` the Euclidean size of each copy's noise."""
     parts = [
-        torch.linalg.vector_norm(flatten(noise(bench, radius, samples, slab)), dim=1) for slab in _slabs(bench, samples)
+        torch.linalg.vector_norm(flatten(_shared(bench, radius, samples, slab)), dim=1)
+        for slab in _slabs(bench, samples)
     ]
     return torch.cat(parts).reshape(len(bench), samples)
 
 
 def _noisy(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
-    parts = noise(bench, radius, samples, pairs)
+    parts = _shared(bench, radius, samples, pairs)
     return tuple(x + part for x, part in zip(take_rows(bench.inputs, pairs // samples), parts, strict=True))
 
 

@@ -75,11 +75,10 @@ def curve(
     """
     known: dict[_Point, Tensor] = bench.once(("curve", fill, keep, regions and regions.name), dict)
     placed = [index for index, placed in enumerate(bench.maps) if not placed.reason]
-    ends = {0: replaced(bench, fill) if keep else bench.outputs}
-    ends[len(regions or bench.grid)] = bench.outputs if keep else replaced(bench, fill)
-    for index in placed:
-        for count, scores in ends.items():
-            known[index, count] = bench.own(scores, index)
+    for count, whole in ((0, not keep), (len(regions or bench.grid), keep)):
+        if count in counts:
+            scores = bench.outputs if whole else replaced(bench, fill)
+            known.update({(index, count): bench.own(scores, index) for index in placed})
     missing = [(index, count) for index in placed for count in counts if (index, count) not in known]
     if missing:
         _compute(bench, known, missing, fill, keep=keep, regions=regions)

@@ -33,10 +33,12 @@ SCHEMA = pa.schema(
         pa.field("control", pa.bool_(), nullable=False),
         pa.field("group", pa.string(), nullable=False),
         pa.field("seed", pa.int64(), nullable=False),
+        pa.field("tested", pa.bool_()),
     ],
     metadata={"pellucid.scores": "1"},
 )
-"""Columns of a score table; `step` is what was done to the map, `definition` the hash of metric and settings."""
+"""Columns of a score table; `step` is what was done to the map, `definition` the hash of metric and settings, `tested`
+whether the metric passed its self-test (null: it took none)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,9 @@ class Scores:
     backwards: int = 0
 
     def __post_init__(self) -> None:
+        if "tested" not in self.table.column_names:  # scores from before metrics were tested
+            nothing = pa.nulls(self.table.num_rows, pa.bool_())
+            object.__setattr__(self, "table", self.table.append_column(SCHEMA.field("tested"), nothing))
         lacking = [name for name in SCHEMA.names if name not in self.table.column_names]
         if lacking:
             raise BadStudy(f"a score table needs the columns {', '.join(lacking)}; it has {self.table.column_names}")

@@ -118,6 +118,8 @@ class SubsetMetric(HiddenMetric):
 
     samples: Annotated[int, Field(ge=3)] = 64
 
+    version: ClassVar[int] = 2
+
     @abstractmethod
     def sizes(self) -> tuple[float, ...]:
         """Return the sizes of the subsets as fractions of the positions."""

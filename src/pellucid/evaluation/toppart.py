@@ -13,9 +13,8 @@ from pellucid.evaluation.metric import METRICS, Outcome, Profile
 from pellucid.evaluation.removal import curve, replaced
 from pellucid.evaluation.statistics import scale_of_fall
 from pellucid.evaluation.subsets import Share
-from pellucid.models import Inputs, targets
 
-__all__ = ["TopMetric", "impact_score", "prediction_gap", "sufficiency"]
+__all__ = ["TopMetric", "prediction_gap", "sufficiency"]
 
 _UNDEFINED = "the model's score is zero or not finite with and without the image"
 
@@ -99,59 +98,3 @@ class sufficiency(TopMetric):
         """Divide what the part brings back by the whole."""
         nothing, whole = bench.own(replaced(bench, self.fill), index), bench.output(index)
         return _finite((self.changed(bench, keep=True)[index] - nothing) / scale_of_fall(whole, nothing))
-
-
-@METRICS.register
-@dataclass(frozen=True, kw_only=True, repr=False)
-class impact_score(TopMetric):
-    """Whether removing the most relevant part flips the decision or cuts its confidence: 1 or 0; the mean is the score.
-
-    Only for the class that the model decides on; with one logit, unless the model's task is regression, the decision is
-    its sign. The scale of the map does not matter, that of the logits does.
-
-    Attributes
-    ----------
-    cut
-        The confidence counts as cut below this part of what it was.
-    """
-
-    share: Share = 0.1
-    cut: Share = 0.5
-
-    profile: ClassVar[Profile] = Profile(
-        family="faithfulness",
-        direction="higher",
-        range=(0.0, 1.0),
-        measures="without the part that the map marks the model decides otherwise, or is far less sure",
-        cost="1 forward an image and method, and 1 an image for all",
-        failure="yes or no: needs many images; any large hole may flip a decision, so hold it against a random map",
-        reference="Lin et al. 2019, Do explanations reflect decisions? A machine-centric strategy to quantify the "
-        "performance of explainability algorithms",
-    )
-
-    def score_one(self, bench: Bench, index: int) -> Outcome:
-        """Compare class and confidence before and after."""
-        target = bench.explanations[index].target
-        plain = bench.once("plain outputs", lambda: bench.passes.outputs(bench.inputs))
-        amount = isinstance(target, targets.Output) and plain.shape[1] > 1
-        amount |= bench.passes.model.task == "regression"
-        if amount or not isinstance(target, targets.Class | targets.LogOdds):
-            return Outcome.missing(len(bench), "the target is no class, so there is no decision to flip")
-        rows = torch.arange(len(bench), device=bench.inputs[0].device)
-        own = targets.Class(target.index).freeze(bench.passes.model, plain)
-        odds = targets.LogOdds(target.index).freeze(bench.passes.model, plain)
-
-        def decide(outputs: Tensor, rows: Tensor) -> Tensor:
-            rival = outputs.amax(1) if outputs.shape[1] > 1 else outputs.new_zeros(len(outputs))
-            return torch.stack([odds(outputs, rows).double().sigmoid(), (own(outputs, rows) >= rival).double()])
-
-        def read(inputs: Inputs, rows: Tensor) -> Tensor:
-            return decide(bench.passes.outputs(inputs), rows)
-
-        top = bench.order(index) < self.count(bench)
-        sure, chosen = decide(plain, rows)
-        surer, still = bench.hidden(rows, self.fill, top.__getitem__, read)
-        hit = (still == 0) | (surer < self.cut * sure)
-        return Outcome.of(
-            torch.where(chosen > 0, hit.double(), torch.nan), "the model does not decide on the explained class"
-        )

@@ -6,15 +6,18 @@ from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.interpret import Interpretations, interpret
 from pellucid.interpretation.locality import find_locality
+from pellucid.interpretation.reliance import Reliance, flip_matrix
 from pellucid.interpretation.trust import find_trust
 
 __all__ = [
     "Evidence",
     "Finding",
     "Interpretations",
+    "Reliance",
     "find_background_use",
     "find_confounders",
     "find_locality",
     "find_trust",
+    "flip_matrix",
     "interpret",
 ]

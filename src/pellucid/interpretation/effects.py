@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import ndimage
 from torch import Tensor
 
 from pellucid.attribution.scaling import resized
 from pellucid.errors import ShapeError
 from pellucid.interpretation.evidence import Case, Evidence
 from pellucid.measure import EDITS, Edit, EditResult
+from pellucid.measure.clumps import clump, highest
 
 __all__ = ["SHARE", "Effect", "Holes", "Panel", "edited_there", "edited_whole", "inpainted", "places", "usable"]
 
@@ -145,8 +145,8 @@ def places(panel: Panel, method: str) -> Holes:
     holes: Holes = []
     for case, strength in zip(panel.cases, strengths, strict=True):
         count = max(1, round(SHARE * int(case.outline.sum())))
-        clump = _clump(case.outline, count, panel.generator(f"null of {method}", case))
-        holes.append((_highest(strength, count), clump) if bool(strength.isfinite().all()) else None)
+        elsewhere = clump(case.outline, count, panel.generator(f"null of {method}", case))
+        holes.append((highest(strength, count), elsewhere) if bool(strength.isfinite().all()) else None)
     return holes
 
 
@@ -161,16 +161,3 @@ def usable(effects: Sequence[Effect]) -> tuple[list[Effect], NDArray[np.int64]]:
 def _strength(values: Tensor, shape: Sequence[int]) -> Tensor:
     """Return how much of the map lies at each position of the image: |channel sum|, at the image's resolution."""
     return resized(values.sum(1, keepdim=True), tuple(shape))[:, 0].abs()
-
-
-def _highest(strength: Tensor, count: int) -> Tensor:
-    chosen = torch.zeros(strength.numel(), dtype=torch.bool)
-    chosen[strength.flatten().topk(count).indices] = True
-    return chosen.view_as(strength)
-
-
-def _clump(outline: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return `count` pixels of the object in random clumps: what in-painting does wherever it is done."""
-    noise = torch.randn(outline.shape, generator=generator).numpy()
-    field = torch.from_numpy(ndimage.gaussian_filter(noise, 2.0))
-    return _highest(field.masked_fill(~outline, -torch.inf), count)

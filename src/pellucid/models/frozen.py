@@ -19,18 +19,20 @@ def frozen(module: nn.Module | None) -> Iterator[None]:
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in module.parameters()]
     buffers = [
         (part, name, kept, None if kept is None else kept.detach().clone())
-        for part in module.modules()
+        for part, _ in modes
         for name, kept in part._buffers.items()  # noqa: SLF001
     ]
     try:
-        for part, _ in modes:
-            part.training = False  # not eval(): exported programs refuse it, and some layers rewrite weights in it
+        for part, training in modes:
+            if training:
+                part.training = False  # not eval(): exported programs refuse it, and some layers rewrite weights in it
         for parameter, _, _ in parameters:
             parameter.requires_grad_(False)  # noqa: FBT003
         yield
     finally:
         for part, mode in modes:
-            part.training = mode
+            if part.training is not mode:
+                part.training = mode
         for parameter, needed, gradient in parameters:
             parameter.requires_grad_(needed)
             parameter.grad = gradient

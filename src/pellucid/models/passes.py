@@ -6,6 +6,7 @@ While a `Passes` is open the network is in eval mode with frozen parameters; aft
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -41,6 +42,11 @@ def repeat_rows(inputs: Inputs, times: int) -> Inputs:
 def _out_of_memory(error: RuntimeError) -> bool:
     said = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in said or "out of memory" in said
+
+
+def _versions(batch: Inputs) -> list[int]:
+    """Return counters that grow with every write into the tensors."""
+    return [tensor._version for tensor in batch]  # noqa: SLF001  # torch offers no public name
 
 
 class Passes:
@@ -143,11 +149,13 @@ class Passes:
         *,
         placed: Mapping[str, Tensor] | None = None,
         rules: Rules | None = None,
+        spent: bool = False,
     ) -> Tensor:
         """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
 
         `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names; `rules`
-        may watch the forward, or take inputs of their own beside the network's.
+        may watch the forward, or take inputs of their own beside the network's. `spent` inputs are given to the network
+        as they are, not as copies: it may write into them.
 
         Raises
         ------
@@ -156,25 +164,31 @@ class Passes:
         """
         there = placed or {}
         parts = self._slices(inputs)
-        return torch.cat([self._forward(take_rows(inputs, part), layer, _part(there, part), rules) for part in parts])
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
+        return torch.cat([call(take_rows(inputs, part), placed=_part(there, part)) for part in parts])
 
-    def _forward(self, batch: Inputs, layer: str | None, placed: Mapping[str, Tensor], rules: Rules | None) -> Tensor:
+    def _forward(
+        self, batch: Inputs, *, layer: str | None, placed: Mapping[str, Tensor], rules: Rules | None, spent: bool
+    ) -> Tensor:
         taps = tuple({*placed, *(() if layer is None else (layer,))})
+        before = _versions(batch)
         try:
             with torch.inference_mode():
-                given = tuple(tensor.clone() for tensor in batch)  # it may write into them
+                given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
                 output, tapped = self._call(given, taps, placed, rules)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            if not (isinstance(error, RuntimeError) and _out_of_memory(error) and len(batch[0]) > 1):
+            again = len(batch[0]) > 1 and _versions(batch) == before
+            if not (isinstance(error, RuntimeError) and _out_of_memory(error) and again):
                 raise _refused(batch, error) from error
         else:
             self._advance(len(batch[0]))
             return tapped[layer] if layer is not None else output
         # only here, out of the handler, has the error let go of what the failed pass held in memory
         halves = self._halve(len(batch[0]))
-        return torch.cat([self._forward(take_rows(batch, part), layer, _part(placed, part), rules) for part in halves])
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
+        return torch.cat([call(take_rows(batch, part), placed=_part(placed, part)) for part in halves])
 
     def _halve(self, rows: int) -> tuple[slice, slice]:
         if self.model.device.type == "cuda":
@@ -191,13 +205,14 @@ class Passes:
         rows: Tensor | None = None,
         *,
         placed: Mapping[str, Tensor] | None = None,
+        spent: bool = False,
     ) -> Tensor:
         """Return the target's value for each row, without gradients.
 
-        `rows` says which explained row each one is; `placed` is as for `outputs`.
+        `rows` says which explained row each one is; `placed` and `spent` are as for `outputs`.
         """
         rows = torch.arange(len(inputs[0])) if rows is None else rows
-        return read(self.outputs(inputs, read.layer, placed=placed), rows.to(self.model.device))
+        return read(self.outputs(inputs, read.layer, placed=placed, spent=spent), rows.to(self.model.device))
 
     def observe(self, inputs: Inputs, rules: Rules) -> None:
         """Send all rows forward, batch by batch, under rules that only look at what the network computes."""

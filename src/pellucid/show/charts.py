@@ -12,11 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pellucid.errors import BadStudy
-from pellucid.evaluation import Ranking, Scores
+from pellucid.evaluation import Calibration, Ranking, Scores
+from pellucid.interpretation import Reliance
 from pellucid.intervals import mean_interval
 from pellucid.show.svg import STYLE
 
-__all__ = ["Dot", "dot_chart", "plot_ranking", "plot_scores", "ranking_chart"]
+__all__ = ["Dot", "dot_chart", "plot_calibration", "plot_ranking", "plot_reliance", "plot_scores", "ranking_chart"]
 
 INK, MUTED, ACCENT = "#24292f", "#a0a6ae", "#a63200"
 
@@ -121,6 +122,61 @@ def plot_ranking(ranking: Ranking) -> Figure:
         for axes, (name, rows) in zip(np.atleast_1d(figure.subplots(1, len(sides))), sides.items(), strict=True):
             _ranked(axes, rows)
             axes.set_title(f"{_SIDES[name]}, n = {max(int(str(row['n'])) for row in rows)} images")
+    return figure
+
+
+def plot_calibration(calibration: Calibration) -> Figure:
+    """Draw the share of each method's change that lies where the image was changed; dashed: an uninformed map's.
+
+    Parameters
+    ----------
+    calibration
+        What `pellucid.evaluation.calibrate` gave.
+    """
+    judged = calibration.judged
+    dots = []
+    for method, share in judged.items():
+        low, high = (share.low, share.high) if share.groups > 1 else (None, None)
+        dots.append(Dot(short(method), share.value, low, high, ACCENT if method == calibration.chosen else INK))
+    number = max(share.n for share in judged.values())
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 1.0 + 0.27 * len(dots)), layout="constrained")
+        label = f"share of the map's change in the edited place, n = {number} edits that moved the model, 95 % interval"
+        dot_chart(figure.subplots(), dots, label=label, reference=float(pc.mean(calibration.table["area"]).as_py()))
+    return figure
+
+
+def plot_reliance(reliance: Reliance) -> Figure:
+    """Draw how far each factor moves the model's call, with its interval: what the model relies on.
+
+    Parameters
+    ----------
+    reliance
+        What `pellucid.interpretation.flip_matrix` gave.
+
+    Raises
+    ------
+    BadStudy
+        When no factor was moved.
+    """
+    effects = reliance.effects()
+    if not effects:
+        raise BadStudy("no factor was moved, so there is no reliance to plot")
+    used = set(reliance.used())
+    dots = []
+    for name, effect in effects.items():
+        low, high = (effect.low, effect.high) if effect.groups > 1 else (None, None)
+        dots.append(Dot(name, effect.value, low, high, ACCENT if name in used else INK))
+    images = len(set(reliance.table["image"].to_pylist()))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 1.0 + 0.27 * len(dots)), layout="constrained")
+        axes = figure.subplots()
+        dot_chart(
+            axes,
+            dots,
+            label=f"mean change of the called class's probability, n = {images} images, 95 % interval",
+            reference=0,
+        )
     return figure
 
 

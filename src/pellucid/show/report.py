@@ -15,7 +15,8 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from pellucid.attribution import METHODS
-from pellucid.show import changes, distribution, settings, standing, words
+from pellucid.evaluation.ranking import EXACT
+from pellucid.show import changes, distribution, rank_charts, settings, standing, words
 from pellucid.show.chapters import Chapter, chapters
 from pellucid.show.charts import ranking_chart
 from pellucid.show.colour import DIVERGING, GREYS, shade
@@ -138,9 +139,27 @@ class _Content:
                 for side, told in _SIDES.items()
             ],
             "per_metric": standing.per_metric(table, study.methods),
-            "left_out": standing.left_out(study.scores, table),
+            "left_out": standing.left_out(study.ranking),
+            **self._disputed(),
             "explained": len(study.chosen),
         }
+
+    def _disputed(self) -> dict[str, Any]:
+        """Return what the ranking rests on: what tells methods apart, which metrics repeat each other, what places depend on."""
+        ranking = self.study.ranking
+        ranked = {side.name for side in ranking.sides}
+        tests = {side: ranking.friedman(side) for side in _SIDES if side in ranked}
+        real = [name for name in ranking.order() if METHODS.parse(name).taxonomy.family != "control"]
+        return {
+            "differences": [(side, found, _svg(rank_charts.critical_difference_chart(found), f"cd{place}"))
+                            for place, (side, found) in enumerate(tests.items()) if found is not None],
+            "redundancy": _svg(rank_charts.redundancy_chart(ranking, standing.SIDE), "tau"),
+            "weights": [row for row in ranking.metrics.to_pylist() if row["side"]],
+            "pareto": _svg(rank_charts.pareto_chart(ranking), "front"),
+            "variance": _svg(rank_charts.variance_chart(ranking.variance()), "variance") if standing.SIDE in ranked else None,
+            "kemeny": [name for name in ranking.kemeny() if name in real] if 0 < len(ranking.order()) <= EXACT else [],
+            "borda": real,
+        }  # fmt: skip
 
     def _gallery(self) -> dict[str, Any]:
         study, album = self.study, self._album

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pellucid.evaluation import Ranking, Scores, rank
+from pellucid.evaluation import Ranking
 from pellucid.evaluation.metric import FAMILIES
 from pellucid.interpretation.trust import INSENSITIVE, UNSTABLE
 from pellucid.intervals import Interval, mean_interval
@@ -109,26 +109,22 @@ def _ranked(value: float | None, widest: float) -> Cell:
     return Cell(f"{value:.1f}", shade((widest - value) / max(widest - 1, 1e-9)))
 
 
-def left_out(scores: Scores, ranking: pa.Table) -> HeatTable | None:
+def left_out(ranking: Ranking) -> HeatTable | None:
     """Return each method's overall faithfulness-side rank with all metrics and without each in turn.
 
     None where fewer than two metrics count, so that none can be left out.
     """
-    names = sorted({row["metric"] for row in scores.table.select(["metric", "family"]).to_pylist()
-                    if FAMILIES.get(row["family"]) == SIDE})  # fmt: skip
-    if len(names) < 2:
+    side = next((one for one in ranking.sides if one.name == SIDE), None)
+    if side is None or len(side.metrics) < 2:
         return None
-    whole = {row["method"]: row["rank"] for row in overall(ranking, SIDE)}
-    parts = [_without(scores, names, name) for name in names]
-    widest = max(value for ranks in (whole, *parts) for value in ranks.values())
-    rows = tuple((method, tuple(_ranked(ranks.get(method), widest) for ranks in (whole, *parts))) for method in whole)
-    return HeatTable(("all metrics", *names), rows)
-
-
-def _without(scores: Scores, names: Sequence[str], name: str) -> dict[str, float]:
-    kept = scores.table.filter(pc.is_in(scores.table["metric"], pa.array([one for one in names if one != name])))
-    table = rank(Scores(kept), draws=1).table
-    return {row["method"]: row["rank"] for row in overall(table, SIDE)}
+    ranks: dict[str, dict[str, float | None]] = {}
+    for row in ranking.without_each(SIDE).to_pylist():
+        ranks.setdefault(row["left_out"], {})[row["method"]] = row["rank"]
+    whole = {row["method"]: row["rank"] for row in overall(ranking.table, SIDE)}
+    widest = max(value for part in ranks.values() for value in part.values() if value is not None)
+    names = ["", *sorted(side.metrics)]
+    rows = tuple((method, tuple(_ranked(ranks[name].get(method), widest) for name in names)) for method in whole)
+    return HeatTable(("all metrics", *names[1:]), rows)
 
 
 def verdicts(scores: pa.Table, ranking: pa.Table, methods: Sequence[str]) -> list[Verdict]:

@@ -2,11 +2,10 @@
 
 from pellucid.study.check import Checked, check_study
 from pellucid.study.config import StudyConfig, default_out, read_config
-from pellucid.study.panels import CONTROLS, METHOD_PANEL, METRIC_PANEL
+from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.study import Study
 
 __all__ = [
-    "CONTROLS",
     "METHOD_PANEL",
     "METRIC_PANEL",
     "Checked",

@@ -9,12 +9,11 @@ from pellucid.attribution import Explanation
 from pellucid.attribution.estimate import duration
 from pellucid.attribution.pattern_methods import PATTERNS
 from pellucid.errors import BadStudy, PellucidError
-from pellucid.evaluation import METRICS
+from pellucid.evaluation import CONTROLS, METRICS
 from pellucid.images import ImageSet
 from pellucid.models import Model, Passes, residual_net
 from pellucid.study.choose import held_out
 from pellucid.study.config import FitConfig, StudyConfig, read_config
-from pellucid.study.panels import CONTROLS
 from pellucid.study.patterns import asking, fitted_on, training_images
 from pellucid.study.runner import probe
 from pellucid.study.setup import Setup, device_of, open_images, open_model

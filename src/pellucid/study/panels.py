@@ -1,9 +1,6 @@
-"""What ``"panel"`` stands for, and the controls that stand in every ranking."""
+"""What ``"panel"`` stands for."""
 
-__all__ = ["CONTROLS", "METHOD_PANEL", "METRIC_PANEL"]
-
-CONTROLS = ("random_map", "edge_map")
-"""Maps that know nothing of the model: noise, and the edges of the image. A method below them has shown nothing."""
+__all__ = ["METHOD_PANEL", "METRIC_PANEL"]
 
 METHOD_PANEL = (
     "saliency",

@@ -12,13 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pellucid.attribution import METHODS, Explanation
 from pellucid.errors import BadStudy
+from pellucid.evaluation import CONTROLS
 from pellucid.models import Passes, fit, performance, predict, save_model
 from pellucid.study.choose import choose_images, held_out, with_mask
 from pellucid.study.conclude import ensure_conclusions
 from pellucid.study.executors import completed, open_executor
 from pellucid.study.maps import MapStore
 from pellucid.study.memory import peak_memory
-from pellucid.study.panels import CONTROLS
 from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of

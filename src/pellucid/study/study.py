@@ -9,7 +9,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from pellucid.errors import BadStudy
-from pellucid.evaluation import Ranking, Scores
+from pellucid.evaluation import Ranking, Scores, rank
 from pellucid.images import ImageSet
 from pellucid.models import Model
 from pellucid.study.conclude import read_maps
@@ -183,7 +183,7 @@ class Study:
     @cached_property
     def ranking(self) -> Ranking:
         """The methods in order."""
-        return Ranking(self._store.table("ranking.parquet"), self.config.seed)
+        return rank(self.scores, seed=self.config.seed)
 
     def maps(self, method: str, ids: Sequence[str] | None = None) -> Tensor:
         """Return the raw maps of a method ``(N, C, *S)`` for some explained images, all when None; NaN where it failed.

@@ -1,9 +1,11 @@
 """What a metric must hold to: a complete profile, scores inside its range, images that do not know each other."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pellucid.attribution import Explanation, explain
@@ -14,7 +16,7 @@ from pellucid.testing.untouched import interrupted, untouched
 __all__ = ["check_metric"]
 
 METHODS_SCORED = ("input_x_gradient", "integrated_gradients(steps=4)", "random_map")
-NEEDS = {"masks", "method", "weights"}
+NEEDS = {"masks", "method", "models", "regions", "weights"}
 
 Row = dict[str, Any]
 
@@ -25,6 +27,8 @@ def check_metric(
     net: nn.Module | None = None,
     x: Tensor | None = None,
     masks: Tensor | Sequence[Tensor | None] | None = None,
+    regions: Tensor | None = None,
+    models: Sequence[nn.Module] | None = None,
     methods: Sequence[str] = METHODS_SCORED,
     tolerance: float = 1e-4,
 ) -> Scores:
@@ -37,6 +41,11 @@ def check_metric(
     net, x, masks
         What was explained and where the evidence is expected, two rows or more; default: a small residual net on
         small 2-D images of a disc each.
+    regions
+        Labels ``(*S)`` for all images; default: eight slices of the first axis.
+    models
+        Networks that learnt the same task again; default: a second small net, with the small net, else a copy of `net`
+        with other weights.
     methods
         Methods whose maps are scored, two or more.
     tolerance
@@ -53,9 +62,11 @@ def check_metric(
         With the promise that does not hold.
     """
     recipe = METRICS.parse(metric)
+    models = _learnt_again(net) if models is None else models
     net = small_net() if net is None else net
     if x is None:
         x, masks = small_images(), small_masks() if masks is None else masks
+    regions = _slices(tuple(x.shape[2:])) if regions is None else regions
     ids = [f"image {row}" for row in range(len(x))]
     _is_a_value(recipe)
     _says_what_it_is(recipe)
@@ -64,7 +75,9 @@ def check_metric(
     def score(rows: Sequence[int], chosen: Sequence[Explanation] = maps, batch_size: int | None = None) -> Scores:
         own = None if masks is None else [masks[row] for row in rows]
         cut = [explanation[rows] for explanation in chosen]
-        return evaluate(net, x[list(rows)], cut, [recipe], own, batch_size=batch_size)
+        return evaluate(
+            net, x[list(rows)], cut, [recipe], own, regions=regions, models=models, batch_size=batch_size
+        )  # fmt: skip
 
     every = list(range(len(x)))
     whole = untouched(net, lambda: score(every))
@@ -77,6 +90,22 @@ def check_metric(
         _close("a method alone and beside others", score(every, maps[:1]), whole, tolerance)
     untouched(net, lambda: interrupted(net, lambda: score(every), call=1))
     return whole
+
+
+def _learnt_again(net: nn.Module | None) -> list[nn.Module]:
+    if net is None:
+        return [small_net(seed=1)]
+    other, random = copy.deepcopy(net), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in other.parameters():
+            noise = torch.randn(value.shape, generator=random).to(value)
+            value.add_(0.1 * noise * value.double().std(correction=0).to(value))
+    return [other]
+
+
+def _slices(space: tuple[int, ...]) -> Tensor:
+    places = torch.arange(space[0] if space else 1) * 8 // max(1, space[0] if space else 1)
+    return (1 + places).view(-1, *[1] * (len(space) - 1)).expand(space)
 
 
 def _is_a_value(recipe: Metric) -> None:

@@ -1,4 +1,4 @@
-"""Cells with spots: one cell a field, nine independent factors, an optional tag that betrays the label."""
+"""Cells with spots: one cell a field, nine independent factors; a tag, decoys and an instrument's disturbances if asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pellucid.images.imageset import ImageRecord
+from pellucid.images.phantoms.decoys import DECOY, Decoys
 from pellucid.images.phantoms.phantom import (
     Member,
     Phantom,
@@ -18,6 +19,7 @@ from pellucid.images.phantoms.phantom import (
 from pellucid.images.phantoms.rule import Factor, Rule
 from pellucid.images.phantoms.scene import Array, Canvas, Outline, Scene, camera, scattered
 from pellucid.images.phantoms.shortcut import TAG, Shortcut
+from pellucid.images.phantoms.suppressors import Suppressors
 
 __all__ = ["CELL_FACTORS", "cells"]
 
@@ -42,7 +44,7 @@ _TEXTURE = np.array([0.04, 0.045, 0.035])
 _NUCLEUS = np.array([0.22, 0.28, 0.60])
 _RIM = np.array([1.0, 0.6, 0.5])
 _SPOT = np.array([1.0, 0.9, 0.3])
-_VALUES, _NUISANCE, _SLIDE, _TAGGED = range(4)
+_VALUES, _NUISANCE, _SLIDE, _TAGGED, _EXTRA, _DECOYS, _INSTRUMENT = range(7)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class _Painter:
     seed: int
     size: tuple[int, int]
     shortcut: Shortcut | None
+    decoys: Decoys | None
+    suppressors: Suppressors | None
 
     def __call__(self, index: int, values: Mapping[str, float]) -> Scene:
         canvas = Canvas.of_field(self.size, _FIELD)
@@ -93,15 +97,26 @@ class _Painter:
             cover["shortcut"] = self.shortcut.coverage(canvas) * values["shortcut"]
             image = image + self.shortcut.contrast * cover["shortcut"]
         image = _add_cell(image, cover, canvas.grain(nuisance.grain, values["texture_grain"]), values)
+        if self.decoys is not None:
+            places = self.decoys.places(stream(self.seed, index, _DECOYS), nuisance.spots / 0.78) * 0.78
+            centres = _outline(values, nuisance).to_scene(places[: int(values["decoy_number"])])
+            cover["decoy_number"] = canvas.discs(centres, 0.5 * self.decoys.diameter)
+            image = image + self.decoys.painted(cover["decoy_number"])
+        if self.suppressors is not None:
+            image = self.suppressors.applied(image, values, canvas, stream(self.seed, index, _INSTRUMENT))
+            cover |= {dial.name: np.ones(self.size) for dial in self.suppressors.dials}
         masks = {name: covered > 0 for name, covered in cover.items()} | {"object": cover["cell_size"] >= 0.5}
         return Scene(camera(gain * image + _NOISE * nuisance.noise), masks)
 
 
+def _outline(values: Mapping[str, float], nuisance: _Nuisance) -> Outline:
+    ratio = np.sqrt(1 - values["eccentricity"] ** 2)
+    return Outline.of_area(values["cell_size"], ratio, nuisance.centre, nuisance.angle, nuisance.waves)
+
+
 def _coverages(canvas: Canvas, values: Mapping[str, float], nuisance: _Nuisance) -> dict[str, Array]:
     """How much of each pixel carries each factor."""
-    ratio = np.sqrt(1 - values["eccentricity"] ** 2)
-    shape = (ratio, nuisance.centre, nuisance.angle, nuisance.waves)
-    cell = Outline.of_area(values["cell_size"], *shape)
+    cell = _outline(values, nuisance)
     middle = cell.to_scene(nuisance.nucleus[None])[0]
     nucleus = Outline.of_area(values["nucleus_size"], 0.9, middle, nuisance.angle, nuisance.waves[::-1])
     depth = cell.depth(canvas)
@@ -141,6 +156,9 @@ def cells(
     *,
     rule: str = "spot_number",
     shortcut: Shortcut | None = None,
+    decoys: Decoys | None = None,
+    suppressors: Suppressors | None = None,
+    levels: int = 2,
     margin: float = 0.1,
 ) -> Phantom:
     """Make images of one cell each, whose label follows from chosen factors and nothing else.
@@ -158,16 +176,23 @@ def cells(
         Of everything that is drawn.
     rule
         The factors that decide the label, cut so that the classes are balanced: ``"spot_number"`` (a local
-        truth), ``"cell_size"`` (a global one), or several joined by one of ``and``, ``or``, ``xor``, ``+``.
+        truth), ``"cell_size"`` (a global one), several joined by one of ``and``, ``or``, ``xor``, ``+``, or a
+        conditional one, ``"spot_number if nucleus_size else membrane_ring"``.
     shortcut
         A tag beside the cell that goes with the label, or None.
+    decoys
+        Spots of equal contrast that decide nothing, or None.
+    suppressors
+        Illumination, stain and correlated noise, or None.
+    levels
+        Classes; more than two cut the range of the one deciding factor into as many doses.
     margin
         Share of a deciding factor's range on each side of its threshold that is never drawn.
 
     Returns
     -------
     Phantom
-        Its images are float32 ``(3, Y, X)`` with classes ``control`` and ``treated``.
+        Its images are float32 ``(3, Y, X)`` with classes ``control`` and ``treated``, or ``dose_0``, ``dose_1``, ...
 
     Raises
     ------
@@ -176,25 +201,29 @@ def cells(
     """
     check_size("cells", count, size)
     tag = None if shortcut is None else shortcut.settled(seed)
-    law = Rule.parse(rule, CELL_FACTORS, margin)
+    law = Rule.parse(rule, CELL_FACTORS, margin, levels)
+    extra = (*((DECOY,) if decoys else ()), *(suppressors.dials if suppressors else ()))
     pixel = _FIELD / min(size)
+    two = levels == 2
     return assemble(
         "cells",
         ImageRecord("CYX", ("red", "green", "blue"), spacing=(pixel, pixel), source=f"cells(seed={seed})"),
         (3, *size),
-        [_member(seed, index, law, tag) for index in range(count)],
-        dials=CELL_FACTORS if tag is None else (*CELL_FACTORS, TAG),
-        classes=("control", "treated"),
-        rule=f"treated where {law}",
+        [_member(seed, index, law, tag, extra) for index in range(count)],
+        dials=(*CELL_FACTORS, *(() if tag is None else (TAG,)), *extra),
+        classes=("control", "treated") if two else tuple(f"dose_{level}" for level in range(levels)),
+        rule=f"treated where {law}" if two else f"dose: {law}",
         causes=tuple(factor.name for factor in law.factors),
-        paint=_Painter(seed, size, tag),
+        paint=_Painter(seed, size, tag, decoys, suppressors),
         classify=law.label,
     )
 
 
-def _member(seed: int, index: int, law: Rule, tag: Shortcut | None) -> Member:
+def _member(seed: int, index: int, law: Rule, tag: Shortcut | None, extra: tuple[Factor, ...]) -> Member:
     values = law.draw(stream(seed, index, _VALUES), CELL_FACTORS)
     label = law.label(values)
     if tag is not None:
         values["shortcut"] = float(tag.present(stream(seed, index, _TAGGED), label, split_of(index)))
+    shares = stream(seed, index, _EXTRA).random(len(extra))
+    values |= {dial.name: dial.value(share) for dial, share in zip(extra, shares, strict=True)}
     return Member(label, values)

@@ -55,36 +55,41 @@ class Factor:
 
 @dataclass(frozen=True)
 class Rule:
-    """The label as a stated function of chosen factors: class 1 where the statement holds.
+    """The label as a stated function of chosen factors: class 1 where the statement holds, or the step of a dose.
 
     Attributes
     ----------
     factors
         The factors that decide.
     operator
-        ``"and"``, ``"or"``, ``"xor"`` or ``"+"`` between all of them; irrelevant for one.
+        ``"and"``, ``"or"``, ``"xor"`` or ``"+"`` between all of them, ``"if"`` for ``a if b else c``; irrelevant for one.
     margin
         Share of a factor's range on each side of its threshold that is never drawn.
+    levels
+        Classes; more than two are equal steps of the one factor.
     """
 
     factors: tuple[Factor, ...]
     operator: str = "and"
     margin: float = 0.1
+    levels: int = 2
 
     @classmethod
-    def parse(cls, text: str, factors: Sequence[Factor], margin: float) -> "Rule":
-        """Read ``"spot_number"``, ``"spot_number xor cell_size"``, ``"spot_size + cell_size"``.
+    def parse(cls, text: str, factors: Sequence[Factor], margin: float, levels: int = 2) -> "Rule":
+        """Read ``"spot_number"``, ``"spot_number xor cell_size"``, ``"spot_number if cell_size else membrane_ring"``.
 
         Raises
         ------
         BadImage
-            When a factor is unknown or two operators are mixed.
+            When a factor is unknown, two operators are mixed, or several levels are asked of several factors.
         """
         known = {factor.name: factor for factor in factors}
         words = re.findall(r"\w+|\S", text)
         names, operators = words[::2], set(words[1::2])
-        if len(words) % 2 == 0 or len(operators) > 1 or operators - {"and", "or", "xor", "+"}:
-            raise BadImage(f"the rule {text!r} is not factors joined by one of and, or, xor, +")
+        conditional = words[1::2] == ["if", "else"]
+        mixed = len(operators) > 1 or bool(operators - {"and", "or", "xor", "+"})
+        if len(words) % 2 == 0 or (mixed and not conditional):
+            raise BadImage(f"the rule {text!r} is not factors joined by one of and, or, xor, +, nor 'a if b else c'")
         for name in names:
             if name not in known:
                 raise BadImage(f"the rule {text!r} names no factor {name!r}; there are {', '.join(known)}")
@@ -92,13 +97,19 @@ class Rule:
             raise BadImage(f"the rule {text!r} names a factor twice")
         if not 0.0 <= margin < 0.25:
             raise BadImage(f"margin={margin:g} is not at least 0 and below 0.25 of a factor's range")
-        return cls(tuple(known[name] for name in names), operators.pop() if operators else "and", margin)
+        if levels < 2 or (levels > 2 and len(names) > 1) or 2 * margin * (levels - 1) >= 1:
+            raise BadImage(
+                f"levels={levels}: a dose of more than two steps needs one factor, and a margin that leaves room"
+            )
+        operator = "if" if conditional else operators.pop() if operators else "and"
+        return cls(tuple(known[name] for name in names), operator, margin, levels)
 
     @property
-    def _cut(self) -> float:
-        """Where in its range each factor is cut so that both classes are equally frequent."""
+    def _cuts(self) -> tuple[float, ...]:
+        """Where in its range each factor is cut so that all classes are equally frequent."""
         half = float(0.5 ** (1 / len(self.factors)))
-        return {"and": 1 - half, "or": half}.get(self.operator, 0.5)
+        once = {"and": 1 - half, "or": half}.get(self.operator, 0.5)
+        return (once,) if self.levels == 2 else tuple(step / self.levels for step in range(1, self.levels))
 
     def draw(self, rng: np.random.Generator, factors: Sequence[Factor]) -> dict[str, float]:
         """Draw every factor evenly and independently, those of the rule off its threshold."""
@@ -112,23 +123,32 @@ class Rule:
         return {factor.name: factor.value(shares[factor.name]) for factor in factors}
 
     def _apart(self, share: float) -> float:
-        cut, margin = self._cut, self.margin
-        if share < cut:
-            return float(share * (cut - margin) / cut)
-        return float(1 - (1 - share) * (1 - cut - margin) / (1 - cut))
+        """Squeeze each piece between two cuts away from them."""
+        edges = (0.0, *self._cuts, 1.0)
+        piece = next(place for place in range(len(edges) - 1) if share < edges[place + 1] or place == len(edges) - 2)
+        low, high = edges[piece : piece + 2]
+        below, above = low + self.margin * (low > 0), high - self.margin * (high < 1)
+        return float(below + (share - low) / (high - low) * (above - below))
 
     def label(self, values: Mapping[str, float]) -> int:
-        """Return the class number, 0 or 1, of an image with these factors."""
+        """Return the class number of an image with these factors."""
+        if self.levels > 2:
+            (factor,) = self.factors
+            return sum(values[factor.name] > factor.cut(cut) for cut in self._cuts)
         if self.operator == "+":
             shares = [(values[f.name] - f.low) / (f.high - f.low) for f in self.factors]
             return int(sum(shares) > 0.5 * len(shares))
-        above = sum(values[factor.name] > factor.cut(self._cut) for factor in self.factors)
-        needed = {"and": above == len(self.factors), "or": above > 0, "xor": above % 2 == 1}
-        return int(needed[self.operator])
+        above = [values[factor.name] > factor.cut(self._cuts[0]) for factor in self.factors]
+        if self.operator == "if":
+            then, condition, otherwise = above
+            return int(then if condition else otherwise)
+        return int({"and": all(above), "or": any(above), "xor": sum(above) % 2 == 1}[self.operator])
 
     def __str__(self) -> str:
         if self.operator == "+":
             shares = " + ".join(f"({f.name} − {f.low:g}) / {f.high - f.low:g}" for f in self.factors)
             return f"{shares} > {len(self.factors) / 2:g}"
-        cuts = [f"{f.name} > {f.cut(self._cut):g} {f.unit.strip('1')}".strip() for f in self.factors]
-        return f" {self.operator} ".join(cuts)
+        cuts = [f"{f.name} > {f.cut(cut):g} {f.unit.strip('1')}".strip() for f in self.factors for cut in self._cuts]
+        if self.operator == "if":
+            return "{} if {} else {}".format(*cuts)
+        return f" {self.operator} ".join(cuts) if self.levels == 2 else "number of: " + ", ".join(cuts)

@@ -153,16 +153,19 @@ class Outline:
         return np.asarray(self._along(canvas)[1] * self.semi_axes[1])
 
 
-def scattered(rng: np.random.Generator, count: int, dimensions: int = 2, tries: int = 24) -> Array:
-    """Return points of the unit ball, each far from those before it; more points add to the same ones."""
-    points = np.empty((count, dimensions))
-    for index in range(count):
+def scattered(
+    rng: np.random.Generator, count: int, dimensions: int = 2, tries: int = 24, taken: Array | None = None
+) -> Array:
+    """Return points of the unit ball, each far from those before it and from those `taken`; more points add to the same ones."""
+    points = np.empty((0, dimensions)) if taken is None else taken
+    first = len(points)
+    for _ in range(count):
         spread = rng.uniform(-1.0, 1.0, (tries * 2, dimensions))
         spread = spread[np.argsort((spread**2).sum(1) > 1.0, kind="stable")][:tries]
         spread /= np.maximum(1.0, np.sqrt((spread**2).sum(1, keepdims=True)))
-        gaps = np.sqrt(((spread[:, None] - points[None, :index]) ** 2).sum(-1))
-        points[index] = spread[gaps.min(1).argmax()] if index else spread[0]
-    return points
+        gaps = np.sqrt(((spread[:, None] - points[None]) ** 2).sum(-1))
+        points = np.vstack([points, spread[gaps.min(1).argmax()] if len(points) else spread[0]])
+    return points[first:]
 
 
 def camera(image: Array) -> NDArray[Any]:
