@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
+from pellucid.attribution import Explanation
+from pellucid.attribution.estimate import duration
 from pellucid.attribution.pattern_methods import PATTERNS
 from pellucid.errors import BadStudy, PellucidError
 from pellucid.evaluation import CONTROLS, METRICS
-from pellucid.attribution import Explanation
-from pellucid.attribution.estimate import duration
 from pellucid.images import ImageSet
 from pellucid.models import Model, Passes, residual_net
 from pellucid.study.choose import held_out
