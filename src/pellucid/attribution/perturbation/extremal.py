@@ -7,7 +7,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from pellucid.attribution.fills import BLUR, FillValue, Image, gaussian_blur, known, reference
+from pellucid.attribution.fills import BLUR, FillValue, as_image, gaussian_blur, known, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.perturbation.game import affordable
 from pellucid.attribution.perturbation.grids import Grid, cells_along
@@ -36,10 +36,6 @@ HOLD = (0.1, 100.0)
 """Weight of the area's constraint in the first and in the last step, beside a score that runs from 0 to 1."""
 
 PYRAMID = "blur_pyramid"
-
-
-def _image(value: object) -> object:
-    return Image(value) if isinstance(value, Tensor) else value
 
 
 def _fill(value: FillValue) -> FillValue:
@@ -89,7 +85,7 @@ class extremal_perturbation(Method):
     areas: Areas = (0.05, 0.1, 0.2, 0.4)
     steps: Annotated[int, Field(ge=1)] = 100
     grid: Grid = None
-    fill: Annotated[FillValue, BeforeValidator(_image), AfterValidator(_fill)] = PYRAMID
+    fill: Annotated[FillValue, BeforeValidator(as_image), AfterValidator(_fill)] = PYRAMID
     enough: Annotated[float, Field(gt=0, le=1)] = 0.9
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
