@@ -45,8 +45,8 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def _versions(batch: Inputs) -> list[int]:
-    """Return counters that grow with every write into the tensors."""
-    return [tensor._version for tensor in batch]  # noqa: SLF001  # torch offers no public name
+    """Return counters that grow with every write into the tensors; those of inference mode keep none."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in batch]  # noqa: SLF001  # no public name
 
 
 class Passes:
