@@ -34,8 +34,8 @@ from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxo
 from pellucid.attribution.objects import object_table
 from pellucid.attribution.pattern_fit import fit_patterns
 from pellucid.attribution.patterns import Patterns
-from pellucid.attribution.reference_sensitivity import ReferenceSensitivity, reference_sensitivity
 from pellucid.attribution.perturbation import GlobalAblation, global_ablation
+from pellucid.attribution.reference_sensitivity import ReferenceSensitivity, reference_sensitivity
 from pellucid.attribution.steps import STEPS, Step
 
 __all__ = [

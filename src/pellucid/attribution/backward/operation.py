@@ -77,7 +77,7 @@ class Ruled(torch.autograd.Function):
         if isinstance(output, tuple):
             ctx.mark_non_differentiable(*output[1:])
             return output
-        return output.clone() if output._is_view() else output  # the network may write into it
+        return output.clone() if output._is_view() else output  # noqa: SLF001  # the network may write into it
 
     @staticmethod
     def backward(ctx: Any, arrived: Tensor, *_others: Any) -> tuple[Tensor | None, ...]:
