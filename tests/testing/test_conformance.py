@@ -65,6 +65,7 @@ FEW = {
     "max_sensitivity": "max_sensitivity(samples=2)",
     "monotonicity": "monotonicity(steps=6)",
     "parameter_randomisation": "parameter_randomisation(stages=1)",
+    "preserving_sensitivity": "preserving_sensitivity(samples=2)",
     "relative_input_stability": "relative_input_stability(samples=2)",
     "relative_output_stability": "relative_output_stability(samples=2)",
     "road": "road(shares=(0.2, 0.6))",

@@ -112,12 +112,8 @@ class ActivationMaps:
         return figure
 
     def _explained(self, row: int) -> Target:
-        index = self.target.settings.get("index")
-        return (
-            self.target.replace(index=index[row])
-            if isinstance(index, tuple) and len(index) == len(self)
-            else self.target
-        )
+        index = None if isinstance(self.target, Latent) else self.target.settings.get("index")
+        return self.target.replace(index=index[row]) if isinstance(index, tuple) else self.target
 
     def _titled(self, row: int, rank: int) -> str:
         title = f"channel {int(self.channels[row, rank])}"

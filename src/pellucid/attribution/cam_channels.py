@@ -111,11 +111,12 @@ class scorecam(_Asked):
 
         def seen(rows: Tensor, channels: Tensor) -> Tensor:
             maps = activations[rows, channels][:, None]
+            images = rows[:1] if bool((rows == rows[0]).all()) else rows  # one image is not copied for every channel
             shown = tuple(
-                torch.lerp(fill[rows], x[rows], _unit(resized(maps, tuple(x.shape[2:]))).to(x))
+                torch.lerp(fill[images], x[images], _unit(resized(maps, tuple(x.shape[2:]))).to(x))
                 for x, fill in zip(call.inputs, fills, strict=True)
             )
-            return call.passes.scores(shown, call.read, rows)
+            return call.passes.scores(shown, call.read, rows, spent=True)
 
         answers = _answers(call, varied, seen).masked_fill(~varied, -torch.inf)
         return answers.softmax(1).masked_fill(~varied, 0).to(activations)

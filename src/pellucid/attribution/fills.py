@@ -27,6 +27,7 @@ __all__ = [
     "FillValue",
     "Image",
     "NamedFill",
+    "as_image",
     "gaussian_blur",
     "known",
     "meaning",
@@ -182,7 +183,8 @@ def known(fill: FillValue) -> FillValue:
     return fill
 
 
-def _image(value: object) -> object:
+def as_image(value: object) -> object:
+    """Take a tensor ``(C, *S)`` as an `Image`; anything else as it is."""
     if isinstance(value, str) and value.startswith("image("):
         raise BadRecipe(f"fill {value!r}: an image cannot be read back from its digest; pass the tensor (C, *S) itself")
     if isinstance(value, np.ndarray):
@@ -190,7 +192,7 @@ def _image(value: object) -> object:
     return Image(value) if isinstance(value, Tensor) else value
 
 
-Fill = Annotated[FillValue, BeforeValidator(_image), AfterValidator(known)]
+Fill = Annotated[FillValue, BeforeValidator(as_image), AfterValidator(known)]
 """Annotation of a recipe's ``fill`` or ``baseline``: an unknown name is refused as it is written; a tensor is an image."""
 
 

@@ -379,7 +379,7 @@ def _part(placed: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
 
 
 def _joined(parts: tuple[Inputs, ...]) -> Inputs:
-    return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
 
 
 def _refused(batch: Inputs, error: Exception) -> ShapeError:

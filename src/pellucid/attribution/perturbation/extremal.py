@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from torch import Tensor
 
-from pellucid.attribution.fills import BLUR, gaussian_blur, known, reference
+from pellucid.attribution.fills import BLUR, FillValue, as_image, gaussian_blur, known, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.perturbation.game import affordable
 from pellucid.attribution.perturbation.grids import Grid, cells_along
@@ -38,7 +38,7 @@ HOLD = (0.1, 100.0)
 PYRAMID = "blur_pyramid"
 
 
-def _fill(value: str | float | tuple[float, ...]) -> str | float | tuple[float, ...]:
+def _fill(value: FillValue) -> FillValue:
     return value if value == PYRAMID else known(value)
 
 
@@ -85,7 +85,7 @@ class extremal_perturbation(Method):
     areas: Areas = (0.05, 0.1, 0.2, 0.4)
     steps: Annotated[int, Field(ge=1)] = 100
     grid: Grid = None
-    fill: Annotated[str | float | tuple[float, ...], AfterValidator(_fill)] = PYRAMID
+    fill: Annotated[FillValue, BeforeValidator(as_image), AfterValidator(_fill)] = PYRAMID
     enough: Annotated[float, Field(gt=0, le=1)] = 0.9
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(

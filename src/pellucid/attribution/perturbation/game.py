@@ -141,6 +141,8 @@ class Game:
         """Segment and fill every row."""
         segmentations, warnings = segment(segments, call.inputs)
         fills = reference(fill, call.inputs, call.seeds)
+        if any(own.background for own in segmentations):
+            fills = tuple(fill.clone() for fill in fills)  # a fill that is an image is the setting itself
         for row, own in enumerate(segmentations):
             if own.background:
                 _show(own, row, call.inputs, fills)

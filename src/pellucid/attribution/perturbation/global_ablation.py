@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pellucid.attribution.fills import known, reference
+from pellucid.attribution.fills import FillValue, known, reference
 from pellucid.attribution.method import row_seeds
 from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, segment
 from pellucid.attribution.perturbation.spelling import spec_of
@@ -101,7 +101,7 @@ def global_ablation(
     *,
     metric: str = "accuracy",
     how: Literal["permute", "fill"] = "permute",
-    fill: str | float | tuple[float, ...] = "zero",
+    fill: FillValue = "zero",
     repeats: int = 5,
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,
@@ -125,7 +125,8 @@ def global_ablation(
         all images are registered to, or named boolean masks that broadcast over the first input's ``(C, *S)`` (which may
         overlap, and join channels or regions to groups).
     metric
-        A name of `METRICS_OF_A_MODEL`.
+        A name of `METRICS_OF_A_MODEL`. Where a feature changes only a few answers, the interval of ``"accuracy"`` is
+        coarse and rather short; that of ``"log_likelihood"`` is not.
     how
         ``"permute"`` puts in the same feature of another image, which keeps it a real one and breaks its tie to the
         label; ``"fill"`` puts in `fill`.
@@ -175,7 +176,7 @@ class _Task:
     labels: Tensor
     metric: str
     how: str
-    fill: str | float | tuple[float, ...]
+    fill: FillValue
     repeats: int
     seed: int
     fills: Inputs = field(init=False)

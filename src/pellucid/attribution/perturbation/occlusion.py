@@ -133,8 +133,9 @@ class ablation(Method):
     Attributes
     ----------
     segments
-        A count of superpixels, ``"pixels"``, ``"grid(6, 6)"``, ``"channels"``, or integer labels ``(*S)`` or
-        ``(N, *S)`` in which every value, 0 too, is a segment.
+        A count of superpixels; a name such as ``"slic(50)"``, ``"watershed(50)"``, ``"grid(6, 6)"``, ``"pixels"``,
+        ``"channels"`` or ``"channels(slic(50))"`` (all: `segment`); or integer labels ``(*S)`` or ``(N, *S)``, in which
+        every value is a segment, 0 too, unless they come as ``Labels(labels, background=0)``.
     fill
         What stands in for the hidden segment.
 

@@ -112,8 +112,9 @@ class shapley_sampling(Method):
     Attributes
     ----------
     segments
-        A count of superpixels, ``"pixels"``, ``"grid(6, 6)"``, ``"channels"``, or integer labels ``(*S)`` or
-        ``(N, *S)`` in which every value, 0 too, is a segment.
+        A count of superpixels; a name such as ``"slic(50)"``, ``"watershed(50)"``, ``"grid(6, 6)"``, ``"pixels"``,
+        ``"channels"`` or ``"channels(slic(50))"`` (all: `segment`); or integer labels ``(*S)`` or ``(N, *S)``, in which
+        every value is a segment, 0 too, unless they come as ``Labels(labels, background=0)``.
     samples
         Orders at most; an odd one is dropped.
     fill
@@ -168,8 +169,9 @@ class owen(Method):
     Attributes
     ----------
     segments
-        A count of superpixels, ``"pixels"``, ``"grid(6, 6)"``, or integer labels ``(*S)`` or ``(N, *S)`` in which
-        every value, 0 too, is a segment.
+        A count of superpixels; a name such as ``"slic(50)"``, ``"watershed(50)"``, ``"grid(6, 6)"`` or ``"pixels"``
+        (all: `segment`); or integer labels ``(*S)`` or ``(N, *S)``, in which every value is a segment, 0 too, unless they
+        come as ``Labels(labels, background=0)``.
     groups
         Cells of the coarse grid, one number or one an axis (Y, X); default about nine near-cubic ones.
     samples

@@ -84,9 +84,16 @@ def shared_space(inputs: Inputs, asked: str) -> tuple[int, ...]:
 def segment(segments: int | str | Labels, inputs: Inputs) -> tuple[list[Segmentation], tuple[str, ...]]:
     """Return one segmentation a row, each from that row alone and without randomness, and warnings.
 
-    A count means SLIC superpixels in two or three spatial axes, equal runs in one, and a regular grid in more. Inputs
-    that share their spatial axes are segmented together, by the first; ``"pixels"`` and ``"channels"`` number every
-    input on its own. ``"channels(slic(50))"`` makes a segment of each channel of each region.
+    - ``50``: about so many SLIC superpixels in two or three spatial axes, equal runs in one, a regular grid in more.
+    - ``"slic(50)"``, ``"watershed(50)"``: superpixels, or basins of the edge strength, in one to three axes;
+      ``spacing=(2.0, 0.5, 0.5)`` gives the physical distance of neighbours along each axis.
+    - ``"quantiles(8)"``: bands of equal area by intensity, wherever they lie.
+    - ``"grid(6, 6)"``, ``"regular(50)"``: cells an axis, or about so many near-cubic ones.
+    - ``"pixels"``, ``"channels"``: every pixel with all its channels, every channel of every input.
+    - ``"channels(slic(50))"``: each channel of each region of one of the above.
+    - `Labels`: nuclei, cells, organs, grains, an atlas; with or without a background that is always shown.
+
+    Inputs that share their spatial axes are segmented together, by the first.
 
     Raises
     ------
