@@ -14,7 +14,7 @@ from pellucid.attribution.method import Call, row_seeds
 from pellucid.attribution.scaling import resized
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.models import Model, Passes, Target, take_rows
-from pellucid.models.targets import resolve
+from pellucid.models.targets import Latent, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
