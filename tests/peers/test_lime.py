@@ -31,10 +31,10 @@ def test_the_kernel_is_theirs(peer, drawn):
 @pytest.mark.parametrize("target", [0, 1])
 def test_the_surrogate_is_theirs(peer, drawn, target):
     design, answers = drawn
-    repeated = design.masks.repeat_interleave(design.total, 0).double().numpy()
-    labels = answers.repeat_interleave(design.total, 0).numpy()
+    repeated = design.masks.repeat_interleave(design.total.long(), 0).double().numpy()
+    labels = answers.repeat_interleave(design.total.long(), 0).numpy()
     weights = proximity(design.masks, 0.25)
-    kernel = weights.repeat_interleave(design.total).numpy()
+    kernel = weights.repeat_interleave(design.total.long()).numpy()
     base = peer("lime.lime_base").LimeBase(lambda _distances: kernel, random_state=0)
     distances = np.zeros(len(repeated))
     intercept, effects, r2, _ = base.explain_instance_with_data(
