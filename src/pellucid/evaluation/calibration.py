@@ -42,21 +42,22 @@ class Calibration:
     ----------
     table
         One row an edited image and method: ``image``, ``group``, ``edit``, ``method``, ``effect`` (change of the model's
-        score), ``area`` (share of the image that was edited), ``inside`` (share of the map's change that lies there; an
-        uninformed map's is `area`), ``signed`` (that share with the sign of the change, negative where the map's sum moved
-        against the model's score), ``judged`` (whether the image judges, or chose).
+        score), ``area`` (share of the image that was edited), ``inside`` (share of the map's change that lies there),
+        ``signed`` (what the map's change there adds up to, over all of its change, positive where it goes the way of the
+        model's score: 1 where the map changes there alone and rightly, 0 for a map that knows nothing of the model,
+        however well it shows that pixels changed), ``judged`` (whether the image judges, or chose).
     """
 
     table: pa.Table
 
     @property
     def chosen(self) -> str:
-        """The method with the largest mean share on the images that choose."""
+        """The method with the largest mean signed share on the images that choose."""
         return max(self._means(judged=False).items(), key=lambda item: item[1].value)[0]
 
     @property
     def judged(self) -> dict[str, Interval]:
-        """The mean share by method on the images that did not choose, best first, with intervals by group."""
+        """The mean signed share by method on the images that did not choose, best first, with intervals by group."""
         return self._means(judged=True)
 
     def _means(self, *, judged: bool) -> dict[str, Interval]:
@@ -65,12 +66,12 @@ class Calibration:
         for method in dict.fromkeys(row["method"] for row in rows):
             own = [row for row in rows if row["method"] == method]
             means[method] = mean_interval(
-                [row["inside"] for row in own], groups=[row["group"] for row in own], bounds=(0.0, 1.0)
+                [row["signed"] for row in own], groups=[row["group"] for row in own], bounds=(-1.0, 1.0)
             )
         return dict(sorted(means.items(), key=lambda item: -item[1].value))
 
     def plot(self) -> "Figure":
-        """Draw every method's share on the judging images, with the edited area as the dashed line of chance."""
+        """Draw every method's signed share on the judging images; dashed: nought, that of a map that knows nothing of the model."""
         from pellucid.show import plot_calibration  # noqa: PLC0415  # pictures know results, not the reverse
 
         return plot_calibration(self)
@@ -105,7 +106,9 @@ def calibrate(
 
     In every image each edit is made at one random place of the object. Edits that move the score of the called class by
     less than `least` of its spread over images are no truth, since the model did not answer, and are left out. Each
-    method explains the image before and after; the change of its map should lie where the image was changed.
+    method explains the image before and after; the change of its map should lie where the image was changed, and go the
+    way of the score. Where alone would not do: a map of edges changes nowhere else either. Methods without a sign
+    cannot do well.
 
     Parameters
     ----------

@@ -126,7 +126,7 @@ def plot_ranking(ranking: Ranking) -> Figure:
 
 
 def plot_calibration(calibration: Calibration) -> Figure:
-    """Draw the share of each method's change that lies where the image was changed; dashed: an uninformed map's.
+    """Draw how much of each method's change lies where the image was changed and goes the model's way; dashed: none of it.
 
     Parameters
     ----------
@@ -141,8 +141,8 @@ def plot_calibration(calibration: Calibration) -> Figure:
     number = max(share.n for share in judged.values())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 1.0 + 0.27 * len(dots)), layout="constrained")
-        label = f"share of the map's change in the edited place, n = {number} edits that moved the model, 95 % interval"
-        dot_chart(figure.subplots(), dots, label=label, reference=float(pc.mean(calibration.table["area"]).as_py()))
+        label = f"signed share of the map's change in the edited place, n = {number} edits that moved the model, 95 % interval"
+        dot_chart(figure.subplots(), dots, label=label, reference=0.0)
     return figure
 
 
