@@ -6,7 +6,7 @@ from torch import nn
 
 from pellucid.errors import BadImage, CannotExplain
 from pellucid.images import phantoms
-from pellucid.interpretation import flip_matrix
+from pellucid.interpretation import flip_matrix, recovered
 from pellucid.models import Model
 
 SIZE = (48, 48)
@@ -77,3 +77,25 @@ def test_a_regression_and_an_unknown_image_are_refused(cells):
         flip_matrix(Model(Blue(), task="regression"), cells, cells.images.ids[:2])
     with pytest.raises(BadImage):
         flip_matrix(Model(Blue()), cells, ["nobody"])
+
+
+def test_maps_that_recover_the_flip_matrix_are_told_from_those_that_show_edges(cells):
+    ids = cells.images.ids[:8]
+    methods = ["integrated_gradients(steps=16)", "edge_map", "random_map"]
+    table = recovered(Model(Blue()), cells, methods, ids)
+    mean = {
+        method: sum(row["cosine"] for row in table.to_pylist() if row["method"] == method) / len(ids)
+        for method in methods
+    }
+    assert mean["integrated_gradients(steps=16)"] > 0.95
+    assert abs(mean["edge_map"]) < 0.6
+    assert abs(mean["random_map"]) < 0.6
+    alone = recovered(Model(Blue()), cells, methods[:1], ids[2:3]).to_pylist()[0]["cosine"]
+    assert alone == pytest.approx(table["cosine"][2].as_py(), abs=1e-4)
+
+
+def test_a_model_that_nothing_moves_gives_no_truth(cells):
+    constant = nn.Sequential(nn.Flatten(), nn.Linear(3 * 48 * 48, 2))
+    nn.init.zeros_(constant[1].weight)
+    table = recovered(Model(constant), cells, ["gradient"], cells.images.ids[:2])
+    assert table["cosine"].to_pylist() == [None, None]

@@ -6,7 +6,7 @@ from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.interpret import Interpretations, interpret
 from pellucid.interpretation.locality import find_locality
-from pellucid.interpretation.reliance import Reliance, flip_matrix
+from pellucid.interpretation.reliance import Reliance, flip_matrix, recovered
 from pellucid.interpretation.trust import find_trust
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "find_trust",
     "flip_matrix",
     "interpret",
+    "recovered",
 ]

@@ -8,6 +8,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from pellucid.attribution import Method, explain
+from pellucid.attribution.scaling import resized
 from pellucid.errors import CannotExplain
 from pellucid.images.phantoms import Factor, Phantom
 from pellucid.intervals import Interval, mean_interval
@@ -17,7 +19,7 @@ from pellucid.models.predict import two_columns
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Reliance", "flip_matrix"]
+__all__ = ["Reliance", "flip_matrix", "recovered"]
 
 _FAR = 0.9
 """Where in its range a factor is moved to: past the middle, to this share, or to one less it."""
@@ -128,6 +130,71 @@ def flip_matrix(
             }
         )
     )
+
+
+def recovered(
+    model: Model,
+    phantom: Phantom,
+    methods: Sequence[str | Method],
+    ids: Sequence[str],
+    *,
+    factors: Sequence[str] | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> pa.Table:
+    """Judge methods by the flip matrix: the change of a map should say how far each factor moves the model.
+
+    Each image is explained as it is and with each factor moved, always for the class that is called as it is. For every
+    factor the change of the map is added up over the pixels that changed; over all factors these sums should be in
+    proportion to the changes of the class's score. Their cosine is 1 for a map that attributes every change rightly, near 0
+    for one that knows nothing of the model, whatever pixels it lights up.
+
+    Parameters
+    ----------
+    model, phantom, factors, batch_size
+        As for `flip_matrix`.
+    methods
+        Texts or values.
+    ids
+        Images.
+    seed
+        Of methods that sample.
+
+    Returns
+    -------
+    Table
+        One row an image and method: ``image``, ``group``, ``method``, ``cosine`` (null where no factor moves the score).
+    """
+    dials = [dial for dial in phantom.dials if factors is None or dial.name in set(factors)]
+    values = {row["image"]: row for row in phantom.factors.to_pylist()}
+    x = phantom.images.tensor(ids)
+    moved = torch.stack(
+        [
+            phantom.render(name, **{dial.name: _across(dial, float(values[name][dial.name]))})
+            for dial in dials
+            for name in ids
+        ]
+    )
+    both, names = torch.cat([x, moved]), list(ids) * (1 + len(dials))
+    with Passes(model, batch_size=batch_size) as passes:
+        outputs = passes.outputs(model.prepare(both)).cpu()
+    called = outputs[: len(x)].argmax(1).repeat(1 + len(dials))
+    scores = outputs.gather(1, called[:, None])[:, 0].view(1 + len(dials), len(x))
+    support = (both != x.repeat(1 + len(dials), *[1] * (x.ndim - 1))).any(1).view(1 + len(dials), len(x), *x.shape[2:])
+    groups = [str(group) for group in phantom.images.column("group", ids)]
+    rows = []
+    for method in methods:
+        found = explain(model, both, method, called.tolist(), ids=names, seed=seed, batch_size=batch_size).values
+        assert isinstance(found, Tensor)  # noqa: S101  # one input
+        maps = resized(found.sum(1, keepdim=True), tuple(x.shape[2:])).view_as(support)
+        told = ((maps - maps[:1]) * support)[1:].flatten(2).sum(2)
+        cosines = torch.nn.functional.cosine_similarity(told.double(), (scores - scores[:1])[1:].double(), dim=0)
+        still = (scores == scores[:1]).all(0)
+        rows += [
+            {"image": name, "group": group, "method": str(method), "cosine": None if none else float(cosine)}
+            for name, group, cosine, none in zip(ids, groups, cosines, still.tolist(), strict=True)
+        ]
+    return pa.Table.from_pylist(rows)
 
 
 def _across(dial: Factor, value: float) -> float:
