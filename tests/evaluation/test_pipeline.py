@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.evaluation.conftest import _convolutional, _given
 
 from pellucid.attribution import explain
 from pellucid.attribution.combine import combine
@@ -7,7 +8,6 @@ from pellucid.errors import BadRecipe
 from pellucid.evaluation import METRICS, evaluate
 from pellucid.evaluation.pipeline import CONSENSUS, ORDER, Pipeline, Reading, readable, rescore
 from pellucid.models import Model
-from tests.evaluation.conftest import _convolutional, _given
 
 IDS = ["a", "b", "c"]
 
@@ -17,9 +17,7 @@ def scene():
     net, x = _convolutional(), torch.rand(3, 2, 20, 20)
     masks = torch.zeros(3, 20, 20)
     masks[:, 5:12, 6:14] = 1
-    maps = {
-        name: explain(net, x, name, ids=IDS).values for name in ("gradient", "input_x_gradient", "random_map")
-    }
+    maps = {name: explain(net, x, name, ids=IDS).values for name in ("gradient", "input_x_gradient", "random_map")}
     return Model(net), x, masks, maps
 
 
@@ -52,7 +50,8 @@ def test_a_metric_of_the_order_is_blind_to_what_keeps_it_and_every_metric_to_the
 def test_the_reference_scores_are_those_of_the_plain_maps(scene):
     model, x, masks, maps = scene
     metrics = ["insertion(steps=4)", "relevance_mass", "sensitivity_n(samples=8)"]
-    table, refused = rescore(model, x, maps, Pipeline(), metrics, masks, ids=IDS, seed=2)
+    found = rescore(model, x, maps, Pipeline(), metrics, masks, ids=IDS, seed=2)
+    table, refused = found.table, found.refused
     explanations = [explain(model, x, name, ids=IDS) for name in maps]
     told = {(row["image"], row["method"], row["metric"]): row["value"]
             for row in evaluate(model, x, explanations, metrics, masks, ids=IDS, seed=2).table.to_pylist()}  # fmt: skip
@@ -66,10 +65,13 @@ def test_the_reference_scores_are_those_of_the_plain_maps(scene):
 def test_one_choice_changes_at_a_time_and_shares_what_no_metric_can_tell_apart(scene):
     model, x, masks, maps = scene
     pipeline = Pipeline(
-        pool=("mean", "max"), sign=("signed", "absolute"), normalise=("none", "map_max", "data_p99"), align=("none", "rank")
+        pool=("mean", "max"),
+        sign=("signed", "absolute"),
+        normalise=("none", "map_max", "data_p99"),
+        align=("none", "rank"),
     )
     metrics = ["localisation_auc", "relevance_mass"]
-    table, _ = rescore(model, x, maps, pipeline, metrics, masks, ids=IDS)
+    table = rescore(model, x, maps, pipeline, metrics, masks, ids=IDS).table
     assert len(pipeline.readings) == 6
     first = {"pool": "mean", "sign": "signed", "normalise": "none", "align": "none", "method": "gradient"}
     plain, mass = (values(table, **first, metric=metric) for metric in metrics)
@@ -85,7 +87,8 @@ def test_one_choice_changes_at_a_time_and_shares_what_no_metric_can_tell_apart(s
 
 def test_a_consensus_is_the_mean_of_the_aligned_maps_of_all_methods_but_controls(scene):
     model, x, masks, maps = scene
-    table, _ = rescore(model, x, maps, Pipeline(aggregate=("rank", "map_max")), ["relevance_mass"], masks, ids=IDS)
+    pipeline = Pipeline(aggregate=("rank", "map_max"))
+    table = rescore(model, x, maps, pipeline, ["relevance_mass"], masks, ids=IDS).table
     real = [maps["gradient"], maps["input_x_gradient"]]
     for level, step in (("rank", 'align(how="rank")'), ("map_max", 'normalise(how="map_max")')):
         merged = combine(real, ['pool_channels(how="sum")', step, "aggregate"]).values
@@ -105,10 +108,12 @@ def test_a_map_that_a_choice_makes_impossible_is_told_and_the_rest_is_scored(sce
     model, x, masks, maps = scene
     thin = torch.zeros(3, 2, 20, 20)
     thin[:, :, 3, 3] = 1
-    table, refused = rescore(
+    found = rescore(
         model, x, maps | {"thin": thin}, Pipeline(normalise=("none", "map_p99")), ["relevance_mass"], masks, ids=IDS
     )
-    assert len(refused) == 1 and "thin" in refused[0]
+    table, refused = found.table, found.refused
+    assert len(refused) == 1
+    assert "thin" in refused[0]
     assert not rows(table, method="thin", normalise="map_p99")
     assert len(rows(table, method="thin", normalise="none")) == 3
 
@@ -116,7 +121,8 @@ def test_a_map_that_a_choice_makes_impossible_is_told_and_the_rest_is_scored(sce
 def test_a_coarse_map_is_brought_to_the_grid_before_its_sign_is_read():
     coarse = torch.tensor([[-1.0, 1.0]])[None, None]
     read = Reading(sign="positive").read(coarse, (1, 4))
-    assert read.shape == (1, 1, 1, 4) and float(read.min()) == 0
+    assert read.shape == (1, 1, 1, 4)
+    assert float(read.min()) == 0
 
 
 def test_levels_are_named_once():

@@ -24,7 +24,7 @@ from pellucid.evaluation.ranking import CONTROLS
 from pellucid.evaluation.scores import SCHEMA
 from pellucid.models import Model
 
-__all__ = ["CHOICES", "CONSENSUS", "FACTORS", "ORDER", "Pipeline", "Reading", "readable", "rescore"]
+__all__ = ["CHOICES", "CONSENSUS", "FACTORS", "ORDER", "Pipeline", "Reading", "Rescored", "readable", "rescore"]
 
 FACTORS = ("pool", "sign", "normalise", "align")
 """What is done to one map, in this order."""
@@ -131,7 +131,9 @@ class Pipeline:
     def aligned(self, level: str) -> Reading:
         """Return the reading of each single map that goes into the consensus of a level."""
         align = level in {"rank", "quantile", "zscore"}
-        other: dict[str, Any] = {"align": level, "normalise": "none"} if align else {"normalise": level, "align": "none"}
+        other: dict[str, Any] = (
+            {"align": level, "normalise": "none"} if align else {"normalise": level, "align": "none"}
+        )
         return replace(self.reference, **other)
 
     @property
@@ -139,6 +141,25 @@ class Pipeline:
         """The readings that need a scale of the whole data set."""
         every = dict.fromkeys((*self.readings, *map(self.aligned, self.aggregate)))
         return tuple(reading for reading in every if reading.normalise.startswith("data"))
+
+
+@dataclass(frozen=True, eq=False)
+class Rescored:
+    """Scores of the same raw maps under every choice.
+
+    Attributes
+    ----------
+    table
+        Columns of `CHOICES`.
+    refused
+        One sentence for each map that a choice makes impossible.
+    forwards
+        Rows that went through the model.
+    """
+
+    table: pa.Table
+    refused: tuple[str, ...]
+    forwards: int
 
 
 def readable(metric: str) -> bool:
@@ -165,7 +186,7 @@ def rescore(
     groups: Sequence[str] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
-) -> tuple[pa.Table, list[str]]:
+) -> Rescored:
     """Score the same raw maps under every choice; all share the forwards that depend on no map.
 
     Parameters
@@ -187,20 +208,25 @@ def rescore(
 
     Returns
     -------
-    table
-        Columns of `CHOICES`.
-    refused
-        One sentence for each map that a choice makes impossible.
+    Rescored
+        One row an image, method, choice and metric.
     """
     shape, known = tuple(x.shape[2:]), dict(scales or {})
     if scales is None:
-        known = {(name, reading): reading.scale(values, shape) for name, values in maps.items() for reading in pipeline.scaled}
+        known = {
+            (name, reading): reading.scale(values, shape)
+            for name, values in maps.items()
+            for reading in pipeline.scaled
+        }
     read, refused = _readings(maps, pipeline, shape, known)
     like = Explanation.from_values(x, model, x, target=target, name="pixels", ids=ids)
     keys = {f"map {place}": key for place, key in enumerate(read)}
-    given = {f"map {place}": replace(like, values=values, method=f"map {place}") for place, values in enumerate(read.values())}
+    given = {
+        f"map {place}": replace(like, values=values, method=f"map {place}")
+        for place, values in enumerate(read.values())
+    }
     usable = [metric for metric in metrics if readable(metric)]
-    tables = []
+    tables, forwards = [], like.forwards
     for by_order in (True, False):
         own = [metric for metric in usable if (METRICS.parse(metric).name in ORDER) == by_order]
         same = _same(given, row_seeds(seed, ids, len(x)), by_order=by_order)
@@ -208,7 +234,8 @@ def rescore(
             unique = [given[name] for name in dict.fromkeys(same.values())]
             scores = evaluate(model, x, unique, own, masks, ids=ids, groups=groups, seed=seed, batch_size=batch_size)
             tables.append(_spread(scores.table, same, keys))
-    return pa.concat_tables([CHOICES.empty_table(), *tables]), refused
+            forwards += scores.forwards
+    return Rescored(pa.concat_tables([CHOICES.empty_table(), *tables]), tuple(refused), forwards)
 
 
 def _readings(

@@ -18,7 +18,7 @@ from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
 
-__all__ = ["ensure_conclusions", "read_maps"]
+__all__ = ["complete", "ensure_conclusions", "read_maps"]
 
 _FEW = 0.1
 """A method that failed on a larger part of the images is left out of what needs maps of every image."""
@@ -49,7 +49,7 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
 
 def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
     failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
-    methods, ids = _complete(setup, scores, failures)
+    methods, ids = complete(setup, scores, failures)
     unreadable = [row["image"] for row in failures if row["stage"] == "read"]
     predictions = setup.store.table("predictions.parquet")
     predictions = predictions.filter(pc.invert(pc.is_in(predictions["image"], pa.array(unreadable, pa.string()))))
@@ -60,7 +60,7 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
     )  # fmt: skip
 
 
-def _complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return methods and images of which every pair has a map."""
     plan = setup.plan
     failed = {(row["method"], row["image"]) for row in failures if row["stage"] == "explain" and row["image"]}

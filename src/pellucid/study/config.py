@@ -5,18 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadRecipe, BadStudy
-from pellucid.evaluation import METRICS
+from pellucid.evaluation import METRICS, Pipeline
+from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "RunConfig", "StudyConfig",
-    "default_out", "read_config",
+    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig",
+    "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -96,6 +97,30 @@ class EvaluateConfig(_Table):
     mask: str | list[str] | None = None
 
 
+def _once(levels: list[str]) -> list[str]:
+    if len(set(levels)) != len(levels):
+        raise ValueError("name each level once")
+    return levels
+
+
+class PipelineConfig(_Table):
+    """``[pipeline]``: the levels of every choice between raw map and score; the first of each is the reference."""
+
+    pool: Annotated[list[Pool], Field(min_length=1), AfterValidator(_once)] = ["sum"]
+    sign: Annotated[list[Sign], Field(min_length=1), AfterValidator(_once)] = ["signed"]
+    normalise: Annotated[list[Normalise], Field(min_length=1), AfterValidator(_once)] = ["none"]
+    align: Annotated[list[Align], Field(min_length=1), AfterValidator(_once)] = ["none"]
+    aggregate: Annotated[list[Align | Normalise], AfterValidator(_once)] = []
+
+    @property
+    def choices(self) -> Pipeline:
+        """The choices as a value."""
+        return Pipeline(
+            pool=tuple(self.pool), sign=tuple(self.sign), normalise=tuple(self.normalise), align=tuple(self.align),
+            aggregate=tuple(self.aggregate),
+        )  # fmt: skip
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -112,8 +137,9 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, run
-        The tables; the model is trained where there is a ``[fit]``, else loaded.
+    images, model, fit, explain, evaluate, pipeline, run
+        The tables; the model is trained where there is a ``[fit]``, else loaded; the same maps are scored under other
+        choices where there is a ``[pipeline]``.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -122,6 +148,7 @@ class StudyConfig(_Table):
     fit: FitConfig | None = None
     explain: ExplainConfig = Field(default_factory=ExplainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    pipeline: PipelineConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
 
     def resolved(self) -> dict[str, Any]:
