@@ -11,9 +11,9 @@ from torch import Tensor
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadImage, PellucidError
-from pellucid.evaluation import Scores, rank
+from pellucid.evaluation import Scores, choice_effects, rank
 from pellucid.images import ImageSet
-from pellucid.interpretation import Evidence, Interpretations, interpret
+from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
@@ -35,16 +35,44 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     if (store.root / "findings.json").is_file():
         return
     failed: Rows = []
-    verdict = Interpretations(())
     with fixed_arithmetic(setup.plan.threads):
-        try:
-            verdict = interpret(_evidence(setup, scores.table, ranking, failed, progress=progress))
-        except PellucidError as error:  # scores and maps are worth a report without it
-            failed.append(failure_row("interpret", str(error)))
+        evidence = _evidence(setup, scores.table, ranking, failed, progress=progress)
+        verdicts = [_concluded(step, failed) for step in (
+            lambda: interpret(evidence), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
+        )]  # fmt: skip
     store.write_failures("interpret", failed)
-    for name, table in verdict.tables.items():
+    for name, table in (item for verdict in verdicts for item in verdict.tables.items()):
         store.write_table(f"interpretation/{name}.parquet", table)
-    store.write_json("findings.json", [finding.to_dict() for finding in verdict.findings])
+    store.write_json("findings.json", [finding.to_dict() for verdict in verdicts for finding in verdict.findings])
+
+
+def _concluded(step: Callable[[], Interpretations], failed: Rows) -> Interpretations:
+    try:
+        return step()
+    except PellucidError as error:  # scores and maps are worth a report without it
+        failed.append(failure_row("interpret", str(error)))
+        return Interpretations(())
+
+
+def _by_experts(setup: Setup, evidence: Evidence) -> Interpretations:
+    """Say what the experts' masks can bear: their agreement, and what their outlines give away when they are cut out."""
+    agreed, tables = find_annotators(evidence, setup.truth, setup.plan.metrics)
+    leaks, holes = find_leak(evidence, setup.truth[0]) if setup.truth else ([], pa.table({}))
+    return Interpretations((*leaks, *agreed), tables | {"leak": holes})
+
+
+def _by_choice(setup: Setup, scores: Scores) -> Interpretations:
+    """Say what each choice changed: of the pipeline where the study has one, and of settings and metrics in any case."""
+    asked = setup.config.pipeline
+    parts = list(setup.store.tables("choices").values())
+    effects = choice_effects(
+        scores,
+        pa.concat_tables(parts) if parts else None,
+        None if asked is None else asked.choices,
+        seed=setup.config.seed,
+    )
+    several = asked is not None or any(factor.startswith("setting") for factor in effects["factor"].to_pylist())
+    return Interpretations(tuple(find_choices(effects)) if several else (), {"choice_effects": effects})
 
 
 def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:

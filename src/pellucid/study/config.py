@@ -13,6 +13,7 @@ from pellucid.errors import BadRecipe, BadStudy
 from pellucid.evaluation import METRICS, Pipeline
 from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
+from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
@@ -32,9 +33,10 @@ Numbers = Annotated[list[Annotated[float, Field(strict=False)]], Field(min_lengt
 
 
 class ImagesConfig(_Table):
-    """``[images]``: what `pellucid.read_images` is given, and which mask outlines the object."""
+    """``[images]``: what `pellucid.read_images` is given, or a phantom; and which mask outlines the object."""
 
-    path: Path_
+    path: Path_ | None = None
+    phantom: str | None = None
     labels: str | None = None
     masks: str | list[str] | dict[str, str] | None = None
     object: str | None = None
@@ -45,6 +47,12 @@ class ImagesConfig(_Table):
     spacing: Numbers | None = None
     channels: list[str] | None = None
     classes: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.path is not None and self.phantom is not None:
+            raise ValueError("give path or phantom, not both")
+        return self
 
 
 class ModelConfig(_Table):
@@ -186,11 +194,13 @@ def read_config(path: str | Path, *, data: str | Path | None = None) -> tuple[St
     file = read_toml(Path(path))
     given = {key: value for key, value in file.values.items() if key not in RESOLVED_TABLES}
     if data is not None and isinstance(given.get("images", {}), dict):
-        given["images"] = {**given.get("images", {}), "path": str(Path(data).absolute())}
+        asked = {key: value for key, value in given.get("images", {}).items() if key != "phantom"}
+        given["images"] = {**asked, "path": str(Path(data).absolute())}
     try:
         config = StudyConfig.model_validate(given)
     except ValidationError as error:
         raise BadStudy(_sentence(file, error.errors())) from None
+    _refuse_no_images(config, file)
     _refuse_no_model(config, file)
     return _absolute(_spelt(config, file), file.path.absolute().parent), file
 
@@ -244,6 +254,13 @@ def _every_key() -> set[str]:
     return {*StudyConfig.model_fields, *(key for name in StudyConfig.model_fields for key in _known([name]))}
 
 
+def _refuse_no_images(config: StudyConfig, file: TomlFile) -> None:
+    if config.images.path is None and config.images.phantom is None:
+        raise BadStudy(f"{file.where(['images'])}: [images] needs the key 'path' (or 'phantom')")
+    if config.images.phantom is not None:
+        _parsed(PHANTOMS, config.images.phantom, file, ("images", "phantom"))
+
+
 def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
     trained = config.model.weights is not None or config.model.factory is not None
     if config.fit is None and not trained:
@@ -277,7 +294,9 @@ def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int])
 
 
 def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
-    images = config.images.model_copy(update={"path": (folder / config.images.path).resolve()})
+    images = config.images
+    if images.path is not None:
+        images = images.model_copy(update={"path": (folder / images.path).resolve()})
     model = config.model
     if model.weights is not None:
         model = model.model_copy(update={"weights": (folder / model.weights).resolve()})
