@@ -29,7 +29,7 @@ def test_the_level_that_changes_most_is_told_with_its_numbers_and_with_chance():
     )  # fmt: skip
     assert finding.verdict == "supported"
     assert "4/10" in finding.statement
-    assert "a is first with sum" in finding.statement
+    assert "a is first with sum, but b with max" in finding.statement
     assert all(part in finding.evidence for part in ("0.33", "place 1 to 2", "20.0 %", "30/200"))
     assert finding.value == 0.4
 

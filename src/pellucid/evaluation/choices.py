@@ -269,7 +269,7 @@ def _best_moved(old: Array, new: Array) -> bool:
 
 def _tau(was: Array, now: Array) -> float | None:
     both = ~np.isnan(was) & ~np.isnan(now)
-    return _known(float(kendalltau(was[both], now[both]).statistic)) if both.sum() > 1 else None
+    return _known(round(float(kendalltau(was[both], now[both]).statistic), 12)) if both.sum() > 1 else None
 
 
 def _moved(methods: Sequence[str], was: Array, now: Array) -> dict[str, object]:

@@ -43,27 +43,37 @@ def _changes(row: dict[str, Any]) -> bool:
 def _finding(factor: str, levels: Sequence[dict[str, Any]], chance: Sequence[dict[str, Any]]) -> Finding:
     most = max(levels, key=lambda row: (row["changed"] / max(1, row["n"]), -(row["tau"] or 0.0)))
     told = _STEPS.get(factor, f"Which {factor}")
-    if not any(map(_changes, levels)):
-        statement = f"{told} changes no place of any method here ({len(levels)} other levels than {most['reference']})."
-    else:
-        winners = list(dict.fromkeys(row["winner"] for row in (*levels,)))
-        statement = (
-            f"{told} decides the best method on up to {most['changed']}/{most['n']} images; over all images "
-            f"{most['winner_reference']} is first with {most['reference']}, and {_listed(winners)} first with other levels."
-        )
-    share = most["share"]
+    told += _said(most, levels) if any(map(_changes, levels)) else (
+        f" changes no place of any method here ({_counted(levels)} than {most['reference']}).")  # fmt: skip
     return Finding(
-        id=f"choice-{factor}", kind="choice", subject=factor, statement=statement,
-        evidence=f"{len(levels)} other levels than {most['reference']}; {most['level']} changes most: Kendall's τ between the two "
-        f"orders {_number(most['tau'])}{_moved(most)}. The choice makes {_percent(share)} of the variance of places."
+        id=f"choice-{factor}", kind="choice", subject=factor, statement=told,
+        evidence=f"{_counted(levels)} than {most['reference']}; {most['level']} changes most: Kendall's τ between the two "
+        f"orders {_number(most['tau'])}{_moved(most)}. The choice makes {_percent(most['share'])} of the variance of places."
         f"{_by_chance(chance)}",
         value=most["changed"] / most["n"] if most["n"] else None, low=most["low"], high=most["high"],
         verdict="supported" if any(map(_changes, levels)) else "refuted",
     )  # fmt: skip
 
 
+def _said(most: dict[str, Any], levels: Sequence[dict[str, Any]]) -> str:
+    first = most["winner_reference"]
+    others = {row["winner"]: row["level"] for row in levels if row["winner"] != first}
+    after = _listed([f"{winner} with {level}" for winner, level in others.items()])
+    whole = (
+        f"is first with {most['reference']}, but {after}"
+        if others
+        else f"stays first with every level ({_counted(levels)})"
+    )
+    return (f" changes the best method on up to {most['changed']}/{most['n']} images ({most['level']}); over all images "
+            f"{first} {whole}.")  # fmt: skip
+
+
+def _counted(levels: Sequence[dict[str, Any]]) -> str:
+    return "1 other level" if len(levels) == 1 else f"{len(levels)} other levels"
+
+
 def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def _number(value: float | None) -> str:
