@@ -83,8 +83,8 @@ def choice_effects(
             lines += _lines(factor, list(tables), side, placed, seed)
     plain = _first_settings(scores.table)
     for side in SIDES:
-        placed = _placed(plain, side)
-        lines += [_chance(side, placed, seed)] if placed is not None and len(set(placed.groups)) > 3 else []
+        whole = _placed(plain, side)
+        lines += [_chance(side, whole, seed)] if whole is not None and len(set(whole.groups)) > 3 else []
     return pa.Table.from_pylist(lines, schema=EFFECTS)
 
 
@@ -241,7 +241,7 @@ def _line(
 ) -> dict[str, object]:
     methods = tuple(dict.fromkeys((*first.methods, *other.methods)))
     was, now = (one.on(methods, first.images) for one in (first, other))
-    seen = ~np.isnan(was).all(1) & ~np.isnan(now).all(1)
+    seen = np.asarray(~np.isnan(was).all(1) & ~np.isnan(now).all(1))
     means = [_mean(was), _mean(now)]
     changed = [_best_moved(old, new) for old, new in zip(was[seen], now[seen], strict=True)]
     found = mean_interval(

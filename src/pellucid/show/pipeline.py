@@ -190,9 +190,9 @@ def ceiling_chart(study: Study) -> Figure | None:
     if not ceilings:
         return None
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * len(ceilings), 1.0 + 0.24 * len(study.methods)), layout="constrained")
+        figure = Figure(figsize=(6.4, (0.9 + 0.24 * len(study.methods)) * len(ceilings)), layout="constrained")
         for axes, (metric, ceiling) in zip(
-            np.atleast_1d(figure.subplots(1, len(ceilings))), ceilings.items(), strict=True
+            np.atleast_1d(figure.subplots(len(ceilings), 1)), ceilings.items(), strict=True
         ):
             dot_chart(axes, _scored(study, metric), label="mean, 95 % interval; dashed: one annotator against the others",
                       reference=ceiling)  # fmt: skip
