@@ -4,6 +4,7 @@ import argparse
 import platform
 import re
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-__all__ = ["Contest", "Timing", "main", "run", "table", "write"]
+__all__ = ["Contest", "Timing", "main", "run", "table", "where", "write"]
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 
@@ -106,6 +107,7 @@ def main(section: str, groups: Sequence[Callable[[], list[Contest]]], arguments:
     parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # the peers' own
     timings = [timing for group in groups if group.__name__ in given.only for timing in run(group(), turns=given.turns)]
     head = ("work", "peer", "ours, CPU s", "peer, CPU s", "ratio", "goal")
     if given.write:

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -157,6 +158,7 @@ def test_check_tells_what_it_saw_and_writes_nothing(bench):
     result = call("check", bench / "study.toml")
     assert result.exit_code == 0, result.output
     assert "8 of C 3 × Y 24 × X 24, 2 classes" in result.stdout
+    assert re.search(r"explaining: [1-9]\d* forwards and [1-9]\d* backwards, (less than|about) ", result.stdout)
     assert sorted(bench.rglob("*")) == before
 
 

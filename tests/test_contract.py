@@ -15,7 +15,7 @@ from torch.nn import functional
 import pellucid
 from pellucid.attribution import METHODS
 from pellucid.errors import BadTarget, PellucidError
-from pellucid.testing import small_images, small_masks, small_net, untouched
+from pellucid.testing import small_images, small_masks, small_net, small_vit, untouched
 
 CHEAP = {
     "ablation": "ablation(segments=6)",
@@ -23,6 +23,8 @@ CHEAP = {
     "blur_ig": "blur_ig(steps=4)",
     "deep_taylor": "deep_taylor(low=-6.0, high=6.0)",
     "expected_gradients": "expected_gradients(samples=4)",
+    "expressive_gradients": "expressive_gradients(steps=4)",
+    "extremal_perturbation": "extremal_perturbation(areas=(0.2,), steps=4)",
     "guided_ig": "guided_ig(steps=4)",
     "integrated_gradients": "integrated_gradients(steps=4)",
     "kernel_shap": "kernel_shap(segments=4, samples=40)",
@@ -35,7 +37,11 @@ CHEAP = {
     "sobol": "sobol(grid=2, samples=4)",
     "vargrad": "vargrad(samples=3)",
 }
-PANEL = [*(CHEAP.get(name, name) for name in sorted(METHODS)), 'lrp(composite="epsilon_gamma_box", low=-4.0, high=4.0)']
+FITTED = {"pattern_net", "pattern_attribution"}
+PANEL = [
+    *(CHEAP.get(name, name) for name in sorted(set(METHODS) - FITTED)),
+    'lrp(composite="epsilon_gamma_box", low=-4.0, high=4.0)',
+]
 
 
 def pixels(*shape, seed=0):
@@ -397,14 +403,18 @@ def test_rectified_gradients_equal_captums_on_the_residual_net(residual, method)
 # --- what holds for every method ---------------------------------------------------------------------------------
 
 
+def suited(residual, method):
+    return small_vit(size=12) if "attention" in METHODS.parse(method).needs else residual
+
+
 @pytest.mark.parametrize("method", PANEL)
 def test_row_i_alone_is_row_i_in_a_batch_with_and_without_ids(residual, method):
-    x, ids = pixels(3, 3, 12, 12), ["a", "b", "c"]
+    net, x, ids = suited(residual, method), pixels(3, 3, 12, 12), ["a", "b", "c"]
     for names in (None, ids):
-        together = pellucid.explain(residual, x, method, ids=names, seed=2)
+        together = pellucid.explain(net, x, method, ids=names, seed=2)
         for row in (0, 2):
             own = None if names is None else names[row : row + 1]
-            alone = pellucid.explain(residual, x[row : row + 1], method, ids=own, seed=2)
+            alone = pellucid.explain(net, x[row : row + 1], method, ids=own, seed=2)
             size = float(together.values[row].abs().max())
             torch.testing.assert_close(alone.values[0], together.values[row], atol=1e-5 * size, rtol=1e-4)
 
@@ -412,7 +422,7 @@ def test_row_i_alone_is_row_i_in_a_batch_with_and_without_ids(residual, method):
 @pytest.mark.parametrize("method", PANEL)
 def test_the_same_row_twice_without_ids_has_the_same_values_and_with_ids_its_own_draws(residual, method):
     x = pixels(1, 3, 12, 12).repeat(2, 1, 1, 1)
-    twins = pellucid.explain(residual, x, method).values
+    twins = pellucid.explain(suited(residual, method), x, method).values
     torch.testing.assert_close(twins[0], twins[1], atol=1e-6, rtol=1e-4)
     sampling = {"random_map", "rise", "smoothgrad", "vargrad", "lime"}
     if method.split("(")[0] in sampling:
@@ -444,7 +454,7 @@ def fails(net, x, method, call):
 
 @pytest.mark.parametrize("method", PANEL)
 def test_the_model_is_untouched_also_when_it_fails_half_way(residual, method):
-    x = pixels(2, 3, 12, 12)
-    untouched(residual, lambda: pellucid.explain(residual, x, method))
+    net, x = suited(residual, method), pixels(2, 3, 12, 12)
+    untouched(net, lambda: pellucid.explain(net, x, method))
     for call in (1, 2):
-        untouched(residual, lambda call=call: fails(residual, x, method, call))
+        untouched(net, lambda call=call: fails(net, x, method, call))

@@ -105,8 +105,8 @@ def test_the_face_of_a_package_offers_what_it_fetches(package):
 def test_the_public_surface_is_what_the_contract_says():
     assert sorted(pellucid.__all__) == [
         "Explanation", "ImageSet", "Method", "Metric", "Model", "PellucidError", "Ranking", "Scores", "Study",
-        "UntrustedModel", "combine", "evaluate", "explain", "fit", "load_model", "methods", "metrics", "rank",
-        "read_images", "targets",
+        "UntrustedModel", "activation_maps", "combine", "estimate", "evaluate", "explain", "explain_targets", "fit",
+        "fit_patterns", "load_model", "methods", "metrics", "rank", "read_images", "reference_sensitivity", "targets",
     ]  # fmt: skip
     fetched = {
         name

@@ -1,6 +1,17 @@
 """Explain, test and rank what an image model in biology or medicine uses, and say what it means."""
 
-from pellucid.attribution import Explanation, Method, combine, explain, methods
+from pellucid.attribution import (
+    Explanation,
+    Method,
+    activation_maps,
+    combine,
+    estimate,
+    explain,
+    explain_targets,
+    fit_patterns,
+    methods,
+    reference_sensitivity,
+)
 from pellucid.errors import PellucidError, UntrustedModel
 from pellucid.evaluation import Metric, Ranking, Scores, evaluate, metrics, rank
 from pellucid.images import ImageSet, read_images
@@ -18,15 +29,20 @@ __all__ = [
     "Scores",
     "Study",
     "UntrustedModel",
+    "activation_maps",
     "combine",
+    "estimate",
     "evaluate",
     "explain",
+    "explain_targets",
     "fit",
+    "fit_patterns",
     "load_model",
     "methods",
     "metrics",
     "rank",
     "read_images",
+    "reference_sensitivity",
     "targets",
 ]
 __version__ = "0.1.0"

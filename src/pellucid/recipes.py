@@ -15,7 +15,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from torch import Tensor
 
 from pellucid.errors import BadRecipe
 
@@ -29,7 +31,18 @@ def _validators(recipe: type["Recipe"]) -> dict[str, TypeAdapter[Any]]:
     return {field.name: TypeAdapter(hints[field.name], config=config) for field in dataclasses.fields(recipe)}
 
 
+def _digest(value: Tensor | np.ndarray[Any, Any]) -> str:
+    """Return what tells one tensor from another in a line; its numbers would fill a page."""
+    shape = tuple(value.shape)
+    if isinstance(value, Tensor):
+        value = (value.double() if value.is_floating_point() else value).detach().cpu().numpy()
+    content = f"{value.dtype}{shape}".encode() + value.tobytes()
+    return f"tensor({shape}, sha256:{hashlib.sha256(content).hexdigest()[:16]})"
+
+
 def _spelt(value: object) -> str:
+    if isinstance(value, Tensor | np.ndarray):
+        return _digest(value)
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, tuple | list):
@@ -81,7 +94,8 @@ class Recipe:
     @property
     def definition(self) -> str:
         """Sixteen hexadecimal digits that change when the definition or a setting does; stored beside each number."""
-        source = f"{self.version}\n{inspect.getsource(type(self))}\n{self.settings!r}"
+        told = {name: _digest(value) if isinstance(value, Tensor) else value for name, value in self.settings.items()}
+        source = f"{self.version}\n{inspect.getsource(type(self))}\n{told!r}"
         return hashlib.sha256(source.encode()).hexdigest()[:16]
 
     def replace(self, **settings: Any) -> Self:

@@ -1,5 +1,7 @@
 """Small networks that break rule engines: shared in-place ReLUs, functional sums, BatchNorm, overlapping pools."""
 
+import math
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -38,6 +40,58 @@ class ResNet(nn.Module):
         return self.head(self.blocks(self.pool(self.relu(self.norm(self.stem(x))))).mean((2, 3)))
 
 
+class Attention(nn.Module):
+    """Self-attention, its softmax and products by hand or by the fused call."""
+
+    def __init__(self, width: int, heads: int, *, by_hand: bool) -> None:
+        super().__init__()
+        self.qkv, self.out, self.heads, self.by_hand = (
+            nn.Linear(width, 3 * width),
+            nn.Linear(width, width),
+            heads,
+            by_hand,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, tokens, width = x.shape
+        q, k, v = self.qkv(x).reshape(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        if self.by_hand:
+            weights = (q @ k.transpose(-2, -1) / math.sqrt(width // self.heads)).softmax(-1)
+            h = torch.einsum("bhqk,bhkd->bhqd", weights, v)
+        else:
+            h = functional.scaled_dot_product_attention(q, k, v)
+        return self.out(h.transpose(1, 2).reshape(rows, tokens, width))
+
+
+class ViTBlock(nn.Module):
+    """Norm first, as in most vision transformers."""
+
+    def __init__(self, width: int, attention: nn.Module) -> None:
+        super().__init__()
+        self.attention, self.first, self.second = attention, nn.LayerNorm(width), nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.first(x))
+        return x + self.mlp(self.second(x))
+
+
+class ViT(nn.Module):
+    """Patches of 4 x 4 of an 8 x 8 image, a class token, learnt places."""
+
+    def __init__(self, make: Callable[[], nn.Module], width: int = 8, blocks: int = 2) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, 4)
+        self.token, self.places = nn.Parameter(torch.zeros(1, 1, width)), nn.Parameter(torch.zeros(1, 5, width))
+        self.blocks = nn.Sequential(*[ViTBlock(width, make()) for _ in range(blocks)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.patches(x).flatten(2).transpose(1, 2)
+        h = torch.cat([self.token.expand(len(h), -1, -1), h], 1) + self.places
+        return self.head(self.norm(self.blocks(h))[:, 0])
+
+
 class Call(nn.Module):
     """A network that is one function, with the parameters it needs."""
 
@@ -68,7 +122,9 @@ def lived_in(net: nn.Module, seed: int = 0) -> nn.Module:
 
 @pytest.fixture
 def nets() -> SimpleNamespace:
-    return SimpleNamespace(ResNet=ResNet, Block=Block, Call=Call, lived_in=lived_in, F=functional)
+    return SimpleNamespace(
+        ResNet=ResNet, Block=Block, Call=Call, Attention=Attention, ViT=ViT, lived_in=lived_in, F=functional
+    )
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pellucid.attribution import lrp as _lrp  # noqa: F401  # registers the meth
 from pellucid.errors import CannotExplain, GuardError
 from pellucid.models import Model, Passes, passes
 
-METHODS = ["deconvnet", "guided_backprop", "deeplift", "lrp"]
+METHODS = ["deconvnet", "guided_backprop", "deeplift", "deeplift_reveal_cancel", "lrp"]
 
 
 class CustomReLU(torch.autograd.Function):
@@ -110,7 +110,7 @@ def test_a_scripted_layer_anywhere_is_refused_up_front_by_its_name(nets, pixels,
         explain(net, pixels(1, 3, 8, 8), method, target=0)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["deconvnet", "guided_backprop"])
 def test_a_mask_made_by_comparison_is_refused(nets, pixels, method):
     with pytest.raises(GuardError, match="gt"):
         explain(two_layers(nets, HIDDEN["hand-made ReLU"]), pixels(2, 3, 2, 2), method, target=0)
@@ -191,10 +191,9 @@ def test_normalising_by_the_batch_is_refused(nets, pixels, method):
 
 
 @pytest.mark.parametrize(("method", "activation", "named"), [
-    ("deeplift", lambda h: functional.layer_norm(h, (8,)), "LayerNorm"),
-    ("lrp", lambda h: functional.layer_norm(h, (8,)), "LayerNorm"),
-    ("lrp", lambda h: h.softmax(1), "Softmax"),
-    ("deeplift", lambda h: torch.maximum(h, h.flip(1)), "Maximum"),
+    ("deeplift", lambda h: h.sort(1)[0], r"SortBackward0 \(sort at test_backward_guards.py:\d+ in <lambda>\)"),
+    ("lrp", lambda h: h.cumprod(1), "Cumprod"),
+    ("deeplift", lambda h: h.tanh().cumprod(1), "Cumprod"),
     ("guided_backprop", lambda h: torch.maximum(h, torch.zeros(())), "Maximum"),
     ("guided_backprop", lambda h: h.clamp(min=0), "Clamp"),
     ("deconvnet", lambda h: h.masked_fill(h.detach() + 0 < 0, 0.0), "MaskedFill"),
@@ -239,3 +238,37 @@ def test_a_tensor_computed_outside_that_requires_gradients_is_refused(nets, pixe
     net = nets.Call(lambda y, a, b: b(functional.relu(a(y.flatten(1))) + scale), nn.Linear(12, 8), nn.Linear(8, 2))
     with pytest.raises(GuardError, match=r"Exp|requires gradients"):
         explain(net, pixels(3, 3, 2, 2), method, target=0)
+
+
+class Attending(nn.Module):
+    def __init__(self, act) -> None:
+        super().__init__()
+        self.enter, self.act = nn.Linear(12, 8), act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(functional.relu(self.enter(x.flatten(1))))
+
+
+def test_what_no_call_was_seen_to_make_is_told_by_what_took_it_in(nets, pixels):
+    net = nets.lived_in(nets.Call(lambda x, a, b: b(a(x)), Attending(CustomReLU.apply), nn.Linear(8, 2)))
+    with pytest.raises(GuardError, match=r"CustomReLUBackward \(in or before linear at test_backward_guards"):
+        explain(net, pixels(2, 3, 2, 2), "deeplift", target=0)
+
+
+@pytest.mark.parametrize("method", ["deconvnet", "guided_backprop", "deeplift"])
+def test_a_refusal_says_which_operation_at_which_line_and_what_would_do(nets, pixels, method):
+    net = nets.lived_in(Attending(Sorted()))
+    line = Sorted.forward.__code__.co_firstlineno + 1
+    with pytest.raises(GuardError, match=rf"sort at test_backward_guards.py:{line} in Sorted.forward.*occlusion"):
+        explain(nn.Sequential(net), pixels(2, 3, 2, 2), method, target=0)
+
+
+class Sorted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sort(1)[0]
+
+
+def test_a_layer_of_torch_itself_is_told_where_the_model_is_made_of_such(pixels):
+    net = nn.Sequential(nn.Flatten(2), nn.LPPool1d(2, 2), nn.Flatten(), nn.Linear(6, 2))
+    with pytest.raises(GuardError, match=r"lp_pool1d at pooling.py:\d+ in LPPool1d.forward"):
+        explain(net, pixels(2, 3, 2, 2), "deeplift", target=0)

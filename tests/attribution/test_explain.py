@@ -5,8 +5,8 @@ from torch import nn
 
 import pellucid
 from pellucid.attribution import METHODS, Attribution, Explanation, Method
-from pellucid.attribution.explain import _gap, _sound
 from pellucid.attribution.method import row_seeds
+from pellucid.attribution.request import _gap, _sound
 from pellucid.errors import BadRecipe, BadTarget, CannotExplain, ShapeError
 from pellucid.models import Model
 
@@ -14,6 +14,7 @@ SMALL = {
     "blur_ig": "blur_ig(steps=16)",
     "deep_taylor": "deep_taylor(low=-8.0, high=8.0)",
     "expected_gradients": "expected_gradients(samples=4)",
+    "extremal_perturbation": "extremal_perturbation(areas=(0.2,), steps=4)",
     "guided_ig": "guided_ig(steps=16)",
     "kernel_shap": "kernel_shap(segments=4, samples=12)",
     "lime": "lime(segments=4, samples=12)",
@@ -22,8 +23,13 @@ SMALL = {
     "smoothgrad": "smoothgrad(samples=3)",
     "vargrad": "vargrad(samples=3)",
 }
+FITTED = {"pattern_net", "pattern_attribution"}
 PANEL = [
-    *(SMALL.get(name, name) for name in sorted(METHODS)),
+    *(
+        SMALL.get(name, name)
+        for name in sorted(set(METHODS) - FITTED)
+        if "attention" not in METHODS[name].taxonomy.needs
+    ),
     "input_x_gradient(at='0')",
     "integrated_gradients(steps=5, at='0', baseline='noise')",
 ]

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
-from pellucid.attribution import METHODS
-from pellucid.attribution.perturbation import Labels, ablation, kernel_shap, segment
+from pellucid.attribution import METHODS, explain
+from pellucid.attribution.perturbation import Labels, ablation, kernel_shap, lime, segment, shapley_sampling
 from pellucid.errors import BadRecipe, ShapeError
 
 RANDOM = torch.Generator().manual_seed(0)
@@ -82,9 +83,9 @@ def test_supervoxels_of_three_axes() -> None:
 
 
 def test_where_superpixels_fail_a_grid_stands_in_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    from pellucid.attribution.perturbation import segmenters
+    from pellucid.attribution.perturbation.superpixels import segmentation
 
-    monkeypatch.setattr(segmenters, "slic", lambda image, *_, **__: np.zeros(image.shape[:-1], dtype=int))
+    monkeypatch.setattr(segmentation, "slic", lambda image, *_, **__: np.zeros(image.shape[:-1], dtype=int))
     (found,), (warning,) = segment(16, (torch.zeros(1, 1, 32, 32),))
     assert found.players == 16
     assert "regular grid" in warning
@@ -153,3 +154,149 @@ def test_inputs_of_different_axes_are_refused_with_what_would_do() -> None:
 )  # fmt: skip
 def test_recipes_print_what_they_parse(text: str) -> None:
     assert str(METHODS.parse(text)) == text
+
+
+def scene(*space: int) -> Tensor:
+    """Two bright blocks on a dark, slightly noisy ground."""
+    x = 0.02 * torch.randn(1, 2, *space, generator=torch.Generator().manual_seed(0))
+    x[(0, slice(None), *(slice(size // 8, size // 2) for size in space))] += 1
+    x[(0, slice(None), *(slice(5 * size // 8, size - 1) for size in space))] += 2
+    return x
+
+
+@pytest.mark.parametrize("space", [(96,), (32, 32), (14, 14, 14)])
+@pytest.mark.parametrize("name", ["slic", "watershed", "quantiles", "regular"])
+def test_named_regions_cut_one_two_and_three_axes_into_about_the_number_asked_for(
+    name: str, space: tuple[int, ...]
+) -> None:
+    x = scene(*space)
+    (one,), told = segment(f"{name}(20)", x.split(1))
+    (two,), _ = segment(f"{name}(20)", x.split(1))
+    assert 10 <= one.players <= 40
+    assert not told
+    assert torch.equal(one.labels[0], two.labels[0])
+    assert torch.equal(one.labels[0].unique(), torch.arange(one.players))
+    assert one.sizes.sum() == x[0].numel()
+
+
+@pytest.mark.parametrize("name", ["slic(30)", "watershed(30)"])
+def test_named_regions_follow_edges_and_scale_with_nothing(name: str) -> None:
+    x = scene(32, 32)
+    (own,), _ = segment(name, (x,))
+    (scaled,), _ = segment(name, (7 * x - 3,))
+    assert torch.equal(own.labels[0], scaled.labels[0])
+    bright = (x[0, 0] > 0.5).flatten()
+    share = torch.stack([bright[own.labels[0].flatten() == player].float().mean() for player in range(own.players)])
+    mixed = ((share > 0.2) & (share < 0.8)).sum()
+    assert mixed <= own.players / 5
+
+
+def test_intensity_bands_have_equal_areas_and_rise() -> None:
+    x = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    (own,), _ = segment("quantiles(8)", (x,))
+    assert own.sizes.tolist() == [50 * 3] * 8
+    means = torch.stack([x[0].mean(0)[own.labels[0][0] == band].mean() for band in range(8)])
+    assert (means.diff() > 0).all()
+    (flat,), _ = segment("quantiles(8)", (torch.ones(1, 1, 4, 4),))
+    assert flat.players == 1
+
+
+def test_supervoxels_honour_the_spacing_of_the_voxels() -> None:
+    x = 0.5 + 0.01 * torch.randn(1, 1, 8, 24, 24, generator=torch.Generator().manual_seed(0))
+
+    def extent(text: str) -> float:
+        (own,), _ = segment(text, (x,))
+        labels = own.labels[0][0]
+        places = [torch.stack(torch.where(labels == player)).double() for player in range(own.players)]
+        spans = torch.stack([place.std(1, correction=0) for place in places if place.shape[1] > 8])
+        return float((spans[:, 0] / spans[:, 1:].mean(1)).median())
+
+    thick, even = extent("slic(40, spacing=(3.0, 1.0, 1.0))"), extent("slic(40)")
+    assert thick < 0.75 * even
+    (one,), (two,) = (segment(f"slic(40, spacing=({z}, {y}, {y}))", (x,))[0] for z, y in ((3.0, 1.0), (0.6, 0.2)))
+    assert torch.equal(one.labels[0], two.labels[0])
+
+
+def test_each_channel_of_each_region_can_be_a_segment() -> None:
+    x = torch.rand(2, 3, 8, 8)
+    rows, _ = segment("channels(grid(2, 2))", (x,))
+    assert rows[0].players == 12
+    assert rows[0].labels[0].shape == (3, 8, 8)
+    assert rows[0].sizes.tolist() == [16] * 12
+    weights = torch.arange(1.0, 4).view(3, 1, 1)
+
+    def net(images: Tensor) -> Tensor:
+        return (weights * images)[:, :, :4, :4].sum((1, 2, 3))[:, None]
+
+    e = explain(net, x, 'ablation(segments="channels(grid(2, 2))")')
+    expected = (weights * x)[:, :, :4, :4].sum((2, 3))
+    torch.testing.assert_close(e.details["effects"][:, [0, 4, 8]], expected)
+    assert (e.details["effects"][:, [1, 2, 3, 5, 6, 7, 9, 10, 11]].abs() < 1e-5).all()
+    (content,), _ = segment("channels(slic(6))", (scene(24, 24),))
+    assert content.players % 2 == 0
+
+
+def test_a_background_is_always_shown_and_no_player() -> None:
+    labels = torch.zeros(2, 6, 6, dtype=torch.long)
+    labels[0, :3], labels[0, 4:] = 5, 9
+    labels[1, 2:4] = 9
+    x = torch.rand(2, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+
+    def net(images: Tensor) -> Tensor:
+        seen.append(images.clone())
+        return images.sum((1, 2, 3))[:, None]
+
+    for method in (kernel_shap, shapley_sampling, lime, ablation):
+        seen.clear()
+        e = explain(net, x, method(segments=Labels(labels, background=0)), batch_size=1)
+        for image in seen:
+            row = 0 if torch.equal(image[0, :, 3], x[0, :, 3]) else 1
+            assert torch.equal(image[0][:, labels[row] == 0], x[row][:, labels[row] == 0])
+        assert isinstance(e.values, Tensor)
+        assert (e.values[:, 0][labels == 0] == 0).all()
+        torch.testing.assert_close(e.details["labels"], torch.tensor([[5, 9], [9, -1]]))
+        assert (e.details["segments"][:, 0][labels == 0] == -1).all()
+        torch.testing.assert_close(e.details["effects"][0, 1], x[0][:, 4:].sum(), atol=5e-3, rtol=1e-3)
+        if method is not lime:  # whose ridge tells in a regression of one segment
+            torch.testing.assert_close(e.details["effects"][1, 0], x[1][:, 2:4].sum(), atol=5e-3, rtol=1e-3)
+        assert e.details["effects"][1, 1].isnan()
+        if e.gap is not None:
+            assert (e.gap < 1e-4).all()
+
+
+def test_labels_with_another_background_are_other_labels() -> None:
+    image = torch.eye(4).long()
+    assert Labels(image) != Labels(image, background=0)
+    assert Labels(image, background=0) == Labels(image.clone(), background=0)
+    with pytest.raises(ShapeError, match="no label but the background 1"):
+        segment(Labels(torch.ones(4, 4).long(), background=1), (torch.ones(1, 1, 4, 4),))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["slic", "slic(0)", "slic(20, 30)", "slic(20, size=3)", "quantiles(4, spacing=(1, 1))", "slic(20, spacing=(0, 1))",
+     "channels(channels)", "channels(channels(grid(2, 2)))", "slic(x)", "slic(20", "seeds(20)"],
+)  # fmt: skip
+def test_names_that_mean_nothing_are_refused(wrong: str) -> None:
+    with pytest.raises(BadRecipe, match="segments"):
+        ablation(segments=wrong)
+
+
+def test_a_spacing_that_does_not_fit_the_axes_is_refused() -> None:
+    with pytest.raises(ShapeError, match="spacing has not one number"):
+        segment("slic(9, spacing=(1, 1))", (torch.rand(1, 1, 6, 6, 6),))
+
+
+def test_named_segments_print_and_parse() -> None:
+    text = 'lime(segments="channels(slic(20, spacing=(2.0, 1.0, 1.0)))")'
+    assert str(METHODS.parse(text)) == text
+
+
+def test_a_shown_background_is_not_written_into_an_image_that_is_the_fill() -> None:
+    other, labels = torch.full((1, 4, 4), 7.0), torch.eye(4).long()
+    method = ablation(segments=Labels(labels, background=0), fill=other)  # type: ignore[arg-type]
+    one, two = (explain(lambda x: x.sum((1, 2, 3))[:, None], torch.ones(1, 1, 4, 4), method) for _ in range(2))
+    assert torch.equal(one.values, two.values)
+    assert (method.fill.tensor == 7).all()  # type: ignore[union-attr]
+    torch.testing.assert_close(one.details["effects"], torch.tensor([[-24.0]]))

@@ -1,5 +1,6 @@
 """Sobol indices and HSIC against closed forms, naive loops, and cells that do not matter."""
 
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -70,7 +71,7 @@ def test_pick_freeze_takes_one_cell_from_the_second_set() -> None:
 
 def test_jansens_estimator_equals_its_loop() -> None:
     design, answers = pick_freeze(3, 8, 0), torch.randn(8 * 5, 2, generator=torch.Generator().manual_seed(0))
-    found, still = total_indices(design, answers)
+    found, _, still = total_indices(design, answers)
     values = answers.double()
     for cell in range(3):
         for target in range(2):
@@ -94,7 +95,7 @@ def test_hsic_equals_the_unbiased_statistic_by_its_definition() -> None:
     distance = (y[:, None] - y).abs()
     outer = torch.exp(-(distance**2) / (2 * distance[distance > 0].median() ** 2))
     n, ones = 20, torch.ones(20).double()
-    found, _, _ = dependence(masks, answers)
+    found = dependence(masks, answers)[0].effects
     for cell in range(3):
         inner = (masks[:, cell, None] == masks[:, cell]).double()
         k, l = (kernel - torch.diag(kernel.diag()) for kernel in (inner, outer))  # noqa: E741  # as in the paper
@@ -108,8 +109,8 @@ def test_hsic_is_zero_in_expectation_where_a_cell_does_not_matter() -> None:
     for seed in range(400):
         stream = torch.Generator().manual_seed(seed)
         masks = torch.rand(40, 4, generator=stream) < 0.5
-        found, noise, _ = dependence(masks, (masks[:, :1] + 0.5 * masks[:, 1:2]).double())
-        runs.append(found[:, 0])
+        fit, noise, _ = dependence(masks, (masks[:, :1] + 0.5 * masks[:, 1:2]).double())
+        runs.append(fit.effects[:, 0])
         stated.append(noise[0])
     effects = torch.stack(runs)
     spread = effects[:, 2:].std()
@@ -154,11 +155,99 @@ def test_what_cannot_be_done_is_refused_with_its_cost() -> None:
         explain(net, torch.ones(1, 1, 128, 128), sobol(grid=(128, 64), samples=64))
     with pytest.raises(CannotExplain, match=r"24,576 dimensions, about 24,580 forwards an image"):
         explain(net, torch.ones(1, 1, 128, 128), sobol(grid=(128, 96), samples=2))
-    with pytest.raises(CannotExplain, match=r"10,000 forwards an image and a kernel of 0.8 GB"):
-        explain(net, ONES, hsic(samples=10_000))
+    with pytest.raises(CannotExplain, match=r"about 200,000 forwards an image, .* for 1 image, .* use fewer samples"):
+        explain(net, ONES, hsic(samples=200_000))
     with pytest.raises(BadRecipe, match="power of two"):
         sobol(samples=48)
     with pytest.raises(ShapeError, match=r"grid \(9, 9\) does not fit the spatial axes \(8, 8\)"):
         explain(net, ONES, hsic(grid=9))
     with pytest.raises(ShapeError, match="same spatial axes"):
         explain(nn.Linear(4, 1), torch.ones(1, 4), sobol())
+
+
+def test_the_median_distance_is_that_of_all_pairs() -> None:
+    from pellucid.attribution.perturbation.hsic import _median_distance
+
+    for seed in range(20):
+        values = torch.randn(15 + seed, generator=torch.Generator().manual_seed(seed)).double()
+        values[:4] = values[0]  # equal answers do not count
+        distance = (values[:, None] - values).abs()
+        torch.testing.assert_close(_median_distance(values), distance[distance > 0].median())
+
+
+def test_hsic_in_blocks_equals_hsic_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pellucid.attribution.perturbation import hsic as module
+
+    hsic_module = sys.modules[module.__module__]
+    stream = torch.Generator().manual_seed(0)
+    masks = torch.rand(150, 5, generator=stream) < 0.5
+    answers = masks.double() @ torch.randn(5, 2, generator=stream).double()
+    whole = dependence(masks, answers)
+    monkeypatch.setattr(hsic_module, "BLOCK", 17)
+    parts = dependence(masks, answers)
+    torch.testing.assert_close(parts[0].effects, whole[0].effects)
+    torch.testing.assert_close(parts[0].error, whole[0].error)
+    torch.testing.assert_close(parts[1], whole[1])
+
+
+def test_the_memory_of_hsic_does_not_grow_with_the_square_of_its_samples() -> None:
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Largest(TorchDispatchMode):
+        def __init__(self) -> None:
+            super().__init__()
+            self.most = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            out = func(*args, **(kwargs or {}))
+            self.most = max(self.most, out.numel() if isinstance(out, Tensor) else 0)
+            return out
+
+    stream = torch.Generator().manual_seed(0)
+    masks = torch.rand(3000, 4, generator=stream) < 0.5
+    with Largest() as seen:
+        dependence(masks, masks[:, :1] + torch.rand(3000, 1, generator=stream))
+    assert seen.most <= 512 * 3000
+
+
+def test_the_stated_errors_of_hsic_match_their_spread_over_seeds() -> None:
+    runs, stated = [], []
+    for seed in range(300):
+        stream = torch.Generator().manual_seed(seed)
+        masks = torch.rand(200, 4, generator=stream) < 0.5
+        noise = 0.3 * torch.randn(200, 1, generator=stream)
+        fit, _, _ = dependence(masks, masks[:, :1] + 0.4 * masks[:, 1:2] + noise)
+        runs.append(fit.effects[:, 0])
+        stated.append(fit.error[:, 0])
+    ratio = torch.stack(stated).mean(0) / torch.stack(runs).std(0)
+    assert (ratio > 0.85).all(), ratio
+    assert (ratio < 1.5).all(), ratio
+
+
+def test_the_stated_errors_of_indices_are_the_jackknife_and_not_too_small() -> None:
+    def play(z: Tensor) -> Tensor:
+        z = z.double()
+        return (z[:, 0] + 0.5 * z[:, 1] + z[:, 2] * z[:, 3])[:, None]
+
+    runs, stated = [], []
+    for seed in range(60):
+        design = pick_freeze(5, 64, seed)
+        found, error, _ = total_indices(design, play(design.members(slice(None))))
+        runs.append(found[:, 0])
+        stated.append(error[:, 0])
+        assert error[4, 0] == 0
+    ratio = torch.stack(stated).mean(0)[:4] / torch.stack(runs).std(0)[:4]
+    assert (ratio > 0.9).all(), ratio
+    assert (ratio < 8).all(), ratio
+    one = pick_freeze(5, 8, 0)
+    answers = play(one.members(slice(None)))
+    found, error, _ = total_indices(one, answers)
+    base, swapped = answers[:16], answers[16:].view(5, 8, 1)
+    left = []
+    for point in range(8):
+        kept = [other for other in range(8) if other != point]
+        both = torch.cat([base[kept], base[[8 + other for other in kept]]])
+        left.append((base[kept] - swapped[:, kept]).square().mean(1)[:, 0] / 2 / both.var())
+    without = torch.stack(left)
+    naive = ((without - without.mean(0)).square().sum(0) * 7 / 8).sqrt()
+    torch.testing.assert_close(error[:, 0], naive)

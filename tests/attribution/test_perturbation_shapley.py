@@ -8,13 +8,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 from torch import Tensor, nn
 
 from pellucid.attribution import explain
 from pellucid.attribution.perturbation import kernel_shap
 from pellucid.attribution.perturbation.fitters import constrained_least_squares
-from pellucid.attribution.perturbation.samplers import shapley_design
+from pellucid.attribution.perturbation.samplers import shapley_design, with_more_pairs
 from pellucid.errors import CannotExplain
+from pellucid.models.targets import Region
 
 Game = Callable[[Tensor], Tensor]
 
@@ -180,3 +182,121 @@ def test_too_few_samples_are_refused_with_how_many_would_do() -> None:
 def test_pixels_of_a_large_image_are_refused_with_the_cost() -> None:
     with pytest.raises(CannotExplain, match="100,852 forwards"):
         explain(Linear(1, 224), torch.ones(1, 1, 224, 224), kernel_shap(segments="pixels"))
+
+
+def _games(count: int, players: int) -> Callable[[Tensor], Tensor]:
+    """Return random games with pairs, a maximum and a product, ``(n, players)`` to ``(n, count)``."""
+    stream = torch.Generator().manual_seed(0)
+    own, scale = torch.randn(count, players, generator=stream).double(), torch.rand(count, players, generator=stream)
+    pairs = 0.6 * torch.randn(count, players, players, generator=stream).double()
+
+    def play(masks: Tensor) -> Tensor:
+        z = masks.double()
+        joint = torch.einsum("mi,nij,mj->mn", z, pairs, z)
+        return z @ own.T + joint + 4 * (z[:, None] * scale).amax(2) + 3 * z[:, :4].prod(1, keepdim=True)
+
+    return play
+
+
+@pytest.mark.parametrize("samples", [100, 400])
+def test_the_stated_interval_covers_the_truth_95_times_in_a_hundred(samples: int) -> None:
+    players, play, inside = 12, _games(100, 12), []
+    ends = play(torch.stack([torch.zeros(players), torch.ones(players)]))
+    whole = shapley_design(players, 2**players - 2, torch.Generator())
+    exact = constrained_least_squares(whole, play(whole.masks), *ends).effects
+    for seed in range(25):
+        design = shapley_design(players, samples, torch.Generator().manual_seed(seed))
+        fit = constrained_least_squares(design, play(design.masks), *ends)
+        margin = fit.error * float(student.ppf(0.975, int(design.draws.sum()) - 1))
+        inside.append((fit.effects - exact).abs() <= margin)
+    assert abs(torch.stack(inside).double().mean() - 0.95) < 0.02
+
+
+def test_stopping_keeps_the_stated_coverage_and_the_tolerance() -> None:
+    players, columns, inside, drawn = 12, torch.arange(12).expand(2, 12), [], []
+    for number in range(12):
+        game = _games(1, players)
+
+        def play(z: Tensor, game: Callable[[Tensor], Tensor] = game, number: int = number) -> Tensor:
+            return game(z)[:, 0] * (1 + number) + z[:, number % players]
+
+        x = torch.ones(1, 1, 2, players)
+        exact = explain(Players(play), x, kernel_shap(segments=columns, samples=4094))
+        for seed in range(12):
+            e = explain(Players(play), x, kernel_shap(segments=columns, samples=3000, tolerance=0.05), seed=seed)
+            assert (e.gap < 1e-3).all()
+            assert (e.error[0, 0, 0] * 2 <= 0.0501 * (e.output - e.reference_output).abs()).all()
+            inside.append((e.details["effects"] - exact.details["effects"]).abs() <= e.details["margin"] + 1e-5)
+            drawn.append(int(e.details["samples"][0]))
+            assert e.forwards <= 2 + 3000
+    assert torch.stack(inside).double().mean() > 0.92
+    assert min(drawn) < 1000
+
+
+def test_more_pairs_keep_what_is_known_and_its_weights() -> None:
+    design = shapley_design(11, 120, torch.Generator().manual_seed(0))
+    more = with_more_pairs(design, 70, torch.Generator().manual_seed(1))
+    enumerated = len(design) - 2 * len(design.draws)
+    assert torch.equal(more.masks[: enumerated + len(design.draws)], design.masks[: enumerated + len(design.draws)])
+    assert more.draws.sum() == design.draws.sum() + 70
+    assert len(torch.unique(more.masks, dim=0)) == len(more)
+    torch.testing.assert_close(more.weights.sum(), design.weights.sum())
+    half = len(more.draws)
+    assert torch.equal(more.masks[-half:], ~more.masks[-2 * half : -half])
+
+
+def test_an_additive_game_stops_at_the_pilot_and_a_missed_tolerance_is_told() -> None:
+    x, columns = torch.ones(1, 1, 2, 20), torch.arange(20).expand(2, 20)
+    e = explain(Players(linear), x, kernel_shap(segments=columns, samples=20_000, tolerance=0.01))
+    torch.testing.assert_close(e.details["effects"][0], torch.arange(1.0, 21), atol=1e-3, rtol=1e-4)
+    assert e.forwards < 200
+    missed = explain(Players(product), x, kernel_shap(segments=columns, samples=200, tolerance=1e-6))
+    assert any(
+        "stayed above 1e-06 of |f(x) - f(fill)| in 1 of 1 images after 200 samples" in told for told in missed.warnings
+    )
+
+
+def test_a_small_game_ends_with_every_coalition() -> None:
+    x, columns = torch.ones(1, 1, 2, 9), torch.arange(9).expand(2, 9)
+    e = explain(Players(largest), x, kernel_shap(segments=columns, samples=510, tolerance=1e-6))
+    torch.testing.assert_close(e.details["effects"][0].double(), shapley(largest, 9), atol=1e-4, rtol=1e-4)
+    assert (e.error == 0).all()
+    assert e.details["samples"].tolist() == [510]
+
+
+@pytest.mark.parametrize("players", range(2, 11))
+def test_any_game_of_ten_players_equals_full_enumeration_and_sends_no_coalition_twice(players: int) -> None:
+    table = torch.randn(2**players, generator=torch.Generator().manual_seed(players)).double()
+    powers = 2 ** torch.arange(players)
+    seen: list[int] = []
+
+    def game(z: Tensor) -> Tensor:
+        places = (z.round().long() * powers).sum(1)
+        seen.extend(places.tolist())
+        return table[places]
+
+    x, columns = torch.ones(1, 1, 2, players), torch.arange(players).expand(2, players)
+    e = explain(Players(game), x, kernel_shap(segments=columns))
+    asked = seen[2:]
+    assert len(set(asked)) == len(asked)
+    torch.testing.assert_close(e.details["effects"][0].double(), shapley(game, players), atol=1e-4, rtol=1e-4)
+    assert e.gap is not None
+    assert e.gap.max() < 1e-4
+
+
+def test_segments_are_frozen_from_the_unperturbed_image_and_target() -> None:
+    dense = nn.Conv2d(1, 2, 3, padding=1)
+    x = torch.randn(1, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    seen: list[Tensor] = []
+
+    def net(images: Tensor) -> Tensor:
+        out = dense(images)
+        seen.append(out)
+        return out
+
+    e = explain(net, x, 'kernel_shap(segments="grid(3, 3)", samples=60)', Region(1))
+    object_ = seen[0][0].argmax(0) == 1
+    torch.testing.assert_close(e.output[0], seen[0][0, 1][object_].mean())
+    assert e.reference_output is not None
+    empty = next(out for out in seen[1:] if out.shape[0] == 1)
+    torch.testing.assert_close(e.reference_output[0], empty[0, 1][object_].mean())

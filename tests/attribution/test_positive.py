@@ -189,8 +189,38 @@ def test_bounds_a_channel_are_taken(nets, pixels):
         pellucid.explain(net, x, "deep_taylor(low=(-4.0, -4.0), high=4.0)", target=1)
 
 
+def test_without_bounds_deep_taylor_shares_by_squared_weights(nets, pixels):
+    net = nn.Linear(2, 1, bias=False)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[2.0, -1.0]]))
+    found = pellucid.explain(net, torch.tensor([[1.0, 0.5]]), "deep_taylor")
+    torch.testing.assert_close(found.values, 1.5 * torch.tensor([[4.0, 1.0]]) / 5)
+    deep, x = nets.lived_in(nets.ResNet(2)), pixels(4, 3, 12, 12)
+    for target in range(3):
+        found = pellucid.explain(deep, x, "deep_taylor", target=target)
+        assert float(found.values.min()) >= 0
+        torch.testing.assert_close(found.values.flatten(1).sum(1) + found.absorbed, found.output, rtol=1e-4, atol=1e-5)
+
+
+def test_evidence_at_a_layer_is_positive_and_adds_up(nets, pixels):
+    net, x = plain(nets), pixels(4, 3, 8, 8)
+    target = int(net(x).sum(0).argmax())
+    for text in ("deep_taylor(at='4')", "excitation_backprop(at='4')"):
+        found = pellucid.explain(net, x, text, target=target)
+        assert found.values.shape == (4, 4, 2, 2)
+        assert float(found.values.min()) >= 0
+        if text.startswith("deep"):
+            torch.testing.assert_close(
+                found.values.flatten(1).sum(1) + found.absorbed, found.output, rtol=1e-4, atol=1e-5
+            )
+        else:
+            torch.testing.assert_close(
+                found.values.flatten(1).sum(1) + found.details["lost"], torch.ones(4), rtol=1e-4, atol=1e-5
+            )
+
+
 def test_deep_taylor_needs_bounds_that_hold(nets, pixels):
-    for text in ("deep_taylor", "deep_taylor(low=0.0)", "deep_taylor(high=1.0)"):
+    for text in ("deep_taylor(low=0.0)", "deep_taylor(high=1.0)"):
         with pytest.raises(BadRecipe, match="low= and high="):
             pellucid.explain(plain(nets), pixels(2, 3, 8, 8), text, target=1)
     with pytest.raises(CannotExplain, match="outside low and high"):

@@ -7,6 +7,8 @@ from pellucid import explain
 from pellucid.attribution.controls import edge_map, random_map
 from pellucid.attribution.gradient import gradient, input_x_gradient, saliency
 from pellucid.evaluation import METRICS, evaluate
+from pellucid.evaluation.bench import Bench
+from pellucid.models import Model, Passes
 
 IDS = ["a", "b", "c", "d", "e"]
 METHODS = [gradient(), input_x_gradient(), saliency(), random_map(), edge_map()]
@@ -116,3 +118,61 @@ def test_the_seed_decides_the_draws(scene):
     first, again, other = (evaluate(net, x, explained, "sensitivity_n", seed=seed).table["value"] for seed in (1, 1, 2))
     assert first == again
     assert first != other
+
+
+SHARED = ["faithfulness_correlation", "faithfulness_estimate", "sensitivity_n", "infidelity"]
+
+
+def test_all_metrics_that_need_no_order_together_cost_ten_methods_what_they_cost_one(kit):
+    net, x = kit.linear((1, 8, 8)), torch.rand(2, 1, 8, 8)
+    maps = [kit.given(torch.randn_like(x), net, x, f"map {place}") for place in range(10)]
+    one, ten = evaluate(net, x, maps[:1], SHARED), evaluate(net, x, maps, SHARED)
+    assert ten.forwards == one.forwards
+
+
+def test_five_robustness_metrics_cost_the_explanations_of_one(kit):
+    net, x = kit.convolutional().eval().requires_grad_(False), torch.rand(2, 2, 10, 10)
+    explained = explain(net, x, gradient())
+    names = ["max_sensitivity", "avg_sensitivity", "local_lipschitz", "relative_input_stability",
+             "relative_output_stability"]  # fmt: skip
+    one, five = (evaluate(net, x, explained, some) for some in (names[:1], names))
+    assert five.backwards == one.backwards
+    assert five.forwards - one.forwards == 16  # the scores of the copies, which the stability of the output needs
+
+
+def test_no_pass_is_larger_than_the_batch_and_what_is_kept_grows_by_places_not_by_images(kit):
+    class Counting(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.largest = 0
+            self.sum = torch.nn.Linear(256, 3)
+
+        def forward(self, images):
+            self.largest = max(self.largest, len(images))
+            return self.sum(images.flatten(1))
+
+    net, x = Counting().requires_grad_(False), torch.rand(6, 1, 16, 16)
+    metrics = [METRICS.parse(name) for name in [*SHARED, "deletion", "insertion", "road", "irof", "sufficiency"]]
+
+    def kept(count):
+        maps = [kit.given(torch.randn_like(x), net, x, f"map {place}") for place in range(count)]
+        net.largest = 0
+        with Passes(Model.of(net), batch_size=5) as passes:
+            bench = Bench(passes, (x,), maps)
+            for metric in metrics:
+                metric.score(bench)
+        assert net.largest == 5
+        return sum(_elements(value) for value in bench._shared.values())
+
+    per_method = (kept(6) - kept(2)) / 4
+    assert per_method <= 6 * 256 + 6 * 1500  # one order of places, and numbers: never a stack of images
+
+
+def _elements(value):
+    if isinstance(value, torch.Tensor):
+        return value.numel()
+    if isinstance(value, dict):
+        return sum(_elements(part) for part in value.values())
+    if isinstance(value, list | tuple):
+        return sum(_elements(part) for part in value)
+    return sum(_elements(part) for part in vars(value).values()) if hasattr(value, "__dict__") else 0

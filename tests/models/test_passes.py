@@ -189,6 +189,46 @@ def test_a_batch_is_halved_for_lack_of_memory_and_stays_small(error):
         assert passes.forwards == 20
 
 
+class Writes(nn.Module):
+    """Doubles its input in place, and then may find no memory for more than `most` rows."""
+
+    def __init__(self, most=99):
+        super().__init__()
+        self.most = most
+
+    def forward(self, x):
+        x *= 2
+        if len(x) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return x.flatten(1)
+
+
+def test_only_spent_inputs_are_written_into():
+    x = torch.rand(4, 1, 6, generator=torch.Generator().manual_seed(0))
+    kept = x.clone()
+    with Passes(Model(Writes())) as passes:
+        assert torch.equal(passes.outputs((x,)), 2 * kept.flatten(1))
+        assert torch.equal(x, kept)
+        answers = passes.outputs((x,), spent=True)
+        assert torch.equal(answers, 2 * kept.flatten(1))
+        x.zero_()
+        assert torch.equal(answers, 2 * kept.flatten(1))
+
+
+def test_spent_inputs_that_were_written_into_are_not_sent_again_for_lack_of_memory():
+    with Passes(Model(Writes(most=2)), batch_size=4) as passes:
+        assert torch.equal(passes.outputs((torch.ones(4, 1, 6),)), torch.full((4, 6), 2.0))
+    with Passes(Model(Writes(most=2)), batch_size=4) as passes, pytest.raises(PellucidError, match="out of memory"):
+        passes.outputs((torch.ones(4, 1, 6),), spent=True)
+
+
+def test_images_made_in_inference_mode_are_images():
+    with torch.inference_mode():
+        x = torch.ones(3, 1, 6)
+    with Passes(Model(Writes())) as passes:
+        assert torch.equal(passes.outputs((x,)), torch.full((3, 6), 2.0))
+
+
 def test_a_gradient_batch_is_halved_for_lack_of_memory():
     x = torch.rand(7, 1, 6, generator=torch.Generator().manual_seed(0))
     net = Small(2, torch.OutOfMemoryError("out of memory"))

@@ -11,7 +11,7 @@ from pydantic_core import PydanticCustomError
 from torch import Tensor
 
 from pellucid.attribution.content import Content
-from pellucid.attribution.fills import Fill, known, meaning, reference
+from pellucid.attribution.fills import Fill, FillValue, known, meaning, reference
 from pellucid.attribution.method import Call, row_seeds
 from pellucid.errors import ShapeError
 from pellucid.models import Inputs, take_rows
@@ -77,7 +77,7 @@ class References:
         The call whose rows they stand against.
     """
 
-    source: Tensor | tuple[str | float | tuple[float, ...], ...]
+    source: Tensor | tuple[FillValue, ...]
     call: Call
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class References:
         return own if not number else [row_seeds(seed, (f"background {number}",), 1)[0] for seed in own]
 
 
-def references(background: str | float | tuple[object, ...] | Images, call: Call) -> References:
+def references(background: FillValue | tuple[object, ...] | Images, call: Call) -> References:
     """Return the references that a background means for a call.
 
     Raises

@@ -1,6 +1,7 @@
 """Class activation maps from gradients: Σ_k w_k · A_k, where w is a function of the activations A and slopes ∂f/∂A.
 
-Every map is signed, before any ReLU, at the layer's own grid.
+Every map is signed, before any ReLU, at the layer's own grid. On a layer of tokens, A and the slopes are those of the
+patches.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.backward import relu_rules
-from pellucid.attribution.cam_layer import checked_maps, chosen_layer, same_axes, weighted_sum
+from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place, same_axes, weighted_sum
+from pellucid.attribution.cam_layout import PatchGrid, layout_of
 from pellucid.attribution.cam_weights import (
     Weigh,
     conserving_slope,
@@ -26,12 +28,14 @@ from pellucid.attribution.scaling import resized
 __all__ = ["gradcam", "gradcam_plus_plus", "guided_gradcam", "hirescam", "layercam", "xgradcam"]
 
 
-def _map(call: Call, at: str, weigh: Weigh) -> tuple[Tensor, bool]:
+def _map(call: Call, at: str, grid: PatchGrid, weigh: Weigh) -> tuple[Tensor, bool]:
     """Return the map, and whether any activation is negative."""
-    parts, negative = [], False
+    parts, negative, layout = [], False, None
     for batch in batches(call):
-        _, (activations,), (slopes,) = batch.passes.gradient(batch.inputs, batch.read, at=at)
-        parts.append(weighted_sum(weigh(checked_maps(activations, batch, at), slopes), activations))
+        _, (found,), (rising,) = batch.passes.gradient(batch.inputs, batch.read, at=at)
+        layout = layout or layout_of(batch, at, tuple(found.shape[1:]), grid)
+        activations, slopes = layout.maps(checked_maps(found, at)), layout.maps(rising)
+        parts.append(weighted_sum(weigh(activations, slopes), activations))
         negative = negative or bool((activations < 0).any())
     return torch.cat(parts), negative
 
@@ -41,6 +45,7 @@ class _Weighted(Method):
     """A map of one layer whose weights come from its activations and slopes."""
 
     at: str | None = None
+    grid: PatchGrid = None
 
     weigh: ClassVar[Weigh]
     """A function of the class, not a method: how activations and slopes become weights."""
@@ -51,10 +56,10 @@ class _Weighted(Method):
     def attribute(self, call: Call) -> Attribution:
         """Weight the layer's feature maps and add them up."""
         at, warnings = chosen_layer(call, self.at)
-        values, negative = _map(call, at, type(self).weigh)
+        values, negative = _map(call, at, self.grid, type(self).weigh)
         if negative and self.rectified:
             warnings += (f"layer {at!r} has negative activations, and {self.name} supposes a layer after its ReLU",)
-        return Attribution((values,), warnings=warnings, details={"at": at})
+        return Attribution((values,), warnings=warnings, details=place(at, values))
 
 
 @METHODS.register
@@ -68,7 +73,10 @@ class gradcam(_Weighted):
     Attributes
     ----------
     at
-        Name of the layer; None takes the last one with a feature map, and says which.
+        Name of the layer; None takes the last one with a feature map, and says which. A layer of tokens ``(N, T, C)`` is
+        laid out at the grid of its patches, without the class token and registers before them.
+    grid
+        Patches along each axis, where the net does not show them by a patch convolution.
     """
 
     weigh: ClassVar[Weigh] = staticmethod(mean_slope)
@@ -95,7 +103,7 @@ class gradcam_plus_plus(_Weighted):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
 
     Raises
@@ -128,7 +136,7 @@ class hirescam(_Weighted):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
     """
 
@@ -154,7 +162,7 @@ class layercam(_Weighted):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
     """
 
@@ -180,7 +188,7 @@ class xgradcam(_Weighted):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
 
     Raises
@@ -212,9 +220,12 @@ class guided_gradcam(Method):
     ----------
     at
         Name of the layer of the Grad-CAM; None takes the last one with a feature map, and says which.
+    grid
+        As for `gradcam`.
     """
 
     at: str | None = None
+    grid: PatchGrid = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="cam",
@@ -229,8 +240,8 @@ class guided_gradcam(Method):
     def attribute(self, call: Call) -> Attribution:
         """Multiply the two maps; the CAM is linearly upsampled to each input."""
         at, warnings = chosen_layer(call, self.at)
-        coarse = _map(call, at, mean_slope)[0].clamp(min=0)
+        coarse = _map(call, at, self.grid, mean_slope)[0].clamp(min=0)
         same_axes(coarse, call, at, self)
         fine = call.passes.gradient(call.inputs, call.read, rules=relu_rules("guided"), known=call.output)[2]
         values = tuple(slopes * resized(coarse, tuple(slopes.shape[2:])) for slopes in fine)
-        return Attribution(values, warnings=warnings, details={"at": at})
+        return Attribution(values, warnings=warnings, details=place(at, coarse))

@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pellucid.attribution.cam_layer import checked_maps, chosen_layer, same_axes, weighted_sum
+from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place, same_axes, weighted_sum
+from pellucid.attribution.cam_layout import Layout, PatchGrid, layout_of
 from pellucid.attribution.fills import Fill, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
@@ -54,19 +55,22 @@ class _Asked(Method):
     """A map of one layer whose weights come from forwards, one a channel."""
 
     at: str | None = None
+    grid: PatchGrid = None
 
     @abstractmethod
-    def _weights(self, call: Call, at: str, activations: Tensor) -> Tensor:
-        """Return one weight ``(N, C)`` a channel of the layer's ``(N, C, *S)``."""
+    def _weights(self, call: Call, at: str, activations: Tensor, layout: Layout) -> Tensor:
+        """Return one weight ``(N, C)`` a channel of the layer's output, which the layout turns into maps."""
 
     def attribute(self, call: Call) -> Attribution:
         """Weight the layer's feature maps by what their channels do, and add them up."""
         at, warnings = chosen_layer(call, self.at)
-        maps = []
+        maps, layout = [], None
         for batch in batches(call):
-            activations = checked_maps(batch.passes.outputs(batch.inputs, at), batch, at)
-            maps.append(weighted_sum(self._weights(batch, at, activations), activations))
-        return Attribution((torch.cat(maps),), warnings=warnings, details={"at": at})
+            activations = checked_maps(batch.passes.outputs(batch.inputs, at), at)
+            layout = layout or layout_of(batch, at, tuple(activations.shape[1:]), self.grid)
+            maps.append(weighted_sum(self._weights(batch, at, activations, layout), layout.maps(activations)))
+        values = torch.cat(maps)
+        return Attribution((values,), warnings=warnings, details=place(at, values))
 
 
 @METHODS.register
@@ -79,7 +83,7 @@ class scorecam(_Asked):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
     fill
         What stands in for hidden pixels.
@@ -98,7 +102,8 @@ class scorecam(_Asked):
         mechanism="perturbation",
     )
 
-    def _weights(self, call: Call, at: str, activations: Tensor) -> Tensor:
+    def _weights(self, call: Call, at: str, activations: Tensor, layout: Layout) -> Tensor:
+        activations = layout.maps(activations)
         same_axes(activations, call, at, self)
         low, high = activations.flatten(2).aminmax(dim=2)
         varied = high - low > _ROUNDING * torch.maximum(high.abs(), low.abs())
@@ -106,11 +111,12 @@ class scorecam(_Asked):
 
         def seen(rows: Tensor, channels: Tensor) -> Tensor:
             maps = activations[rows, channels][:, None]
+            images = rows[:1] if bool((rows == rows[0]).all()) else rows  # one image is not copied for every channel
             shown = tuple(
-                torch.lerp(fill[rows], x[rows], _unit(resized(maps, tuple(x.shape[2:]))).to(x))
+                torch.lerp(fill[images], x[images], _unit(resized(maps, tuple(x.shape[2:]))).to(x))
                 for x, fill in zip(call.inputs, fills, strict=True)
             )
-            return call.passes.scores(shown, call.read, rows)
+            return call.passes.scores(shown, call.read, rows, spent=True)
 
         answers = _answers(call, varied, seen).masked_fill(~varied, -torch.inf)
         return answers.softmax(1).masked_fill(~varied, 0).to(activations)
@@ -126,7 +132,7 @@ class ablationcam(_Asked):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
 
     Raises
@@ -146,12 +152,11 @@ class ablationcam(_Asked):
         mechanism="perturbation",
     )
 
-    def _weights(self, call: Call, at: str, activations: Tensor) -> Tensor:
-        live = activations.flatten(2).any(2)
+    def _weights(self, call: Call, at: str, activations: Tensor, layout: Layout) -> Tensor:
+        live = layout.maps(activations).flatten(2).any(2)
 
         def without(rows: Tensor, channels: Tensor) -> Tensor:
-            placed = activations[rows]
-            placed[torch.arange(len(rows), device=rows.device), channels] = 0
+            placed = layout.silenced(activations[rows], channels)
             given = tuple(x[rows] for x in call.inputs)
             return call.passes.scores(given, call.read, rows, placed={at: placed})
 

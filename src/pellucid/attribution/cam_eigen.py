@@ -5,10 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from scipy.sparse.linalg import ArpackError, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
-from pellucid.attribution.cam_layer import checked_maps, chosen_layer
+from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place
+from pellucid.attribution.cam_layout import PatchGrid, layout_of
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
 
@@ -18,33 +19,37 @@ __all__ = ["eigencam", "first_component"]
 _SMALL = 64
 """Order of a matrix up to which all of its eigenvectors cost no more than finding the first alone."""
 
+_BASIS = 12
+"""Vectors that the iteration holds before it starts again from the best of them."""
 
-def _leading(gram: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the largest eigenvalue ``(N,)`` and its eigenvector ``(N, n)`` of symmetric matrices ``(N, n, n)``.
 
-    By Lanczos iteration to machine precision, row by row, from a fixed start; where it does not arrive, all
-    eigenvectors are computed.
+def _leading(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest eigenvalue ``(N,)`` of M Mᵀ and its eigenvector ``(N, n)`` for matrices M ``(N, n, m)``.
+
+    By Lanczos iteration on the products M (Mᵀ v), to machine precision, row by row, from a fixed start; where it does not
+    arrive, all eigenvectors are computed.
     """
-    if gram.shape[1] <= _SMALL or gram.is_cuda:
-        return _all(gram)
-    start = np.random.default_rng(0).standard_normal(gram.shape[1])
-    found = [_iterated(row, start) for row in gram]
-    values, vectors = zip(*found, strict=True)
+    if maps.shape[1] <= _SMALL or maps.is_cuda:
+        return _all(maps)
+    start = np.random.default_rng(0).standard_normal(maps.shape[1])
+    values, vectors = zip(*(_iterated(row, start) for row in maps), strict=True)
     return torch.cat(values), torch.cat(vectors)
 
 
-def _iterated(gram: Tensor, start: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[Tensor, Tensor]:
-    if not gram.any():
-        return _all(gram[None])
+def _iterated(maps: Tensor, start: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[Tensor, Tensor]:
+    if not maps.any():
+        return _all(maps[None])
+    matrix = maps.numpy()
+    gram = LinearOperator((len(start), len(start)), matvec=lambda v: matrix @ (v @ matrix), dtype=matrix.dtype)
     try:
-        value, vector = eigsh(gram.numpy(), 1, which="LA", v0=start)
+        value, vector = eigsh(gram, 1, which="LA", v0=start, ncv=_BASIS)
     except ArpackError:
-        return _all(gram[None])
+        return _all(maps[None])
     return torch.from_numpy(value), torch.from_numpy(vector[:, 0].copy())[None]
 
 
-def _all(gram: Tensor) -> tuple[Tensor, Tensor]:
-    values, vectors = torch.linalg.eigh(gram)
+def _all(maps: Tensor) -> tuple[Tensor, Tensor]:
+    values, vectors = torch.linalg.eigh(maps @ maps.mT)
     return values[:, -1], vectors[..., -1]
 
 
@@ -69,12 +74,11 @@ def first_component(activations: Tensor, *, centred: bool) -> tuple[Tensor, Tens
     channels, places = flat.shape[1:]
     by_channel = channels <= places
     small = flat if by_channel else flat.mT
-    gram = small @ small.mT
-    squares, first = _leading(gram)
+    squares, first = _leading(small)
     largest = squares[:, None].clamp(min=0)
     found = (first[:, None] @ flat)[:, 0] if by_channel else first * largest.sqrt()
     found = torch.where(_negative(found, flat.mean(1))[:, None], -found, found)
-    share = largest[:, 0] / gram.diagonal(dim1=1, dim2=2).sum(1).clamp(min=torch.finfo(flat.dtype).tiny)
+    share = largest[:, 0] / flat.square().sum((1, 2)).clamp(min=torch.finfo(flat.dtype).tiny)
     return found.to(activations.dtype).view(-1, 1, *activations.shape[2:]), share.to(activations.dtype)
 
 
@@ -95,13 +99,14 @@ class eigencam(Method):
 
     Attributes
     ----------
-    at
+    at, grid
         As for `gradcam`.
     centred
         Whether every channel's mean over space is taken off first; the published form does not.
     """
 
     at: str | None = None
+    grid: PatchGrid = None
     centred: bool = False
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
@@ -118,9 +123,10 @@ class eigencam(Method):
     def attribute(self, call: Call) -> Attribution:
         """Project the layer's feature maps on their first principal direction."""
         at, warnings = chosen_layer(call, self.at)
-        found = [
-            first_component(checked_maps(batch.passes.outputs(batch.inputs, at), batch, at), centred=self.centred)
-            for batch in batches(call)
-        ]
+        found, layout = [], None
+        for batch in batches(call):
+            activations = checked_maps(batch.passes.outputs(batch.inputs, at), at)
+            layout = layout or layout_of(batch, at, tuple(activations.shape[1:]), self.grid)
+            found.append(first_component(layout.maps(activations), centred=self.centred))
         maps, shares = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return Attribution((maps,), warnings=warnings, details={"at": at, "share": shares.cpu()})
+        return Attribution((maps,), warnings=warnings, details={**place(at, maps), "share": shares.cpu()})

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 
 from pellucid.attribution.backgrounds import Background, references
+from pellucid.attribution.backward import RESCALE, Comparison
 from pellucid.attribution.deeplift import compared
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import packs
@@ -41,7 +42,7 @@ class deep_shap(Method):
         question="What does each pixel add to the output, compared with the images of a background set?",
         needs=("gradients",),
         complete="exact",
-        cost="3 forwards, 2 backwards for every background image",
+        cost="3 forwards, 1 backward for every background image",
         reference="Lundberg and Lee 2017, NeurIPS; Chen et al. 2022, Nature Communications 13",
         warning="It speaks of the difference from this background, and approximates Shapley values layer by layer.",
     )
@@ -52,7 +53,8 @@ class deep_shap(Method):
         totals = tuple(torch.zeros_like(x, dtype=torch.float64) for x in call.inputs)
         before = torch.zeros_like(call.output, dtype=torch.float64)
         for pack in packs(call.passes, call.inputs, len(known)):
-            values, scores = compared(call, known.of(pack.owner, pack.turn), pack.owner)
+            pair = Comparison(RESCALE, len(call.inputs))
+            values, scores = compared(call, known.of(pack.owner, pack.turn), pack.owner, pair)
             for total, part in zip((*totals, before), (*values, scores), strict=True):
                 total.index_add_(0, pack.owner.to(total.device), part.double())
         means = tuple((total / len(known)).to(x) for total, x in zip(totals, call.inputs, strict=True))

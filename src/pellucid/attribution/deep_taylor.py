@@ -1,16 +1,16 @@
 """Deep Taylor decomposition: positive evidence, handed back by first-order expansions at root points."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from pellucid.attribution.backward import Composite, box, relevance_rules, unbiased_plus
+from pellucid.attribution.backward import Composite, ShareRule, box, squared, unbiased_plus
 from pellucid.attribution.lrp import Bound, filled
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.positive import positive
+from pellucid.attribution.relevance import relevance
 from pellucid.errors import BadRecipe, CannotExplain
 
 __all__ = ["deep_taylor"]
@@ -23,18 +23,20 @@ _ROUNDING = 1e-5
 class deep_taylor(Method):
     """Which pixels carry the evidence for the output, when every part of it is counted as evidence for, never against.
 
-    LRP with z⁺ in hidden layers, without biases, and z^B in the first: a sum of activations hands relevance to its positive
-    terms. It explains max(0, f(x)): a row whose output is not positive reads zero and is named in a warning.
+    LRP with z⁺ in hidden layers, without biases, and in the first z^B where the pixels' bounds are given, else w², the rule for
+    pixels that may take any value; a sum of activations hands relevance to its positive terms. It explains max(0, f(x)): a row whose output is not positive reads zero and is named in a warning.
 
     Attributes
     ----------
     low, high
-        Smallest and largest value a pixel can take in model space, a number or one a channel.
+        Smallest and largest value a pixel can take in model space, a number or one a channel; give both or neither.
+    at
+        Name of a layer: evidence at its output, of the layer's shape.
 
     Raises
     ------
     BadRecipe
-        When `low` or `high` is missing as images are explained.
+        When only one of `low` and `high` is given.
     CannotExplain
         When pixels lie outside `low` and `high`, or the network's activations are not the rectified ones that it supposes, so
         that relevance turns negative.
@@ -42,6 +44,7 @@ class deep_taylor(Method):
 
     low: Bound = None
     high: Bound = None
+    at: str | None = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="backpropagation",
@@ -54,35 +57,37 @@ class deep_taylor(Method):
         warning="It supposes a ReLU network and cannot show evidence against the class.",
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.low is None) != (self.high is None):
+            raise BadRecipe(
+                f"{self}: give low= and high= together, the smallest and largest value that a pixel can take in model space "
+                "(after normalisation), a number or one a channel; or neither, for pixels without bounds"
+            )
+
     def attribute(self, call: Call) -> Attribution:
         """Share the positive part of the target's value out."""
-        low, high = self._bounds()
+        rules = Composite(convolution=unbiased_plus, dense=unbiased_plus, first=self._first(call), positive_sums=True)
+        found = relevance(call, rules, self.at)
+        on = call.output > 0
+        shares = tuple(torch.where(_wide(on, part), part, 0.0) for part in found.values)
+        kept = torch.where(on, found.taken + call.output - found.started, call.output)
+        warnings = (*_silent(on), *found.warnings)
+        return Attribution(positive(shares, str(self)), absorbed=kept, warnings=warnings, details=found.details)
+
+    def _first(self, call: Call) -> ShareRule:
+        low, high = self.low, self.high
+        if low is None or high is None:
+            return squared
         for number, x in enumerate(call.inputs):
-            leeway = _ROUNDING * (high(x) - low(x))
-            if bool(((x < low(x) - leeway) | (x > high(x) + leeway)).any()):
+            bottom, top = filled(low, x), filled(high, x)
+            leeway = _ROUNDING * (top - bottom)
+            if bool(((x < bottom - leeway) | (x > top + leeway)).any()):
                 raise CannotExplain(
                     f"{self}: input {number} has values from {float(x.min()):.4g} to {float(x.max()):.4g}, outside low and "
                     "high, where no root point lies; give the bounds in model space, after normalisation"
                 )
-        rules = Composite(convolution=unbiased_plus, dense=unbiased_plus, first=box(low, high), positive_sums=True)
-        account = call.inputs[0].new_zeros(len(call), 2)
-        *values, accounts = call.passes.gradient(
-            (*call.inputs, account), call.read, rules=relevance_rules(rules), known=call.output
-        )[2]
-        taken, started = accounts.unbind(1)
-        on = call.output > 0
-        shares = tuple(torch.where(_wide(on, part), part, 0.0) for part in values)
-        kept = torch.where(on, taken + call.output - started, call.output)
-        return Attribution(positive(shares, str(self)), absorbed=kept, warnings=_silent(on))
-
-    def _bounds(self) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-        low, high = self.low, self.high
-        if low is None or high is None:
-            raise BadRecipe(
-                f"{self}: the first layer's root point needs low= and high=, the smallest and largest value that a pixel "
-                "can take in model space (after normalisation), a number or one a channel"
-            )
-        return lambda x: filled(low, x), lambda x: filled(high, x)
+        return box(lambda x: filled(low, x), lambda x: filled(high, x))
 
 
 def _wide(rows: Tensor, like: Tensor) -> Tensor:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pellucid.attribution.backward import Composite, relevance_rules, unbiased_plus
+from pellucid.attribution.backward import Composite, unbiased_plus
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.positive import positive
+from pellucid.attribution.relevance import relevance
 from pellucid.errors import CannotExplain
 
 __all__ = ["excitation_backprop"]
@@ -21,11 +22,18 @@ class excitation_backprop(Method):
     units that nothing excites (``details["lost"]``). In the first layer, where pixels may be negative, a negative pixel with a
     negative weight excites too.
 
+    Attributes
+    ----------
+    at
+        Name of a layer: winning probabilities of its output, of the layer's shape.
+
     Raises
     ------
     CannotExplain
         When an output is exactly zero, or relevance turns negative, as it does where activations are not rectified.
     """
+
+    at: str | None = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="backpropagation",
@@ -40,15 +48,14 @@ class excitation_backprop(Method):
     def attribute(self, call: Call) -> Attribution:
         """Pass winning probabilities down from the target."""
         rules = Composite(convolution=unbiased_plus, dense=unbiased_plus, positive_sums=True)
-        account = call.inputs[0].new_zeros(len(call), 2)
-        *values, accounts = call.passes.gradient(
-            (*call.inputs, account), call.read, rules=relevance_rules(rules), known=call.output
-        )[2]
-        taken, started = accounts.unbind(1)
+        found = relevance(call, rules, self.at)
+        started = found.started
         if bool((started == 0).any()):
             row = int((started == 0).nonzero()[0])
             raise CannotExplain(
                 f"excitation_backprop: the output of row {row} is exactly zero and has no winner; leave it out"
             )
-        shares = tuple(part / started.view(-1, *[1] * (part.ndim - 1)) for part in values)
-        return Attribution(positive(shares, self.name), details={"lost": (taken / started).cpu()})
+        shares = tuple(part / started.view(-1, *[1] * (part.ndim - 1)) for part in found.values)
+        return Attribution(
+            positive(shares, self.name), details={"lost": (found.taken / started).cpu()}, warnings=found.warnings
+        )

@@ -1,18 +1,20 @@
-"""The verb: explain a model's output on images with one method."""
+"""The verbs: explain a model's output on images with one method, one target at a time or several at once."""
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from pellucid.attribution.estimate import announce
 from pellucid.attribution.explanation import Explanation
-from pellucid.attribution.method import METHODS, Attribution, Call, Method, row_seeds
-from pellucid.errors import CannotExplain, ShapeError
-from pellucid.models import Inputs, Model, Passes, Target
-from pellucid.models.targets import resolve
+from pellucid.attribution.method import Method
+from pellucid.attribution.request import Request, Spent
+from pellucid.attribution.several import together
+from pellucid.errors import BadTarget
+from pellucid.models import Model, Passes, Target
+from pellucid.models.targets import Class, Output
 
-__all__ = ["explain"]
+__all__ = ["explain", "explain_targets"]
 
 
 def explain(
@@ -45,7 +47,7 @@ def explain(
     batch_size
         Rows a pass; default automatic.
     progress
-        Whether to show a bar.
+        Whether to show a bar, and before it what a method that knows its forwards will cost.
 
     Returns
     -------
@@ -57,88 +59,74 @@ def explain(
     BadRecipe, BadTarget, ShapeError, CannotExplain
         When the method, target, images or model do not fit; one sentence that says what would.
     """
-    model, recipe = Model.of(model), METHODS.parse(method)
-    _capable(recipe, model)
-    inputs = tuple(tensor.detach() for tensor in model.prepare(x))
-    rows = len(inputs[0])
-    if ids is not None and len(ids) != rows:
-        raise ShapeError(f"{len(ids)} ids were given for {rows} images")
-    began = time.perf_counter()
-    with Passes(model, batch_size=batch_size, progress=progress) as passes:
-        outputs = passes.outputs(inputs)
-        chosen = resolve(target, model, outputs)
-        read = chosen.freeze(model, outputs)
-        output = (passes.scores(inputs, read) if read.layer else read(outputs, _every(outputs))).clone()
-        _finite(output, chosen)
-        result = recipe.attribute(Call(passes, inputs, read, output, row_seeds(seed, ids, rows)))
-        _sound(result, recipe, inputs)
-    several = not isinstance(x, Tensor) and len(result.values) > 1
-    return Explanation(
-        values=tuple(_home(result.values)) if several else _home(result.values)[0],
-        method=recipe,
-        target=chosen,
-        output=output.cpu(),
-        reference_output=_cpu(result.reference_output),
-        absorbed=_cpu(result.absorbed),
-        gap=_gap(result, recipe, output),
-        error=None if result.error is None else (_home(result.error) if several else _home(result.error)[0]),
-        ids=tuple(ids) if ids is not None else None,
-        seed=seed,
-        seconds=time.perf_counter() - began,
-        forwards=passes.forwards,
-        backwards=passes.backwards,
-        warnings=(*result.warnings, *passes.warnings),
-        details=dict(result.details),
-    )
+    request = Request.of(model, x, method, ids, seed)
+    with Passes(request.model, batch_size=batch_size, progress=progress) as passes:
+        if progress:
+            announce(request, passes)
+        spent = Spent(passes)
+        outputs = passes.outputs(request.inputs)
+        return request.one(spent, outputs, request.method.target(target, request.model, outputs))
 
 
-def _every(outputs: Tensor) -> Tensor:
-    return outputs.new_ones(len(outputs)).cumsum(0).long() - 1
+def explain_targets(
+    model: Model | Callable[..., Any],
+    x: Tensor | Sequence[Tensor],
+    method: str | Method = "occlusion",
+    targets: Sequence[Any] | None = None,
+    *,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> tuple[Explanation, ...]:
+    """Say which parts of each image speak for each class: perturbation methods answer all from one run.
+
+    Hidden parts are the same whatever is asked, so one run of forwards explains every target that reads the same layer;
+    methods that differentiate go once through each. The maps are those of `explain`, target by target; only with a
+    stopping rule (``tolerance=``) does a row go on until the last target has enough.
+
+    Parameters
+    ----------
+    model, x, method, ids, seed, batch_size, progress
+        As for `explain`.
+    targets
+        One target or class each, as `explain` takes them; None for every output of a model that gives ``(N, K)``.
+
+    Returns
+    -------
+    tuple of Explanation
+        One a target, in order. Passes and seconds that a run shares are counted once, in its first explanation; so
+        sums over the tuple are what was spent.
+
+    Raises
+    ------
+    BadTarget
+        When no targets are given for a segmentation.
+    BadRecipe, ShapeError, CannotExplain
+        As for `explain`.
+    """
+    request = Request.of(model, x, method, ids, seed)
+    with Passes(request.model, batch_size=batch_size, progress=progress) as passes:
+        if progress:
+            announce(request, passes)
+        spent = Spent(passes)
+        outputs = passes.outputs(request.inputs)
+        asked = _every_output(request.model, outputs) if targets is None else targets
+        chosen = [request.method.target(target, request.model, outputs) for target in asked]
+        reads = [target.freeze(request.model, outputs) for target in chosen]
+        if not chosen:
+            raise BadTarget("no targets were given; leave targets out for every output")
+        if not request.method.shares_forwards or len({read.layer for read in reads}) > 1:
+            return tuple(request.one(spent, outputs, target) for target in chosen)
+        return request.all(spent, outputs, chosen, together(reads))
 
 
-def _cpu(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.detach().cpu()
-
-
-def _home(tensors: Inputs) -> Inputs:
-    return tuple(tensor.detach().cpu() for tensor in tensors)
-
-
-def _capable(method: Method, model: Model) -> None:
-    has = model.capabilities
-    for need in method.needs:
-        if getattr(has, need) is False:
-            would = [name for name, known in METHODS.items()
-                     if all(getattr(has, other) is not False for other in known.taxonomy.needs)]  # fmt: skip
-            raise CannotExplain(
-                f"{method} needs {need}, which {model!r} does not offer; these methods do not: {', '.join(would)}"
-            )
-
-
-def _finite(output: Tensor, target: Target) -> None:
-    broken = (~output.isfinite()).nonzero()
-    if len(broken):
-        row = int(broken[0])
-        raise CannotExplain(
-            f"the model gives {float(output[row])} for {target} of row {row}: there is nothing to explain"
+def _every_output(model: Model, outputs: Tensor) -> list[Target]:
+    shape = tuple(outputs.shape)
+    if len(shape) > 2:
+        raise BadTarget(
+            f"targets=None has no meaning for a dense output {shape}: give pellucid.targets.Region(index), "
+            "Region(index, box=...), Region(index, point=...) or Region(index, mask=...) values"
         )
-
-
-def _sound(result: Attribution, method: Method, inputs: Inputs) -> None:
-    for place, values in enumerate(result.values):
-        if len(values) != len(inputs[0]):
-            raise CannotExplain(f"{method} returned {len(values)} maps for {len(inputs[0])} images")
-        if not bool(values.isfinite().all()):
-            raise CannotExplain(
-                f"{method} gave NaN or infinity for input {place} of shape {tuple(values.shape)}; no map is returned"
-            )
-
-
-def _gap(result: Attribution, method: Method, output: Tensor) -> Tensor | None:
-    if method.taxonomy.complete == "none" or (result.reference_output is None and result.absorbed is None):
-        return None
-    total = sum((values.double().flatten(1).sum(1) for values in result.values), start=output.new_zeros(()).double())
-    for part in (result.absorbed, result.reference_output):
-        if part is not None:
-            total = total + part.double()
-    return (total - output.double()).abs().float().cpu()
+    kind = Output if shape[1] == 1 or model.task == "regression" else Class
+    return [kind(index) for index in range(shape[1])]

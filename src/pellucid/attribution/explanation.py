@@ -11,7 +11,7 @@ from pellucid.attribution.method import METHODS, Method
 from pellucid.errors import ShapeError
 from pellucid.models import Inputs, Model, Passes, Target
 from pellucid.models.model import as_inputs
-from pellucid.models.targets import resolve
+from pellucid.models.targets import Latent, resolve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,6 +149,8 @@ class Explanation:
 
 def _rows_of(target: Target, index: Tensor, rows: int) -> Target:
     """Return the target of some rows: settings that name one class a row are cut with them."""
+    if isinstance(target, Latent):  # its index names places of a layer, the same for every row
+        return target
     changed = {
         name: tuple(value[row] for row in index)
         for name, value in target.settings.items()

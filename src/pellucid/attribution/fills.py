@@ -9,15 +9,30 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Annotated
 
+import numpy as np
 import torch
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 from torch import Tensor
 from torch.nn import functional
 
+from pellucid.attribution.content import Content
 from pellucid.errors import BadRecipe, ShapeError
 from pellucid.models import Inputs
 
-__all__ = ["BLUR", "FILLS", "LOCAL", "Fill", "NamedFill", "gaussian_blur", "known", "meaning", "reference"]
+__all__ = [
+    "BLUR",
+    "FILLS",
+    "LOCAL",
+    "Fill",
+    "FillValue",
+    "Image",
+    "NamedFill",
+    "as_image",
+    "gaussian_blur",
+    "known",
+    "meaning",
+    "reference",
+]
 
 BLUR = 0.1
 """Sigma of ``"blur"`` as a fraction of the shortest spatial axis."""
@@ -114,7 +129,41 @@ FILLS: Mapping[str, NamedFill] = MappingProxyType(
 """Fills by name; a number, or one number a channel, is a fill too."""
 
 
-def known(fill: str | float | tuple[float, ...]) -> str | float | tuple[float, ...]:
+class Image(Content):
+    """One image as a fill: the same for every row.
+
+    Parameters
+    ----------
+    tensor
+        ``(C, *S)`` or ``(1, C, *S)`` in model space, finite.
+    """
+
+    noun = "image"
+
+    def __init__(self, tensor: Tensor) -> None:
+        if not tensor.is_floating_point() or tensor.ndim < 2 or not bool(tensor.isfinite().all()):
+            raise BadRecipe(
+                f"an image as a fill is a finite floating-point tensor (C, *S) in model space, not {tuple(tensor.shape)} of "
+                f"{tensor.dtype}"
+            )
+        super().__init__(tensor)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return the image once for every row of `x` ``(N, C, *S)``."""
+        image = self.tensor if self.tensor.ndim == x.ndim else self.tensor[None]
+        if image.shape != (1, *x.shape[1:]):
+            raise ShapeError(
+                f"a fill image of shape {tuple(self.tensor.shape)} does not fit images {tuple(x.shape)}: give "
+                f"{tuple(x.shape[1:])}; for several inputs, name a fill"
+            )
+        return image.to(x).expand_as(x)
+
+
+FillValue = str | float | tuple[float, ...] | Image
+"""What a fill can be: a name, a number, one number a channel, or an image."""
+
+
+def known(fill: FillValue) -> FillValue:
     """Return a fill as it is.
 
     Raises
@@ -127,17 +176,30 @@ def known(fill: str | float | tuple[float, ...]) -> str | float | tuple[float, .
             raise BadRecipe(
                 f"there is no fill {fill!r}; there are {', '.join(FILLS)}, a number, or one number a channel"
             )
-    elif not all(math.isfinite(value) for value in (fill if isinstance(fill, tuple) else (fill,))):
+    elif not isinstance(fill, Image) and not all(
+        math.isfinite(value) for value in (fill if isinstance(fill, tuple) else (fill,))
+    ):
         raise BadRecipe(f"a fill of {fill} is not finite")
     return fill
 
 
-Fill = Annotated[str | float | tuple[float, ...], AfterValidator(known)]
-"""Annotation of a recipe's ``fill`` or ``baseline``: an unknown name is refused as it is written."""
+def as_image(value: object) -> object:
+    """Take a tensor ``(C, *S)`` as an `Image`; anything else as it is."""
+    if isinstance(value, str) and value.startswith("image("):
+        raise BadRecipe(f"fill {value!r}: an image cannot be read back from its digest; pass the tensor (C, *S) itself")
+    if isinstance(value, np.ndarray):
+        value = torch.as_tensor(value)
+    return Image(value) if isinstance(value, Tensor) else value
 
 
-def meaning(fill: str | float | tuple[float, ...]) -> str:
+Fill = Annotated[FillValue, BeforeValidator(as_image), AfterValidator(known)]
+"""Annotation of a recipe's ``fill`` or ``baseline``: an unknown name is refused as it is written; a tensor is an image."""
+
+
+def meaning(fill: FillValue) -> str:
     """Return what a fill is in words, as a result names it: ``"blur: the image blurred by ..."``."""
+    if isinstance(fill, Image):
+        return f"a given image, sha256 {fill.digest[:16]}"
     return f"{fill}: {FILLS[fill].meaning}" if isinstance(fill, str) else f"{fill} in model space"
 
 
@@ -151,13 +213,13 @@ def _constant(values: float | tuple[float, ...], x: Tensor) -> Tensor:
     return x.new_tensor(values).view(1, -1, *[1] * (x.ndim - 2)).expand_as(x)
 
 
-def reference(fill: str | float | tuple[float, ...], inputs: Inputs, seeds: Sequence[int]) -> Inputs:
+def reference(fill: FillValue, inputs: Inputs, seeds: Sequence[int]) -> Inputs:
     """Return what takes the place of hidden parts: one tensor of each input's shape, in model space.
 
     Parameters
     ----------
     fill
-        A name of `FILLS`, a number, or one number a channel.
+        A name of `FILLS`, a number, one number a channel, or an `Image`.
     inputs
         One tensor ``(N, C, *S)`` an input, S = 1 to 3 or more spatial axes.
     seeds
@@ -171,6 +233,8 @@ def reference(fill: str | float | tuple[float, ...], inputs: Inputs, seeds: Sequ
         When a fill per channel does not fit, or a spatial fill is asked for an input without spatial axes.
     """
     known(fill)
+    if isinstance(fill, Image):
+        return tuple(fill.rows(x).contiguous() for x in inputs)
     if not isinstance(fill, str):
         return tuple(_constant(fill, x).contiguous() for x in inputs)
     named = FILLS[fill]

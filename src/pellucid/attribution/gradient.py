@@ -10,6 +10,7 @@ from pydantic import Field
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy, row_seeds
 from pellucid.attribution.moments import Moments, stacked
 from pellucid.attribution.packing import LazyCall, Pack, owned, packs
+from pellucid.errors import BadRecipe
 from pellucid.models import Inputs, take_rows
 
 __all__ = ["gradient", "input_x_gradient", "saliency", "smoothgrad", "vargrad"]
@@ -46,7 +47,15 @@ class gradient(Method):
 @METHODS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
 class saliency(Method):
-    """How sensitive the output is to each pixel, without the sign."""
+    """How sensitive the output is to each pixel, without the sign.
+
+    Attributes
+    ----------
+    at
+        Name of a layer: the sensitivity to that layer's output instead of the image.
+    """
+
+    at: str | None = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="gradient",
@@ -61,7 +70,7 @@ class saliency(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Take the magnitude of the gradient."""
-        slopes = call.passes.gradient(call.inputs, call.read)[2]
+        slopes = call.passes.gradient(call.inputs, call.read, at=self.at)[2]
         return Attribution(tuple(slope.abs() for slope in slopes))
 
 
@@ -118,18 +127,39 @@ class _Sampled(Method):
     samples: Annotated[int, Field(ge=1)] = 32
     sigma: Annotated[float, Field(ge=0)] = 0.1
     method: str = "gradient"
+    at: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "method", str(METHODS.parse(self.method)))
+        if self.base.of is not None:
+            raise BadRecipe(
+                f"{self}: {self.name} chooses what is explained; write {self.name}(of={self.base.of!r}, ...)"
+            )
+
+    @property
+    def base(self) -> Method:
+        """The method that is averaged, at the layer that `at` names.
+
+        Raises
+        ------
+        BadRecipe
+            When it takes no layer, or names another.
+        """
+        base = METHODS.parse(self.method)
+        if self.at is None:
+            return base
+        if base.settings.get("at", self.at) not in {None, self.at} or "at" not in base.settings:
+            raise BadRecipe(f"{self}: at={self.at!r} does not fit {base}, which takes no layer or names another")
+        return base.replace(at=self.at)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What the method that is averaged asks of the model."""
-        return METHODS.parse(self.method).needs
+        return self.base.needs
 
     def _results(self, call: Call) -> Iterator[tuple[Pack, Attribution]]:
-        base, streams = METHODS.parse(self.method), call.generators()
+        base, streams = self.base, call.generators()
         spreads = _ranges(call.inputs, self.sigma)
         for pack in packs(call.passes, call.inputs, self.samples):
             yield pack, base.attribute(_noisy(call, pack, spreads, streams))
@@ -165,6 +195,8 @@ class smoothgrad(_Sampled):
         Standard deviation of the noise as a fraction of the row's own range, maximum − minimum.
     method
         Text of the method that is averaged.
+    at
+        Name of a layer: what the method gives there, averaged; the method must take ``at=`` itself.
     reduce
         ``"mean"`` of its values, of their ``"magnitude"``, or of their ``"square"``.
     """
@@ -201,7 +233,7 @@ class vargrad(_Sampled):
 
     Attributes
     ----------
-    samples, sigma, method
+    samples, sigma, method, at
         As for `smoothgrad`.
     """
 

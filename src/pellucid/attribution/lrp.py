@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pellucid.attribution.backward import Composite, alpha_beta, box, flat, gamma, plus, relevance_rules
+from pellucid.attribution.backward import Composite, alpha_beta, box, flat, gamma, plus
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
+from pellucid.attribution.relevance import relevance
 from pellucid.errors import BadRecipe, ShapeError
 
-__all__ = ["Bound", "filled", "lrp"]
+__all__ = ["Bound", "curvature", "filled", "lrp"]
 
 Bound = float | tuple[float, ...] | None
 
@@ -25,7 +26,10 @@ class lrp(Method):
 
     Relevance starts as the target's value and is handed back from each unit to those that fed it, in proportion to what
     they contributed; biases, BatchNorm shifts and stabilisers keep their shares, which the result lists (`absorbed`), so
-    that Σ values + absorbed = f(x). BatchNorm is folded into the operation before it as the network runs.
+    that Σ values + absorbed = f(x); ``details["absorbed by conv2d"]`` and its like say where. BatchNorm is folded into the
+    operation before it as the network runs; layer, group, instance and RMS norms divide by a constant spread; a softmax is
+    expanded at its own input; a maximum goes to its winner; other functions of one number keep relevance where it is, but for
+    f(0), which absorbs.
 
     Attributes
     ----------
@@ -40,6 +44,14 @@ class lrp(Method):
         Stabiliser of the ε rule, a fraction of the layer's root mean square in that row.
     gamma
         How much the γ rule favours contributions of the output's own sign.
+    gates
+        What a sigmoid or softmax gets that multiplies another activation (squeeze-and-excitation, attention weights, the gates
+        of an LSTM): ``"constant"``: nothing, the signal takes all (Arras et al. 2017; Ali et al. 2022 for attention), so that
+        ``x * sigmoid(x)`` equals SiLU; ``"half"``: half, as any other product of two activations shares (Achtibat et al.
+        2024; with it, ``"epsilon"`` is `attn_lrp`).
+    at
+        Name of a layer: relevance of its output, of the layer's shape. Together with what was absorbed after the layer it
+        adds up to f(x) if nothing passes the layer by.
 
     Raises
     ------
@@ -54,6 +66,8 @@ class lrp(Method):
     high: Bound = None
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 1e-6
     gamma: Annotated[float, Field(ge=0)] = 0.25
+    gates: Literal["constant", "half"] = "constant"
+    at: str | None = None
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="backpropagation",
@@ -78,35 +92,41 @@ class lrp(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Share the target's value out."""
-        account = call.inputs[0].new_zeros(len(call), 2)
-        rules = relevance_rules(self._rules())
-        *values, accounts = call.passes.gradient((*call.inputs, account), call.read, rules=rules, known=call.output)[2]
-        taken, started = accounts.unbind(1)
-        curved = call.output - started  # what a target that is not linear in the outputs keeps for itself
-        return Attribution(tuple(values), absorbed=taken + curved, warnings=self._warnings(call, curved))
+        found = relevance(call, self._rules(), self.at)
+        curved, warned = curvature(call, found.started)
+        warnings = (*warned, *self._outside(call), *found.warnings)
+        return Attribution(found.values, absorbed=found.taken + curved, warnings=warnings, details=found.details)
 
     def _rules(self) -> Composite:
+        halves = self.gates == "half"
         if self.composite == "epsilon_plus_flat":
-            return Composite(convolution=plus, first=flat, epsilon=self.epsilon)
+            return Composite(convolution=plus, first=flat, epsilon=self.epsilon, halves=halves)
         if self.composite == "epsilon_alpha2_beta1_flat":
-            return Composite(convolution=alpha_beta, first=flat, epsilon=self.epsilon)
+            return Composite(convolution=alpha_beta, first=flat, epsilon=self.epsilon, halves=halves)
         if self.low is not None and self.high is not None:
             low, high = (lambda x, bound=bound: filled(bound, x) for bound in (self.low, self.high))
-            return Composite(convolution=gamma(self.gamma), first=box(low, high), epsilon=self.epsilon)
-        return Composite(epsilon=self.epsilon)
+            return Composite(convolution=gamma(self.gamma), first=box(low, high), epsilon=self.epsilon, halves=halves)
+        return Composite(epsilon=self.epsilon, halves=halves)
 
-    def _warnings(self, call: Call, curved: Tensor) -> tuple[str, ...]:
-        found = []
-        if bool((curved.abs() > _CURVED * call.output.abs()).any()):
-            found.append(
-                "the target is not linear in the model's outputs: relevance starts from its slope, and what its "
-                "curvature keeps is counted as absorbed; a class or a contrast has no such part"
-            )
-        if self.low is not None and self.high is not None:
-            outside = any(bool(((x < filled(self.low, x)) | (x > filled(self.high, x))).any()) for x in call.inputs)
-            if outside:
-                found.append("some pixels lie outside low and high, where the first layer's rule loses its meaning")
-        return tuple(found)
+    def _outside(self, call: Call) -> tuple[str, ...]:
+        low, high = self.low, self.high
+        if low is None or high is None:
+            return ()
+        if any(bool(((x < filled(low, x)) | (x > filled(high, x))).any()) for x in call.inputs):
+            return ("some pixels lie outside low and high, where the first layer's rule loses its meaning",)
+        return ()
+
+
+def curvature(call: Call, started: Tensor) -> tuple[Tensor, tuple[str, ...]]:
+    """Return what a target that is not linear in the outputs keeps for itself, and the sentence that says so."""
+    curved = call.output - started
+    if not bool((curved.abs() > _CURVED * call.output.abs()).any()):
+        return curved, ()
+    said = (
+        "the target is not linear in the model's outputs: relevance starts from its slope, and what its curvature keeps is "
+        "counted as absorbed; a class or a contrast has no such part"
+    )
+    return curved, (said,)
 
 
 def filled(bound: float | tuple[float, ...], x: Tensor) -> Tensor:

@@ -3,13 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 
+from pellucid.errors import BadTarget
 from pellucid.hashing import hash_seed
-from pellucid.models import Inputs, Passes, ReadOut
+from pellucid.models import Inputs, Model, Passes, ReadOut, Target
+from pellucid.models.targets import Latent, resolve
 from pellucid.recipes import Recipe, Registry
 
 __all__ = ["METHODS", "Attribution", "Call", "Method", "Taxonomy", "methods", "row_seeds"]
@@ -79,7 +82,7 @@ class Call:
     read
         The frozen target.
     output
-        ``(N,)`` the target's value f(x).
+        ``(N,)`` the target's value f(x); ``(N, T)`` where several targets are explained from the same forwards.
     seeds
         One a row.
     """
@@ -126,20 +129,56 @@ class Attribution:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _unit(text: str) -> str:
+    return Latent.named(text).spelt
+
+
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Method(Recipe):
     """An attribution method with its settings, as a value: ``integrated_gradients(steps=64)``.
 
     To add one, subclass as a frozen keyword-only dataclass, give it a `taxonomy` and `attribute`, and register it with
     ``METHODS.register`` or an entry point of the group ``pellucid.methods``; prove it with `pellucid.testing`.
+
+    Attributes
+    ----------
+    of
+        What to explain instead of the model's output, with any method: one unit of a named layer, ``"layer3[12]"``
+        (channel 12, averaged over space) or ``"layer3[12, 4, 5]"`` (its response at one place).
     """
 
+    of: Annotated[str, AfterValidator(_unit)] | None = None
+
     taxonomy: ClassVar[Taxonomy]
+
+    shares_forwards: ClassVar[bool] = False
+    """Whether `attribute` explains several targets from the same forwards, when the read-out returns ``(B, T)``."""
+
+    def planned_forwards(self, inputs: Inputs) -> int | None:  # noqa: ARG002  # most can only be tried
+        """Return how many forwards a row it takes at most, without any; None where only a run can tell."""
+        return None
 
     @property
     def needs(self) -> tuple[str, ...]:
         """What this method, with these settings, asks of the model."""
         return self.taxonomy.needs
+
+    def target(self, given: Any, model: Model, outputs: Tensor) -> Target:
+        """Return what a call explains: the unit that `of` names, else what the user's `given` target means.
+
+        Raises
+        ------
+        BadTarget
+            When both are given and differ, or the target does not fit.
+        """
+        if self.of is None:
+            return resolve(given, model, outputs)
+        unit = Latent.named(self.of)
+        if given is not None and given != unit:
+            raise BadTarget(
+                f"{self} explains the unit {self.of!r}, and target={given!r} asks for another: leave one out"
+            )
+        return unit
 
     @abstractmethod
     def attribute(self, call: Call) -> Attribution:

@@ -14,17 +14,32 @@ _WARNING = (
 )
 
 
-def _rectified(call: Call, kind: Literal["deconvnet", "guided"]) -> Attribution:
-    return Attribution(call.passes.gradient(call.inputs, call.read, rules=relu_rules(kind), known=call.output)[2])
+@dataclass(frozen=True, kw_only=True, repr=False)
+class _Rectified(Method):
+    """A gradient that passes ReLUs in a way of its own."""
+
+    at: str | None = None
+
+    kind: ClassVar[Literal["deconvnet", "guided"]]
+
+    def attribute(self, call: Call) -> Attribution:
+        """Pull the target back with rectified signals."""
+        rules = relu_rules(self.kind)
+        return Attribution(call.passes.gradient(call.inputs, call.read, rules=rules, known=call.output, at=self.at)[2])
 
 
 @METHODS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class deconvnet(Method):
+class deconvnet(_Rectified):
     """Which image structures excite the units behind the output, followed back through positive signals only.
 
     Every ReLU lets back the positive part of what arrives, whether it was on or not; all other operations pass their
     plain gradient. Nearly class-independent: expect it to fail parameter randomisation.
+
+    Attributes
+    ----------
+    at
+        Name of a layer: what arrives at that layer's output instead of the image.
 
     Raises
     ------
@@ -33,6 +48,8 @@ class deconvnet(Method):
     GuardError
         When a nonlinearity is hidden from the rules (scripted, a custom Function, checkpointed).
     """
+
+    kind: ClassVar[Literal["deconvnet", "guided"]] = "deconvnet"
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="backpropagation",
@@ -44,18 +61,19 @@ class deconvnet(Method):
         kind="visualisation",
     )
 
-    def attribute(self, call: Call) -> Attribution:
-        """Pull the target back with rectified signals."""
-        return _rectified(call, "deconvnet")
-
 
 @METHODS.register
 @dataclass(frozen=True, kw_only=True, repr=False)
-class guided_backprop(Method):
+class guided_backprop(_Rectified):
     """Which image structures excite the units behind the output, through units that were on and signals that add.
 
     Every ReLU lets back the positive part of what arrives where it was on; all other operations pass their plain
     gradient. Nearly class-independent: expect it to fail parameter randomisation.
+
+    Attributes
+    ----------
+    at
+        Name of a layer: what arrives at that layer's output instead of the image.
 
     Raises
     ------
@@ -64,6 +82,8 @@ class guided_backprop(Method):
     GuardError
         When a nonlinearity is hidden from the rules (scripted, a custom Function, checkpointed).
     """
+
+    kind: ClassVar[Literal["deconvnet", "guided"]] = "guided"
 
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="backpropagation",
@@ -74,7 +94,3 @@ class guided_backprop(Method):
         warning=_WARNING,
         kind="visualisation",
     )
-
-    def attribute(self, call: Call) -> Attribution:
-        """Pull the target back with rectified signals through active units."""
-        return _rectified(call, "guided")

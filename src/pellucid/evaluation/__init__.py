@@ -8,6 +8,7 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
     curves,
     impact,
     localisation,
+    preserving,
     randomisation,
     regioncurves,
     repeat,

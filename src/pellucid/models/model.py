@@ -100,7 +100,8 @@ class Capabilities:
     layers
         Whether named layers can be tapped.
     attention
-        Whether it holds attention layers.
+        Whether attention can be seen in its forward: True with an ``nn.MultiheadAttention``, False in TorchScript, else
+        None, since only a run can tell.
     embedding
         Name of the layer that serves as embedding, or None.
     spatial_rank
@@ -111,7 +112,7 @@ class Capabilities:
 
     gradients: bool | None
     layers: bool
-    attention: bool
+    attention: bool | None
     embedding: str | None
     spatial_rank: int | None
     task: Task | None
@@ -121,6 +122,12 @@ _RANKS: tuple[tuple[type[nn.Module], int], ...] = (
     (nn.Conv1d, 1), (nn.Conv2d, 2), (nn.Conv3d, 3),
     (nn.ConvTranspose1d, 1), (nn.ConvTranspose2d, 2), (nn.ConvTranspose3d, 3),
 )  # fmt: skip
+
+
+def _attention(parts: Sequence[nn.Module]) -> bool | None:
+    if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
+        return False
+    return True if any(isinstance(part, nn.MultiheadAttention) for part in parts) else None
 
 
 class Model:
@@ -145,6 +152,8 @@ class Model:
         Calibrated probabilities are ``softmax(logits / temperature)``; the logits themselves stay raw.
     source
         Where the model comes from.
+    fitted
+        What methods learnt about this model from data, by name, such as ``"patterns"``.
     """
 
     def __init__(
@@ -158,6 +167,7 @@ class Model:
         device: torch.device | str | None = None,
         temperature: float = 1.0,
         source: Source | None = None,
+        fitted: Mapping[str, Any] | None = None,
     ) -> None:
         if not callable(network):
             raise ShapeError(f"Model() takes an nn.Module or a callable, not {type(network).__name__}")
@@ -168,6 +178,7 @@ class Model:
         self.embedding = embedding
         self.temperature = temperature
         self.source = source
+        self.fitted: Mapping[str, Any] = dict(fitted or {})
         self.device = torch.device(device) if device is not None else self._found_device()
         if self.module is not None and device is not None:
             self.module.to(self.device)
@@ -198,9 +209,7 @@ class Model:
         return Capabilities(
             gradients=True if module is not None else None,
             layers=module is not None and not scripted,
-            attention=any(
-                isinstance(part, nn.MultiheadAttention) or "attention" in type(part).__name__.lower() for part in parts
-            ),
+            attention=_attention(parts),
             embedding=self.embedding,
             spatial_rank=ranks.pop() if len(ranks) == 1 else None,
             task=self.task,

@@ -17,7 +17,7 @@ from torch import Tensor
 from pellucid.errors import CannotExplain, GuardError, PellucidError, ShapeError
 from pellucid.models.frozen import frozen
 from pellucid.models.model import Inputs, Model
-from pellucid.models.tapping import Rules, tapping
+from pellucid.models.tapping import Forward, Rules, tapping
 from pellucid.models.targets import ReadOut
 
 __all__ = ["Passes", "repeat_rows", "take_rows"]
@@ -45,8 +45,8 @@ def _out_of_memory(error: RuntimeError) -> bool:
 
 
 def _versions(batch: Inputs) -> list[int]:
-    """Return counters that grow with every write into the tensors."""
-    return [tensor._version for tensor in batch]  # noqa: SLF001  # torch offers no public name
+    """Return counters that grow with every write into the tensors; those of inference mode keep none."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in batch]  # noqa: SLF001  # no public name
 
 
 class Passes:
@@ -132,8 +132,12 @@ class Passes:
         taps: tuple[str, ...],
         placed: Mapping[str, Tensor] | None = None,
         rules: Rules | None = None,
+        *,
+        read: bool = True,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         forward = tapping(self.model, taps, placed or {})
+        if not read:  # rules need not follow what comes after the layer that is read
+            forward = _unread(forward)
         output, *layers = (forward if rules is None else rules(self.model, forward))(*inputs)
         self.forwards += len(inputs[0])
         return output, dict(zip(taps, layers, strict=True))
@@ -144,12 +148,14 @@ class Passes:
         layer: str | None = None,
         *,
         placed: Mapping[str, Tensor] | None = None,
+        rules: Rules | None = None,
         spent: bool = False,
     ) -> Tensor:
         """Return the model's outputs (or a layer's) for all rows, without gradients, batch by batch.
 
-        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names. `spent`
-        inputs are given to the network as they are, not as copies: it may write into them.
+        `placed` holds values, one row a row, to put in the place of the outputs of the layers that it names; `rules`
+        may watch the forward, or take inputs of their own beside the network's. `spent` inputs are given to the network
+        as they are, not as copies: it may write into them.
 
         Raises
         ------
@@ -158,16 +164,18 @@ class Passes:
         """
         there = placed or {}
         parts = self._slices(inputs)
-        call = partial(self._forward, layer=layer, spent=spent)
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
         return torch.cat([call(take_rows(inputs, part), placed=_part(there, part)) for part in parts])
 
-    def _forward(self, batch: Inputs, *, layer: str | None, placed: Mapping[str, Tensor], spent: bool) -> Tensor:
+    def _forward(
+        self, batch: Inputs, *, layer: str | None, placed: Mapping[str, Tensor], rules: Rules | None, spent: bool
+    ) -> Tensor:
         taps = tuple({*placed, *(() if layer is None else (layer,))})
         before = _versions(batch)
         try:
             with torch.inference_mode():
                 given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
-                output, tapped = self._call(given, taps, placed)
+                output, tapped = self._call(given, taps, placed, rules)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -179,7 +187,7 @@ class Passes:
             return tapped[layer] if layer is not None else output
         # only here, out of the handler, has the error let go of what the failed pass held in memory
         halves = self._halve(len(batch[0]))
-        call = partial(self._forward, layer=layer, spent=spent)
+        call = partial(self._forward, layer=layer, rules=rules, spent=spent)
         return torch.cat([call(take_rows(batch, part), placed=_part(placed, part)) for part in halves])
 
     def _halve(self, rows: int) -> tuple[slice, slice]:
@@ -205,6 +213,15 @@ class Passes:
         """
         rows = torch.arange(len(inputs[0])) if rows is None else rows
         return read(self.outputs(inputs, read.layer, placed=placed, spent=spent), rows.to(self.model.device))
+
+    def observe(self, inputs: Inputs, rules: Rules) -> None:
+        """Send all rows forward, batch by batch, under rules that only look at what the network computes."""
+        for part in self._slices(inputs):
+            batch = take_rows(inputs, part)
+            with torch.enable_grad(), torch.autocast(self.model.device.type, enabled=False):
+                leaves = tuple(tensor.detach().clone().requires_grad_() for tensor in batch)
+                self._call(tuple(leaf.clone() for leaf in leaves), (), rules=rules)
+            self._advance(len(batch[0]))
 
     def gradient(
         self,
@@ -280,7 +297,7 @@ class Passes:
             if at is not None and batch.place is not None:
                 placed[at] = batch.place.detach().clone().requires_grad_()
             given = tuple(leaf.clone() for leaf in leaves)  # a network may write into its input
-            output, tapped = self._call(given, taps, placed, batch.rules)
+            output, tapped = self._call(given, taps, placed, batch.rules, read=read.layer is None)
             readable = tapped[read.layer] if read.layer is not None else output
             score = read(readable, batch.rows)
             points = (tapped[at],) if at is not None else leaves
@@ -305,6 +322,16 @@ class Passes:
         read = batch.read
         output, tapped = self._call(tuple(tensor.clone() for tensor in batch.inputs), taps, placed)
         return read(tapped[read.layer] if read.layer is not None else output, batch.rows)
+
+
+def _unread(forward: Forward) -> Forward:
+    """Return the same call with the network's own output cut from the graph."""
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        output, *layers = forward(*given)
+        return (output.detach(), *layers)
+
+    return run
 
 
 def _cut(at: str | None) -> CannotExplain:
@@ -352,7 +379,7 @@ def _part(placed: Mapping[str, Tensor], part: slice) -> dict[str, Tensor]:
 
 
 def _joined(parts: tuple[Inputs, ...]) -> Inputs:
-    return tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return parts[0] if len(parts) == 1 else tuple(torch.cat(tensors) for tensors in zip(*parts, strict=True))
 
 
 def _refused(batch: Inputs, error: Exception) -> ShapeError:

@@ -55,11 +55,20 @@ def _keep(tapped: dict[str, Tensor], name: str, placed: Tensor | None) -> Callab
     return hook
 
 
+def _logits(output: object) -> Tensor:
+    """Return what a library's output object, such as that of transformers, names its logits."""
+    logits = output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise ShapeError(
+            f"the model returned {type(output).__name__}; wrap it in a function that returns one tensor (N, K) or "
+            "(N, K, *S)"
+        )
+    return logits
+
+
 def _checked(output: object, rows: int) -> Tensor:
     if not isinstance(output, Tensor):
-        raise ShapeError(
-            f"the model returned {type(output).__name__}; wrap it in a function that returns one tensor (N, K) or (N, K, *S)"
-        )
+        output = _logits(output)
     if output.ndim == 1:
         output = output[:, None]
     if len(output) != rows:

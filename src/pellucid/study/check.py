@@ -5,17 +5,24 @@ from pathlib import Path
 
 import torch
 
-from pellucid.errors import BadStudy
+from pellucid.attribution import Explanation
+from pellucid.attribution.estimate import duration
+from pellucid.attribution.pattern_methods import PATTERNS
+from pellucid.errors import BadStudy, PellucidError
 from pellucid.evaluation import CONTROLS, METRICS
 from pellucid.images import ImageSet
 from pellucid.models import Model, Passes, residual_net
 from pellucid.study.choose import held_out
 from pellucid.study.config import FitConfig, StudyConfig, read_config
+from pellucid.study.patterns import asking, fitted_on, training_images
 from pellucid.study.runner import probe
 from pellucid.study.setup import Setup, device_of, open_images, open_model
 from pellucid.study.store import Store
 
 __all__ = ["Checked", "check_study"]
+
+_FEW = 4
+"""Images that patterns are tried on."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +73,24 @@ def check_study(toml: str | Path, *, data: str | Path | None = None, trust: bool
     _refuse_width(images, model, width)
     setup.masks(list(first))
     methods = tuple(dict.fromkeys((*config.explain.methods, *CONTROLS)))
+    problems = _without_patterns(setup)
     found, _, failures = probe(setup, first, methods, (), batch_size=size)
     masked = [metric for metric in config.evaluate.metrics if "masks" in METRICS.parse(metric).profile.needs]
-    problems = [f"{row['method']}: {row['sentence']}" for row in failures]
+    problems += [f"{row['method']}: {row['sentence']}" for row in failures]
     if masked and not setup.truth:
         problems.append(f"{', '.join(masked)} need masks; give [images] masks = ... or leave them out")
-    return Checked(_notes(config, images, ids, list(found), setup.truth), tuple(problems))
+    return Checked(_notes(config, images, ids, found, setup.truth), tuple(problems))
+
+
+def _without_patterns(setup: Setup) -> list[str]:
+    """Fit patterns on a few images where a method asks for them, and return what stands against it."""
+    if not asking(setup.config.explain.methods):
+        return []
+    try:
+        setup.model.fitted = {PATTERNS: fitted_on(setup, training_images(setup)[:_FEW], [])}
+    except PellucidError as error:
+        return [str(error)]
+    return []
 
 
 def _model(config: StudyConfig, images: ImageSet, *, trust: bool) -> Model:
@@ -96,8 +115,14 @@ def _refuse_width(images: ImageSet, model: Model, width: int) -> None:
         raise BadStudy(f"the labels name {len(images.classes)} classes and the model has {width} outputs")
 
 
+def _cost(first: list[Explanation], count: int) -> str:
+    """Return what so many images will take by every method, from what one image took."""
+    forwards, backwards = (count * sum(getattr(e, name) for e in first) for name in ("forwards", "backwards"))
+    return f"{forwards:,} forwards and {backwards:,} backwards, {duration(count * sum(e.seconds for e in first))}"
+
+
 def _notes(
-    config: StudyConfig, images: ImageSet, ids: tuple[str, ...], methods: list[str], truth: tuple[str, ...]
+    config: StudyConfig, images: ImageSet, ids: tuple[str, ...], found: dict[str, Explanation], truth: tuple[str, ...]
 ) -> tuple[str, ...]:
     count = min(config.explain.images or len(ids), len(ids))
     axes = " × ".join(f"{name} {size}" for name, size in zip(images.record.axes, images.shape, strict=True))
@@ -106,6 +131,7 @@ def _notes(
         f"images: {len(images)} of {axes}, {len(images.classes)} classes, {len(ids)} held out, {count} to be explained",
         f"masks: {', '.join(images.masks) or 'none'}; truth: {', '.join(truth) or 'none'}; object: {config.images.object or 'none'}",
         f"model: {trained}",
-        f"methods: {', '.join(methods)}",
+        f"methods: {', '.join(found)}",
+        f"explaining: {_cost(list(found.values()), count)} in one process, as one image took",
         f"metrics: {', '.join(config.evaluate.metrics) or 'none'}",
     )

@@ -11,11 +11,12 @@ from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 from pellucid.models import split_images
 
-__all__ = ["choose_images", "held_out", "with_mask"]
+__all__ = ["choose_images", "held_out", "training", "with_mask"]
 
 Selection = Literal["stratified", "balanced", "random"]
 
 _TEST = frozenset({"test", "testing", "holdout"})
+_TRAIN = frozenset({"train", "training"})
 
 
 def held_out(images: ImageSet, *, trained_here: bool, seed: int) -> tuple[str, ...]:
@@ -46,6 +47,19 @@ def held_out(images: ImageSet, *, trained_here: bool, seed: int) -> tuple[str, .
         raise BadStudy(f"the column {images.split_column!r} names no test image; its values are "
                        f"{', '.join(sorted(set(map(str, values)))[:8])}")  # fmt: skip
     return found
+
+
+def training(images: ImageSet, *, trained_here: bool, seed: int) -> tuple[str, ...]:
+    """Return the images that the model was trained on, as far as that is known: none without a split.
+
+    The parameters are those of `held_out`.
+    """
+    if trained_here:
+        return split_images(images, split=images.split_column, group=images.group_column, seed=seed).train
+    if images.split_column is None:
+        return ()
+    values = images.column(images.split_column)
+    return tuple(image for image, part in zip(images.ids, values, strict=True) if str(part).strip().lower() in _TRAIN)
 
 
 def with_mask(images: ImageSet, masks: Sequence[str], ids: Sequence[str]) -> tuple[list[str], dict[str, str]]:

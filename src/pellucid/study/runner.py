@@ -19,6 +19,7 @@ from pellucid.study.conclude import ensure_conclusions
 from pellucid.study.maps import MapStore
 from pellucid.study.memory import peak_memory
 from pellucid.study.parts import run_parts
+from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of
 from pellucid.study.setup import Setup, device_of
@@ -54,6 +55,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
         with fixed_arithmetic(_threads(setup)):
             ensure_model(setup, progress=progress)
             ensure_predictions(setup, progress=progress)
+            ensure_patterns(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
         setup.plan.refuse_other_definitions()
         where: dict[str, Any] = {"progress": progress, "workers": workers, "scheduler": scheduler}

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pellucid.attribution import Patterns
+from pellucid.attribution.pattern_methods import PATTERNS
 from pellucid.errors import BadStudy, UntrustedModel
 from pellucid.images import ImageSet, read_images
 from pellucid.models import Model, Normalise, load_model
@@ -147,7 +149,13 @@ class Setup:
         else:
             raise BadStudy(f"{self.store.root}: the model is not trained yet; run the study")
         self.refuse_other_classes(model)
+        model.fitted = self.fitted
         return model
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What methods learnt about the model from the training images, as `Model` holds it."""
+        return {PATTERNS: Patterns.load(self.store.patterns)} if self.store.patterns.is_file() else {}
 
     def refuse_other_classes(self, model: Model) -> None:
         """Check that a label's number means the same class to the model and to the images."""

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pellucid.attribution import Patterns
 from pellucid.errors import BadStudy
 from pellucid.study.toml import read_toml, spelt_toml
 
@@ -41,7 +42,7 @@ def failure_row(stage: str, sentence: str, *, image: str = "", method: str = "",
     return {"image": image, "method": method, "metric": metric, "stage": stage, "sentence": told}
 
 
-_STAGES = ("fit", "predict", "choose", "plan", "interpret")
+_STAGES = ("fit", "predict", "patterns", "choose", "plan", "interpret")
 
 
 def part_name(task: int) -> str:
@@ -78,6 +79,11 @@ class Store:
     def weights(self) -> Path:
         """The trained reference network; there as soon as training has ended."""
         return self.root / "model" / "model.safetensors"
+
+    @property
+    def patterns(self) -> Path:
+        """What pattern methods learnt from the training images; there as soon as they are fitted."""
+        return self.root / "fitted" / "patterns.safetensors"
 
     def refuse_foreign(self, toml: Path) -> None:
         """Check that the directory is a study, empty, not there yet, or the home of the study file `toml`.
@@ -117,6 +123,11 @@ class Store:
         """Replace the resolved study file."""
         with _whole(self.study_file) as partial:
             partial.write_text(spelt_toml(values), encoding="utf-8")
+
+    def write_patterns(self, patterns: Patterns) -> None:
+        """Write fitted patterns whole."""
+        with _whole(self.patterns) as partial:
+            patterns.save(partial)
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file."""

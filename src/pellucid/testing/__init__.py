@@ -2,9 +2,9 @@
 
 from pellucid.testing.methods import check_method
 from pellucid.testing.metrics import check_metric
-from pellucid.testing.nets import small_images, small_masks, small_net
+from pellucid.testing.nets import small_images, small_masks, small_net, small_vit
 from pellucid.testing.untouched import interrupted, untouched
 
 __all__ = [
-    "check_method", "check_metric", "interrupted", "small_images", "small_masks", "small_net", "untouched",
+    "check_method", "check_metric", "interrupted", "small_images", "small_masks", "small_net", "small_vit", "untouched",
 ]  # fmt: skip

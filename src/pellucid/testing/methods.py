@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.attribution import METHODS, Explanation, Method, explain
-from pellucid.testing.nets import small_images, small_net
+from pellucid.testing.nets import small_images, small_net, small_vit
 from pellucid.testing.untouched import interrupted, untouched
 
 __all__ = ["check_method"]
@@ -25,7 +25,8 @@ def check_method(
     method
         A registered method's text or value; give a sampling one few samples.
     net, x
-        What to explain, two rows or more; default: a small residual net on small 2-D images.
+        What to explain, two rows or more; default: a small residual net on small 2-D images, a small vision transformer
+        for a method that needs attention.
     tolerance
         Relative to the largest value of a row's map.
 
@@ -40,7 +41,8 @@ def check_method(
         With the promise that does not hold.
     """
     recipe = METHODS.parse(method)
-    net = small_net() if net is None else net
+    if net is None:
+        net = small_vit() if "attention" in recipe.needs else small_net()
     x = small_images() if x is None else x
     ids = [f"image {row}" for row in range(len(x))]
     _is_a_value(recipe)

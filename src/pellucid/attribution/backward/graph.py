@@ -5,15 +5,17 @@ autograd graph all the same, and there they are found.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
+from pellucid.attribution.backward.frames import described
 from pellucid.attribution.backward.operation import Ruled
 from pellucid.errors import GuardError
 
-__all__ = ["CURVED", "LINEAR", "MOVES", "PEAKS", "WEIGHTED", "check_graph", "node_name", "nodes_behind"]
+__all__ = ["CURVED", "LINE", "LINEAR", "MOVES", "PEAKS", "WEIGHTED", "check_graph", "node_name", "nodes_behind"]
 
 
 def _named(names: str) -> frozenset[str]:
@@ -30,9 +32,10 @@ MOVES = _named("""
 """Nodes that copy numbers from place to place."""
 
 LINEAR = MOVES | _named("""
-    AdaptiveAvgPool2D AdaptiveAvgPool3D Add Addcmul AvgPool2D AvgPool3D Baddbmm Bmm Col2Im Cumsum Div
-    MkldnnAdaptiveAvgPool2D Mean Mm Mul Mv Neg Rsub Sub Sum UpsampleBicubic2D UpsampleBilinear2D UpsampleLinear1D
-    UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D UpsampleTrilinear3D
+    AdaptiveAvgPool2D AdaptiveAvgPool3D Add Addcmul AvgPool2D AvgPool3D Baddbmm Bmm Col2Im Cumsum Div Dot GridSampler2D
+    GridSampler3D Lerp MkldnnAdaptiveAvgPool2D Mean Mm Mul Mv Neg Rsub Sub Sum Tril Triu UpsampleBicubic2D
+    UpsampleBicubic2DAa UpsampleBilinear2D UpsampleBilinear2DAa UpsampleLinear1D UpsampleNearest1D UpsampleNearest2D
+    UpsampleNearest3D UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D UpsampleTrilinear3D
 """)
 """Nodes that add numbers up or scale them by constants: for them the gradient is the contribution."""
 
@@ -59,9 +62,12 @@ CURVED = _named("""
 _TOGETHER: Mapping[str, tuple[int, int]] = {
     "Mul": (0, 1), "Mm": (0, 1), "Bmm": (0, 1), "Mv": (0, 1), "Linear": (0, 1), "Addmm": (1, 2), "Baddbmm": (1, 2),
     "Addmv": (1, 2), "Div": (1, 1), "Convolution": (1, 1), "Addcmul": (1, 2), "NativeBatchNorm": (1, 1),
-    "CudnnBatchNorm": (1, 1),
+    "CudnnBatchNorm": (1, 1), "Dot": (0, 1), "GridSampler2D": (1, 1), "GridSampler3D": (1, 1), "Lerp": (2, 2),
 }  # fmt: skip
 """Operands that make a node nonlinear when the model's input reaches them (both of the pair)."""
+
+LINE = "pellucid.line"
+"""Where, in a node's metadata, the interception notes the call and the line that made it."""
 
 _PATTERN = re.compile(r"^(?:torch::autograd::)?(\w+?)(?:Backward(?:s|\d+)?)?$")
 
@@ -137,7 +143,37 @@ def check_graph(
             )
         if name not in allowed or (not products and _bends(node, name)):
             raise GuardError(
-                f"{method} has no rule for the operation {node.name().removeprefix('torch::autograd::')} in this network "
-                "(scripted, a custom Function, checkpointed, a product of activations, or unknown), so its map would be "
-                "wrong; use gradient, integrated_gradients, smoothgrad, occlusion or kernel_shap"
+                f"{method} has no rule for {_described(node, outputs)}, so its map would be wrong; use gradient, "
+                "integrated_gradients, smoothgrad, occlusion or kernel_shap"
             )
+
+
+def _described(node: Any, outputs: Iterable[Tensor]) -> str:
+    """Name a node and the call that made it, or, where no call was seen to make it, the call that took it in."""
+    title = node.name().removeprefix("torch::autograd::")
+    if LINE in node.metadata:
+        several = " of several activations" if _bends(node, node_name(node)) else ""
+        return "the operation {}{} ({} at {})".format(title, several, *_told(node))
+    taker = _taker(node, outputs)
+    place = "" if taker is None else " (in or before {} at {})".format(*_told(taker))
+    return f"the operation {title}{place} in this network (scripted, a custom Function, checkpointed, or unknown)"
+
+
+def _taker(node: Any, outputs: Iterable[Tensor]) -> Any:
+    """Return the nearest node after this one whose call was seen, or None."""
+    takers: dict[Any, list[Any]] = {}
+    for later in nodes_behind(outputs):
+        for before, _ in later.next_functions:
+            takers.setdefault(before, []).append(later)
+    waiting = deque([node])
+    while waiting:
+        for later in takers.pop(waiting.popleft(), ()):
+            if LINE in later.metadata:
+                return later
+            waiting.append(later)
+    return None
+
+
+def _told(node: Any) -> tuple[str, str]:
+    name, line = node.metadata[LINE]
+    return name, described(line)

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from pellucid.attribution.backward.frames import current_line, described
 from pellucid.attribution.backward.functions import COMPARISONS, functions
-from pellucid.attribution.backward.graph import check_graph
-from pellucid.attribution.backward.operation import Function, Rule, apply_rule, tensors_in, writes
-from pellucid.errors import GuardError
+from pellucid.attribution.backward.graph import LINE, check_graph
+from pellucid.attribution.backward.operation import Function, Rule, apply_rule, substituted, tensors_in, writes
+from pellucid.errors import CannotExplain, GuardError
 from pellucid.models import Forward, Model
 
 __all__ = ["Entry", "RuleSet", "entries", "intercepted"]
@@ -67,6 +68,10 @@ class RuleSet:
         Further autograd Functions that the method puts into the graph.
     products
         Whether products of activations may keep their plain gradient.
+    follow
+        Sees a call before all else, and may refuse it or change its arguments.
+    written
+        Is told which tensor was written over in place, and by which result.
     """
 
     name: str
@@ -74,24 +79,42 @@ class RuleSet:
     allowed: frozenset[str]
     ours: tuple[type, ...] = ()
     products: bool = False
+    follow: Callable[..., tuple[tuple[Any, ...], Mapping[str, Any]]] | None = None
+    written: Callable[[Any, Tensor, Any], None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", MappingProxyType(dict(self.table)))
 
 
 class _Intercept(TorchFunctionMode):
-    def __init__(self, rules: RuleSet, state: Any) -> None:
+    def __init__(self, rules: RuleSet, state: Any, *, noting: bool) -> None:
         super().__init__()
-        self.rules, self.state = rules, state
+        self.rules, self.state, self.noting, self.depth = rules, state, noting, 0
 
     def __torch_function__(
         self, function: Function, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        args, kwargs = _constant(args), _constant(kwargs or {})
+        args, kwargs = _held((args, kwargs or {}))
+        self.depth += 1
+        try:
+            result = self._intercepted(function, args, kwargs)
+        except CannotExplain as error:
+            if self.depth > 1:
+                raise
+            raise type(error)(f"{_named(function)} at {described(current_line())}: {error}") from error
+        finally:
+            self.depth -= 1
+        if self.noting and not self.depth:
+            _leave_line(result, function)
+        return result
+
+    def _intercepted(self, function: Function, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if self.rules.follow is not None:
+            args, kwargs = self.rules.follow(self.state, function, args, kwargs)
         entry = self.rules.table.get(function)
         if entry is not None and not entry.when(args, kwargs):
             entry = None
-        if function in _COMPARISONS:
+        if entry is None and function in _COMPARISONS:
             self._refuse_mask(function, args)
         if function is functional.batch_norm:
             self._refuse_batch_statistics(args, kwargs)
@@ -121,7 +144,11 @@ class _Intercept(TorchFunctionMode):
             return written.copy_(function(written.clone(), *args[1:], **kwargs))
         if not args:
             args, kwargs = (written,), {name: value for name, value in kwargs.items() if name != "input"}
-        return written.copy_(self._make(entry, function, args, kwargs))
+        result = self._make(entry, function, args, kwargs)
+        written.copy_(result)
+        if self.rules.written is not None:
+            self.rules.written(self.state, written, result)
+        return written
 
     def _refuse_mask(self, function: Function, args: tuple[Any, ...]) -> None:
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in(args)):
@@ -138,16 +165,22 @@ class _Intercept(TorchFunctionMode):
             )
 
 
-def _constant(values: Any) -> Any:
+def _named(function: Function) -> str:
+    return str(getattr(function, "__name__", function)).strip("_")
+
+
+def _leave_line(result: Any, function: Function) -> None:
+    """Note at a call's node which line made it: whatever the graph guard finds there can be told."""
+    made = result[0] if isinstance(result, tuple | list) and result else result
+    node: Any = made.grad_fn if isinstance(made, Tensor) else None
+    if node is not None:
+        node.metadata.setdefault(LINE, (_named(function), current_line()))
+
+
+def _held(values: Any) -> Any:
     """Hold parameters fixed: those of a plain callable, or of a module that hides in one, are not frozen."""
-    if isinstance(values, Tensor):
-        return values.detach() if values.requires_grad and values.is_leaf else values
-    if isinstance(values, dict):
-        return {name: _constant(value) for name, value in values.items()}
-    if isinstance(values, list | tuple) and any(True for _ in tensors_in(values)):
-        parts = [_constant(value) for value in values]
-        return parts if isinstance(values, list) else tuple(parts)
-    return values
+    loose = [tensor for tensor in tensors_in(values) if tensor.requires_grad and tensor.is_leaf]
+    return substituted(values, {id(tensor): tensor.detach() for tensor in loose}) if loose else values
 
 
 @contextmanager
@@ -190,7 +223,18 @@ def intercepted(
         When the network holds what the rules cannot follow; the sentence names it.
     """
     _refuse_scripted(model, rules.name)
-    with _without_saved_tensor_hooks(rules.name), _Intercept(rules, state):
-        outputs = forward(*inputs)
-    check_graph(outputs, inputs, rules.allowed, rules.ours, rules.name, products=rules.products)
+    outputs = _run(rules, state, forward, inputs, noting=False)
+    try:
+        check_graph(outputs, inputs, rules.allowed, rules.ours, rules.name, products=rules.products)
+    except GuardError:  # once more, to say which line it is: that costs nothing where nothing is refused
+        noted = _run(rules, state, forward, inputs, noting=True)
+        check_graph(noted, inputs, rules.allowed, rules.ours, rules.name, products=rules.products)
+        raise
     return outputs
+
+
+def _run(
+    rules: RuleSet, state: Any, forward: Forward, inputs: tuple[Tensor, ...], *, noting: bool
+) -> tuple[Tensor, ...]:
+    with _without_saved_tensor_hooks(rules.name), _Intercept(rules, state, noting=noting):
+        return forward(*inputs)

@@ -1,7 +1,7 @@
 """One torch call that a rule takes over, and the one autograd Function that carries every rule."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -9,7 +9,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Operation", "Pullback", "Rule", "Ruled", "apply_rule", "bound", "operand", "tensors_in", "writes"]
+__all__ = [
+    "Operation",
+    "Pullback",
+    "Rule",
+    "Ruled",
+    "apply_rule",
+    "bound",
+    "operand",
+    "substituted",
+    "tensors_in",
+    "writes",
+]
 
 Pullback = Callable[[Tensor], tuple[Tensor | None, ...]]
 """From what arrives at an operation's output to what leaves at each of its active operands."""
@@ -45,7 +56,7 @@ class Operation:
     def run(self, *operands: Tensor) -> Any:
         """Call the function with `operands` in the place of the active ones; an in-place call writes into a copy."""
         own = {id(source): operand for source, operand in zip(self.sources, operands, strict=True)}
-        args, kwargs = _substituted((self.args, self.kwargs), own)
+        args, kwargs = substituted((self.args, self.kwargs), own)
         if writes(self.function, self.args, self.kwargs):
             args = (args[0].clone(), *args[1:])
         return self.function(*args, **kwargs)
@@ -65,7 +76,8 @@ class Ruled(torch.autograd.Function):
         output, ctx.pullback = rule(operation, state)
         if isinstance(output, tuple):
             ctx.mark_non_differentiable(*output[1:])
-        return output
+            return output
+        return output.clone() if output._is_view() else output  # noqa: SLF001  # the network may write into it
 
     @staticmethod
     def backward(ctx: Any, arrived: Tensor, *_others: Any) -> tuple[Tensor | None, ...]:
@@ -79,27 +91,36 @@ def apply_rule(rule: Rule, state: Any, function: Function, args: tuple[Any, ...]
     if not sources or not torch.is_grad_enabled():
         return function(*args, **kwargs)
     operation = Operation(function, args, kwargs, tuple(source.detach() for source in sources), sources)
-    return Ruled.apply(rule, operation, state, *sources)  # type: ignore[no-untyped-call]
+    result = Ruled.apply(rule, operation, state, *sources)  # type: ignore[no-untyped-call]
+    named = getattr(torch.return_types, operation.name, None) if isinstance(result, tuple) else None
+    return result if named is None else named(result)
 
 
-def tensors_in(values: Any) -> Iterator[Tensor]:
+def tensors_in(values: Any) -> list[Tensor]:
     """Find the tensors among arguments, in order."""
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from tensors_in(value)
-    elif isinstance(values, dict):
-        yield from tensors_in(list(values.values()))
+    found: list[Tensor] = []
+    _collect((values,), found)
+    return found
 
 
-def _substituted(values: Any, own: Mapping[int, Tensor]) -> Any:
+def _collect(values: Iterable[Any], found: list[Tensor]) -> None:
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            _collect(value, found)
+        elif isinstance(value, dict):
+            _collect(value.values(), found)
+
+
+def substituted(values: Any, own: Mapping[int, Tensor]) -> Any:
+    """Return arguments with other tensors in the place of some, which are given by their ids."""
     if isinstance(values, Tensor):
         return own.get(id(values), values)
     if isinstance(values, dict):
-        return {name: _substituted(value, own) for name, value in values.items()}
-    if isinstance(values, list | tuple) and any(True for _ in tensors_in(values)):
-        parts = [_substituted(value, own) for value in values]
+        return {name: substituted(value, own) for name, value in values.items()}
+    if isinstance(values, list | tuple) and tensors_in(values):
+        parts = [substituted(value, own) for value in values]
         return parts if isinstance(values, list) else tuple(parts)
     return values
 

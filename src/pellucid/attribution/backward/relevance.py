@@ -1,32 +1,41 @@
 """LRP: relevance per unit of activation, c = R / a, pulled back operation by operation, with every loss booked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pellucid.attribution.backward.functions import ACTIVATIONS, PRODUCTS
+from pellucid.attribution.backward.bends import linearly, rectified, shifted, taylor, through
+from pellucid.attribution.backward.constants import joins_constants, written
+from pellucid.attribution.backward.factors import TURNED, multiplied, quotient, weights
+from pellucid.attribution.backward.functions import ACTIVATIONS, COMPARISONS, PRODUCTS, QUOTIENTS
 from pellucid.attribution.backward.graph import LINEAR, PEAKS
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries, intercepted
-from pellucid.attribution.backward.ledger import Enter, Leave, Ledger
-from pellucid.attribution.backward.operation import Operation, Pullback, apply_rule, tensors_in
-from pellucid.attribution.backward.shares import stabiliser
-from pellucid.attribution.backward.spread import STABILISER, Composite, RelevanceState, spread
-from pellucid.attribution.backward.weighted import CONVOLUTIONS, DENSE, Weighted, normalisation, weighted
+from pellucid.attribution.backward.ledger import Books, Enter, Leave, Ledger
+from pellucid.attribution.backward.operation import Operation, Pullback, Rule, apply_rule, tensors_in
+from pellucid.attribution.backward.parts import ATTENTION, PARTS, RECURRENT
+from pellucid.attribution.backward.rows import in_rows
+from pellucid.attribution.backward.spread import Composite, RelevanceState, spread
+from pellucid.attribution.backward.standardised import NORMS, running, standardised
+from pellucid.attribution.backward.sums import active, addcmul, added, addmm, lerp
+from pellucid.attribution.backward.weighted import CONVOLUTIONS, DENSE, Weighted, normalisation
 from pellucid.errors import CannotExplain
 from pellucid.models import Forward, Model, Rules
 
 __all__ = ["relevance_rules"]
 
-
 _SUMS = ("add", "sub", "subtract", "rsub")
+_JOINS = ("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack", "index_copy", "index_put")
+_FILLS = ("where", "masked_fill", "index_fill", "masked_scatter", "scatter")
+_LARGER = ("maximum", "minimum", "max", "min", "fmax", "fmin")
 
-
-def _weights(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
-    return operation.run(*operation.active), spread(weighted(operation), operation.name, state)
+_CHOICES = frozenset({
+    "Amin", "Cummax", "Fmax", "Fmin", "Gather", "Kthvalue", "Maximum", "Median", "Min", "Minimum", "RepeatInterleave",
+    "Scatter", "Sort", "Where",
+})  # fmt: skip
+"""Nodes that choose among activations: the plain gradient is the contribution."""
 
 
 def _normalise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -34,10 +43,10 @@ def _normalise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwar
     source = args[0] if args else kwargs["input"]
     before = getattr(getattr(source.grad_fn, "pullback", None), "op", None)
     if not isinstance(before, Weighted) or not before.foldable:
-        return apply_rule(_shift, state, function, args, kwargs)
+        return apply_rule(in_rows(shifted), state, function, args, kwargs)
     output = function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
     scale, shift = normalisation(Operation(function, args, kwargs, (), ()))
-    folded = before.folded(scale, shift)
+    folded = before.folded(scale, shift, output)
 
     def rule(_operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
         return output, spread(folded, "conv + batch_norm" if folded.convolution else "linear + batch_norm", state)
@@ -51,86 +60,25 @@ def _plain(values: Any) -> Any:
     return values.detach() if isinstance(values, Tensor) else values
 
 
-def _shift(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
-    """Let the constant of a scale and shift absorb its share."""
-    output: Tensor = operation.run(*operation.active)
-    constant = operation.run(*(torch.zeros_like(entering) for entering in operation.active))
-    slope, name = _slope(operation), operation.name
-
-    def pull(arrived: Tensor) -> tuple[Tensor, ...]:
-        state.ledger.take(arrived * constant, name)
-        return slope(arrived)
-
-    return output, pull
+def _standardise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Tell an instance normalisation by running statistics from one by the image's own."""
+    if function is not functional.instance_norm or not running(args, kwargs):
+        return apply_rule(in_rows(standardised), state, function, args, kwargs)
+    names = ("input", "running_mean", "running_var", "weight", "bias", "use_input_stats", "momentum", "eps")
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    given.pop("use_input_stats")
+    return _normalise(state, functional.batch_norm, (given.pop("input"),), given)
 
 
-def _slope(operation: Operation) -> Callable[[Tensor], tuple[Tensor, ...]]:
-    with torch.enable_grad():
-        leaves = [entering.clone().requires_grad_() for entering in operation.active]
-        again = operation.run(*leaves)
-    return lambda arrived: torch.autograd.grad(again, leaves, arrived)
+def _mask(_state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Take a mask of activations for a constant: ``h * (h > 0)`` then hands relevance on as a ReLU does."""
+    return function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
 
 
-def _halves(operation: Operation, _state: RelevanceState) -> tuple[Tensor, Pullback]:
-    """Give each factor of a product of activations half of the relevance (uniform rule, Achtibat et al. 2024)."""
-    slope = _slope(operation)
-    return operation.run(*operation.active), lambda arrived: tuple(part / 2 for part in slope(arrived))
-
-
-def _through(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
-    """Leave relevance where it is at a function of one number: c is multiplied by f(a) / a."""
-    (entering,) = operation.active
-    output: Tensor = operation.run(entering)
-    added = stabiliser(entering, STABILISER)
-    tiny = entering.abs() < added.abs()
-    ratio = output / torch.where(tiny, added, entering)
-    lost = torch.where(tiny, output - ratio * entering, 0.0)
-    taken, name = lost if bool((lost != 0).any()) else None, operation.name
-
-    def pull(arrived: Tensor) -> tuple[Tensor]:
-        if taken is not None:
-            state.ledger.take(arrived * taken, name)
-        return (arrived * ratio,)
-
-    return output, pull
-
-
-def _rectified(operation: Operation, _state: RelevanceState) -> tuple[Tensor, Pullback]:
-    """Pass a ReLU, where f(a) / a is one or nought exactly."""
-    output: Tensor = operation.run(*operation.active)
-    on = output > 0
-    return output, lambda arrived: (arrived * on,)
-
-
-def _add(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Tell a shift by a constant from a sum of activations."""
-    count = _active(args, kwargs)
-    return apply_rule(_shift if count == 1 else _positive_terms, state, function, args, kwargs)
-
-
-def _positive_terms(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
-    """Share a sum's relevance among its positive terms: z⁺ with weights one."""
-    output: Tensor = operation.run(*operation.active)
-    blank = tuple(torch.zeros_like(term) for term in operation.active)
-    terms = [operation.run(*blank[:place], term, *blank[place + 1 :]) for place, term in enumerate(operation.active)]
-    whole = sum((term.clamp(min=0) for term in terms), torch.zeros_like(output))
-    added = stabiliser(whole, STABILISER)
-    portion, masks = output / (whole + added), [term > 0 for term in terms]
-    slope, name = _slope(operation), operation.name
-
-    def pull(arrived: Tensor) -> tuple[Tensor, ...]:
-        state.ledger.take(arrived * portion * added, name)
-        return tuple(slope(arrived * portion * mask)[place] for place, mask in enumerate(masks))
-
-    return output, pull
-
-
-def _addmm(_state: RelevanceState, bias: Tensor, *factors: Tensor, beta: float = 1, alpha: float = 1) -> Tensor:
-    return torch.add(torch.matmul(*factors) * alpha, bias * beta)
-
-
-def _active(args: Any, kwargs: Any) -> int:
-    return sum(tensor.requires_grad for tensor in tensors_in((args, dict(kwargs))))
+def _route(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
+    """Take the places that a grid samples for constants."""
+    output, back = linearly(operation, state)
+    return output, lambda arrived: tuple(part if not place else None for place, part in enumerate(back(arrived)))
 
 
 def _fills(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
@@ -138,59 +86,90 @@ def _fills(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
 
 
 def _one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args, kwargs) == 1
+    return active(args, kwargs) == 1
 
 
 def _two(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args, kwargs) > 1
+    return active(args, kwargs) > 1
 
 
-def _multiply(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Tell a linear layer from a product of two activations."""
-    count = _active(args, kwargs)
-    return apply_rule(_weights if count == 1 else _halves, state, function, args, kwargs)
+def _divided(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether a quotient divides by an activation."""
+    return active(args, kwargs) > 1 or (len(args) > 1 and isinstance(args[1], Tensor) and args[1].requires_grad)
 
+
+def _against_constant(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    return active(args, kwargs) == 1 and len(list(tensors_in((args, dict(kwargs))))) > 1
+
+
+def _rule(rule: Rule, when: Any = None) -> Entry:
+    return Entry(in_rows(rule)) if when is None else Entry(in_rows(rule), when)
+
+
+_REST = {name: part for name, part in PARTS.items() if name in {*ATTENTION, *RECURRENT}
+         or name in {"glu", "bilinear", "normalize", "norm", "vector_norm", "std", "var"}}  # fmt: skip
 
 _RULES = RuleSet(
     "lrp",
     {
-        **entries(ACTIVATIONS, Entry(_through)),
-        **entries(("relu",), Entry(_rectified)),
-        **entries(CONVOLUTIONS, Entry(_weights, _one)),
-        **entries(PRODUCTS, Entry(_halves, _two)),
-        **entries(DENSE, Entry(make=_multiply)),
-        **entries(_SUMS, Entry(_shift, _one)),
-        **entries(("pad",), Entry(_shift, _fills)),
-        **entries(("addmm",), Entry(parts=_addmm)),
+        **{function: Entry(parts=part) for name, part in _REST.items() for function in entries((name,), Entry())},
+        **entries((*ACTIVATIONS, "prelu", "pow"), _rule(through, _one)),
+        **entries(("relu",), _rule(rectified)),
+        **entries(("softmax", "log_softmax", "logsumexp"), _rule(taylor)),
+        **entries(_LARGER, _rule(through, _against_constant)),
+        **entries(CONVOLUTIONS, _rule(weights, _one)),
+        **entries(PRODUCTS, Entry(make=multiplied, when=_two)),
+        **entries(DENSE, Entry(make=multiplied)),
+        **entries(QUOTIENTS, _rule(quotient, _divided)),
+        **dict.fromkeys(TURNED, _rule(quotient)),
+        **entries(_SUMS, _rule(shifted, _one)),
+        **entries(_JOINS, _rule(shifted, joins_constants)),
+        **entries(_FILLS, _rule(shifted, _one)),
+        **entries(("pad",), _rule(shifted, _fills)),
+        **entries(COMPARISONS, Entry(make=_mask)),
+        **entries(("addmm", "baddbmm", "addmv"), Entry(parts=addmm)),
+        **entries(("addcmul",), Entry(parts=addcmul)),
+        **entries(("lerp",), Entry(parts=lerp)),
+        **entries(("grid_sample",), _rule(_route, _two)),
+        **dict.fromkeys(NORMS, Entry(make=_standardise, when=_one)),
+        **dict.fromkeys((Tensor.__setitem__, Tensor.copy_), Entry(make=written)),
         functional.batch_norm: Entry(make=_normalise),
     },
-    LINEAR | PEAKS,
+    LINEAR | PEAKS | _CHOICES,
     ours=(Enter, Leave),
 )
-_POSITIVE = replace(_RULES, table={**_RULES.table, **entries(_SUMS, Entry(make=_add))})
+_POSITIVE = replace(_RULES, table={**_RULES.table, **entries(_SUMS, Entry(make=added))})
 
 
-def relevance_rules(composite: Composite) -> Rules:
-    """Return rules for `Passes.gradient` that give relevance.
+def relevance_rules(composite: Composite, books: Books, at: str | None = None) -> Rules:
+    """Return rules for `Passes.gradient` that give relevance, and write down what was absorbed.
 
-    The pass is given the inputs followed by one account ``(N, 2)`` of zeros. The inputs' "gradients" are their relevance;
-    the account's are what biases, normalisation shifts and stabilisers took, and what the target put into the outputs.
+    Parameters
+    ----------
+    composite
+        Which rule goes where.
+    books
+        Accounts of all rows. The pass is given the inputs followed by one column ``(N, 1)`` with the rows' numbers.
+    at
+        The layer at whose output relevance is asked for: there the "gradients" are relevance per unit of activation;
+        without, they are the inputs' relevance.
     """
 
     def change(model: Model, forward: Forward) -> Forward:
         def changed(*given: Tensor) -> tuple[Tensor, ...]:
-            *inputs, account = given
-            ledger = Ledger(tuple(inputs))
-            entered = Enter.apply(ledger, account, *inputs)  # type: ignore[no-untyped-call]
+            *inputs, numbers = given
+            ledger = Ledger(books, numbers.detach()[:, 0].long())
+            entered = Enter.apply(ledger, *inputs)  # type: ignore[no-untyped-call]
             state = RelevanceState(composite, ledger, entered)
             rules = _POSITIVE if composite.positive_sums else _RULES
             outputs = intercepted(rules, state, model, forward, entered)
-            if composite.first is not None and not state.seen:
+            if composite.first is not None and at is None and not state.seen:
                 raise CannotExplain(
                     "lrp: no convolution or linear layer of the network sees the pixels themselves, which this "
                     "composite's first-layer rule needs; use lrp(composite='epsilon')"
                 )
-            return tuple(Leave.apply(ledger, output) for output in outputs)  # type: ignore[no-untyped-call]
+            out = [Leave.apply(ledger, output) for output in (outputs if at is None else outputs[:1])]  # type: ignore[no-untyped-call]
+            return (*out, *outputs[len(out) :])
 
         return changed
 

@@ -22,6 +22,7 @@ __all__ = [
     "flat",
     "gamma",
     "plus",
+    "squared",
     "stabiliser",
     "unbiased_plus",
 ]
@@ -29,10 +30,13 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Part:
-    """One product ``values × weight`` of a denominator; `by` is d values / d input, or None for first-layer rules."""
+    """One product ``values × weight`` of a denominator; `by` is d values / d input.
+
+    Without a weight it is the operation itself, of which the output is known.
+    """
 
     values: Tensor
-    weight: Tensor
+    weight: Tensor | None
     by: Tensor | float = 1.0
     sign: float = 1.0
 
@@ -52,23 +56,24 @@ ShareRule = Callable[[Weighted], tuple[Share, ...]]
 
 def stabiliser(denominator: Tensor, epsilon: float) -> Tensor:
     """Return ε × the row's root mean square × the denominator's sign (+ at zero), and never nothing."""
-    axes = tuple(range(1, denominator.ndim)) or (0,)
-    scale = denominator.square().mean(axes, keepdim=True).sqrt().clamp(min=torch.finfo(denominator.dtype).tiny ** 0.5)
-    return torch.where(denominator < 0, -epsilon * scale, epsilon * scale)
+    size = torch.linalg.vector_norm(denominator.flatten(1) if denominator.ndim > 1 else denominator[:, None], dim=1)
+    scale = size / max(1, denominator[0].numel()) ** 0.5
+    least = torch.finfo(denominator.dtype).tiny ** 0.5
+    return torch.copysign((epsilon * scale.clamp(min=least)).view(-1, *[1] * (denominator.ndim - 1)), denominator)
 
 
 def epsilon(op: Weighted) -> tuple[Share, ...]:
     """Return R_i = x_i w_ij / (z_j + ε) R_j (Bach et al. 2015)."""
-    return (Share((Part(op.entering, op.weight),), op.bias),)
+    return (Share((Part(op.entering, None),), op.bias),)
 
 
-def _signed(op: Weighted, up: Tensor, down: Tensor) -> tuple[Part, ...]:
-    """Pair positive inputs with one weight and negative inputs with the other."""
+def _signed(op: Weighted, up: Callable[[], Tensor], down: Callable[[], Tensor]) -> tuple[Part, ...]:
+    """Pair positive inputs with one weight and negative inputs, if there are any, with the other."""
     x = op.entering
-    parts = ((x.clamp(min=0), up, x > 0), (x.clamp(max=0), down, x < 0))
-    return tuple(Part(values, weight, side.to(x)) for values, weight, side in parts if bool(side.any())) or (
-        Part(x, up),
-    )
+    if not x.numel() or float(x.amin()) >= 0:
+        return (Part(x, up()),)
+    on = (x >= 0).to(x)
+    return Part(x.clamp(min=0), up(), on), Part(x.clamp(max=0), down(), 1 - on)
 
 
 def plus(op: Weighted) -> tuple[Share, ...]:
@@ -78,7 +83,11 @@ def plus(op: Weighted) -> tuple[Share, ...]:
 
 def _positive(op: Weighted, portion: float) -> Share:
     bias = None if op.bias is None else op.bias.clamp(min=0)
-    return Share(_signed(op, op.weight.clamp(min=0), op.weight.clamp(max=0)), bias, portion)
+    return Share(_signed(op, *_sides(op.weight)), bias, portion)
+
+
+def _sides(weight: Tensor) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+    return lambda: weight.clamp(min=0), lambda: weight.clamp(max=0)
 
 
 def unbiased_plus(op: Weighted) -> tuple[Share, ...]:
@@ -89,7 +98,7 @@ def unbiased_plus(op: Weighted) -> tuple[Share, ...]:
 def alpha_beta(op: Weighted) -> tuple[Share, ...]:
     """Return twice the share of positive contributions less the share of negative ones (Bach et al. 2015)."""
     bias = None if op.bias is None else op.bias.clamp(max=0)
-    negative = Share(_signed(op, op.weight.clamp(max=0), op.weight.clamp(min=0)), bias, -1.0)
+    negative = Share(_signed(op, *reversed(_sides(op.weight))), bias, -1.0)
     return (_positive(op, 2.0), negative)
 
 
@@ -97,7 +106,7 @@ def gamma(strength: float) -> ShareRule:
     """Return the rule that favours contributions of the output's own sign (Montavon et al. 2019; signed inputs too)."""
 
     def rule(op: Weighted) -> tuple[Share, ...]:
-        up, down = (op.weight + strength * part for part in (op.weight.clamp(min=0), op.weight.clamp(max=0)))
+        up, down = (lambda side=side: op.weight + strength * side() for side in _sides(op.weight))
         bias = op.bias
         over = None if bias is None else bias + strength * bias.clamp(min=0)
         under = None if bias is None else bias + strength * bias.clamp(max=0)
@@ -111,7 +120,12 @@ def gamma(strength: float) -> ShareRule:
 
 def flat(op: Weighted) -> tuple[Share, ...]:
     """Return equal shares for every input in the receptive field (Bach et al. 2016)."""
-    return (Share((Part(torch.ones_like(op.entering), torch.ones_like(op.weight)),)),)
+    return (Share((Part(torch.ones_like(op.entering), op.ones),)),)
+
+
+def squared(op: Weighted) -> tuple[Share, ...]:
+    """Return shares by squared weights, for pixels without bounds: w² (Montavon et al. 2017)."""
+    return (Share((Part(torch.ones_like(op.entering), op.weight.square()),)),)
 
 
 def box(low: Callable[[Tensor], Tensor], high: Callable[[Tensor], Tensor]) -> ShareRule:
@@ -119,6 +133,8 @@ def box(low: Callable[[Tensor], Tensor], high: Callable[[Tensor], Tensor]) -> Sh
 
     def rule(op: Weighted) -> tuple[Share, ...]:
         x, w = op.entering, op.weight
-        return (Share((Part(x, w), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),)
+        return (
+            Share((Part(x, None), Part(low(x), w.clamp(min=0), sign=-1.0), Part(high(x), w.clamp(max=0), sign=-1.0))),
+        )
 
     return rule

@@ -1,6 +1,7 @@
 """Operations with weights under LRP: which rule each gets, and how it pulls relevance back."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -9,14 +10,17 @@ from pellucid.attribution.backward import shares
 from pellucid.attribution.backward.graph import MOVES, node_name
 from pellucid.attribution.backward.ledger import Enter, Ledger
 from pellucid.attribution.backward.operation import Ruled
-from pellucid.attribution.backward.shares import Share, ShareRule, stabiliser
-from pellucid.attribution.backward.weighted import Weighted
+from pellucid.attribution.backward.shares import Part, Share, ShareRule, stabiliser
+from pellucid.attribution.backward.weighted import Weighted, linear
 from pellucid.errors import CannotExplain, GuardError
 
-__all__ = ["STABILISER", "Composite", "RelevanceState", "spread"]
+__all__ = ["SCALINGS", "SHIFTS", "STABILISER", "Composite", "RelevanceState", "spread"]
 
-_SCALINGS = frozenset({"Mul", "Div", "Neg", "Add", "Sub", "Rsub"})
-_SHIFTS = frozenset({"add", "sub", "subtract", "rsub", "batch_norm"})
+SCALINGS = frozenset({"Mul", "Div", "Neg", "Add", "Sub", "Rsub"})
+"""Nodes that change numbers by constants."""
+
+SHIFTS = frozenset({"add", "sub", "subtract", "rsub", "iadd", "isub", "radd", "batch_norm"})
+"""Calls under a rule that do."""
 
 STABILISER = 1e-6
 """ε of every rule but the epsilon rule, relative to the row's root mean square."""
@@ -36,6 +40,9 @@ class Composite:
         Stabiliser of the epsilon rule, relative to the row's root mean square.
     positive_sums
         Whether a sum of activations hands relevance to its positive terms only, as z⁺ does in a layer.
+    halves
+        Whether a gate (sigmoid, softmax) shares relevance half and half with what it lets through, as any product of two
+        activations does; otherwise it is a constant.
     """
 
     convolution: ShareRule = shares.epsilon
@@ -43,6 +50,7 @@ class Composite:
     first: ShareRule | None = None
     epsilon: float = 1e-6
     positive_sums: bool = False
+    halves: bool = False
 
     def stabiliser(self, rule: ShareRule) -> float:
         """Return the ε of a rule."""
@@ -71,18 +79,18 @@ class _Spread:
     version: int
 
     def __call__(self, arrived: Tensor) -> tuple[Tensor]:
-        entering = self.op.entering
-        if entering._version != self.version:  # noqa: SLF001
+        if self.op.entering._version != self.version:  # noqa: SLF001
             raise GuardError(
                 f"lrp: the input of {self.name} was overwritten in place afterwards; write it out of place"
             )
-        output = self.op.apply(entering, self.op.weight, self.op.bias)
-        given = [self._shared(share, output, arrived) for share in self.rule(self.op)]
-        found = sum(given[1:], given[0])
+        relevance = arrived * self.op.output
+        shared = (self._shared(share, relevance) for share in self.rule(self.op))
+        found = [given for given in shared if given is not None]
+        total = sum(found[1:], found[0]) if found else torch.zeros_like(self.op.entering)
         if not self.first:
-            return (found,)
-        self._send(found)
-        return (torch.zeros_like(found),)
+            return (total,)
+        self._send(total)
+        return (torch.zeros_like(total),)
 
     def _send(self, found: Tensor) -> None:
         """Move first-layer relevance to the pixels it belongs to; what lies on padding belongs to none."""
@@ -94,25 +102,41 @@ class _Spread:
                 ledger.send(place, relevance)
                 ledger.take(-relevance, self.name)
 
-    def _shared(self, share: Share, output: Tensor, arrived: Tensor) -> Tensor:
+    def _shared(self, share: Share, relevance: Tensor) -> Tensor | None:
         """Return what a share gives back per unit of input, or, in the first layer, outright."""
-        with torch.enable_grad():
-            leaves = [part.values.detach().requires_grad_() for part in share.parts]
-            products = [self.op.apply(leaf, part.weight, None if place else share.bias) * part.sign
-                        for place, (leaf, part) in enumerate(zip(leaves, share.parts, strict=True))]  # fmt: skip
-            whole = sum(products[1:], products[0])
-        denominator = whole.detach()
-        added = stabiliser(denominator, self.state.composite.stabiliser(self.rule))
-        kept = share.portion * arrived * output
+        kept = relevance if share.portion == 1 else relevance * share.portion
         if share.keep is not None:
-            kept = kept * share.keep(output)
+            kept = kept * share.keep(self.op.output)
+            if not float(kept.abs().amax()):
+                return None
+        whole, transposed = zip(*(self._product(part, None if place else share.bias)
+                                  for place, part in enumerate(share.parts)), strict=True)  # fmt: skip
+        denominator = sum(whole[1:], whole[0])
+        added = stabiliser(denominator, self.state.composite.stabiliser(self.rule))
         unit = kept / (denominator + added)
-        bias = 0.0 if share.bias is None else self.op.column(share.bias, output)
-        self.state.ledger.take(unit * (added + bias), self.name)
-        slopes = torch.autograd.grad(whole, leaves, unit)
-        factors = (part.values if self.first else part.by for part in share.parts)
-        given = [slope * factor for slope, factor in zip(slopes, factors, strict=True)]
+        self._keep(unit, added, share.bias)
+        given = [self._factored(back(unit), part) for back, part in zip(transposed, share.parts, strict=True)]
         return sum(given[1:], given[0])
+
+    def _product(self, part: Part, bias: Tensor | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return what a part contributes to every unit of output, signed, and its transpose."""
+        op, weight = self.op, part.weight
+        if weight is None:
+            spare = None if bias is not None else op.bias
+            return op.output if spare is None else op.output - op.column(spare, op.output), op.transposed
+        whole, transposed = linear(lambda values: op.apply(values, weight, bias), part.values)
+        return whole * part.sign if part.sign != 1 else whole, lambda unit: transposed(unit.sum_to_size(whole.shape))
+
+    def _factored(self, slope: Tensor, part: Part) -> Tensor:
+        factor = part.values * part.sign if self.first else part.by
+        return slope if isinstance(factor, float) and factor == 1 else slope * factor
+
+    def _keep(self, unit: Tensor, added: Tensor, bias: Tensor | None) -> None:
+        """Book what the stabiliser and the bias take."""
+        ledger, name = self.state.ledger, self.name
+        ledger.take(unit * added, name)
+        if bias is not None:
+            ledger.take(self.op.per_channel(unit) * bias, name)
 
 
 def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
@@ -123,7 +147,8 @@ def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
         state.seen.append(name)
     rule = composite.first if first else composite.convolution if op.convolution else composite.dense
     assert rule is not None  # noqa: S101
-    return _Spread(op, name, rule, state, first, op.entering._version)  # noqa: SLF001
+    kept = replace(op, output=op.output.clone())  # later calls may write into what the operation returned
+    return _Spread(kept, name, rule, state, first, op.entering._version)  # noqa: SLF001
 
 
 def _sees_pixels(source: Tensor, name: str) -> bool:
@@ -135,7 +160,7 @@ def _sees_pixels(source: Tensor, name: str) -> bool:
         if node is None or isinstance(node, entry):
             continue
         called = getattr(node, "called", "") if isinstance(node, ruled) else ""
-        if called in _SHIFTS or node_name(node) in _SCALINGS:
+        if called in SHIFTS or node_name(node) in SCALINGS:
             scaled = True
         elif node_name(node) not in MOVES:
             return False

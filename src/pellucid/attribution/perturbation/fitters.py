@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pellucid.attribution.perturbation.samplers import Design, ShapleyDesign
 
-__all__ = ["Fit", "constrained_least_squares", "weighted_ridge"]
+__all__ = ["Fit", "constrained_least_squares", "unseen_r2", "weighted_ridge"]
 
 _BLOCK = 1024
 _LEVERAGE = 0.99
@@ -23,11 +23,12 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """Effects ``(players, T)``, their standard errors, and R² ``(T,)`` where the fit is a surrogate."""
+    """Effects ``(players, T)``, their standard errors; R² and constant ``(T,)`` where the fit is a surrogate."""
 
     effects: Tensor
     error: Tensor
     r2: Tensor | None = None
+    constant: Tensor | None = None
 
 
 def _blocks(rows: int) -> Iterator[slice]:
@@ -113,7 +114,7 @@ def weighted_ridge(design: Design, weights: Tensor, answers: Tensor, ridge: floa
     Parameters
     ----------
     design
-        Distinct coalitions with their counts.
+        Distinct coalitions with their counts, of one draw or several.
     weights
         ``(n,)`` π(z) of one draw.
     answers
@@ -126,22 +127,37 @@ def weighted_ridge(design: Design, weights: Tensor, answers: Tensor, ridge: floa
     Ribeiro et al. 2016, "Why should I trust you?"
     """
     values = answers.cpu().double()
-    counts = design.counts.double()
+    counts = design.total.double()
     mass = (weights.double() * counts)[:, None]
     centre = (design.masks * mass).sum(0) / mass.sum()
     mean = (values * mass).sum(0) / mass.sum()
     gram, cross = _moments(design.masks, mass[:, 0], values - mean, centre)
     gram.diagonal().add_(ridge)
     effects = torch.linalg.solve(gram, cross)
-    residuals = values - mean - _predicted(design.masks, effects) + centre @ effects
+    constant = mean - centre @ effects
+    residuals = values - constant - _predicted(design.masks, effects)
+    r2 = _explained(mass, values, residuals)
+    return Fit(effects, _sandwich(design, weights.double()[:, None] * residuals, centre, gram), r2, constant)
+
+
+def _explained(mass: Tensor, values: Tensor, residuals: Tensor) -> Tensor:
+    """Return the share ``(T,)`` of the weighted variance that is not left; 1 where there is none, NaN without any mass."""
+    mean = (values * mass).sum(0) / mass.sum()
     left, total = (mass * residuals**2).sum(0), (mass * (values - mean) ** 2).sum(0)
     rounding = _ROUNDING * (mass * values**2).sum(0)
-    r2 = torch.where(total > rounding, 1 - left / total.clamp(min=torch.finfo(torch.float64).tiny), 1.0)
-    return Fit(effects, _sandwich(design, weights.double()[:, None] * residuals, centre, gram), r2)
+    share = torch.where(total > rounding, 1 - left / total.clamp(min=torch.finfo(torch.float64).tiny), 1.0)
+    return torch.where(mass.sum() > 0, share, torch.nan)
+
+
+def unseen_r2(fit: Fit, design: Design, weights: Tensor, answers: Tensor) -> Tensor:
+    """Return the weighted R² ``(T,)`` of a surrogate on coalitions that it was not fitted to."""
+    values, mass = answers.cpu().double(), (weights.double() * design.total.double())[:, None]
+    told = _predicted(design.masks, fit.effects) + (0 if fit.constant is None else fit.constant)
+    return _explained(mass, values, values - told)
 
 
 def _sandwich(design: Design, pushed: Tensor, centre: Tensor, gram: Tensor) -> Tensor:
-    counts = design.counts.double()[:, None]
+    counts = design.total.double()[:, None]
     total, players = int(counts.sum()), len(gram)
     variance = torch.zeros(players, pushed.shape[1], dtype=torch.float64)
     inverse = torch.linalg.inv(gram)

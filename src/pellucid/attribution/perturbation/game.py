@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from pellucid.attribution.fills import reference
+from pellucid.attribution.estimate import duration, pace
+from pellucid.attribution.fills import FillValue, reference
 from pellucid.attribution.method import Attribution, Call, Method
 from pellucid.attribution.perturbation.grids import Grid, cells_along
 from pellucid.attribution.perturbation.render import Coalitions, Members, respond
 from pellucid.attribution.perturbation.segmenters import Labels, Segmentation, segment, shared_space
+from pellucid.attribution.several import ByTarget
 from pellucid.errors import CannotExplain
 from pellucid.models import Inputs
 
-__all__ = ["ROUNDING", "Game", "Maps", "affordable", "padded", "solvable", "unmoved"]
+__all__ = ["CELLS", "ROUNDING", "Game", "Maps", "affordable", "padded", "solvable", "unmoved"]
 
 CELLS = 64
 """About how many cells a grid has by default."""
@@ -30,33 +33,39 @@ PLAYERS = 5000
 """Segments of a row above which a regression is refused."""
 
 
-def affordable(method: Method, forwards: int, advice: str) -> None:
+def affordable(method: Method, call: Call, forwards: int, advice: str) -> None:
     """Refuse a request that would cost more than `FORWARDS` forwards a row.
 
     Raises
     ------
     CannotExplain
-        With the estimate and `advice`.
+        With the forwards, the time that they would take here, and `advice`.
     """
     if forwards > FORWARDS:
         raise CannotExplain(
-            f"{method} would take about {forwards:,} forwards an image and at most {FORWARDS:,} are allowed; {advice}"
+            f"{method} would take about {forwards:,} forwards an image, {_time(call, forwards)}, and at most "
+            f"{FORWARDS:,} are allowed; {advice}"
         )
 
 
-def solvable(method: Method, players: int, forwards: int) -> None:
+def solvable(method: Method, call: Call, players: int, forwards: int) -> None:
     """Refuse a regression, cubic in the segments, that would never end.
 
     Raises
     ------
     CannotExplain
-        With the estimate in forwards.
+        With the forwards and the time that they would take here.
     """
     if players > PLAYERS:
         raise CannotExplain(
-            f"{method} would fit {players:,} segments from about {forwards:,} forwards an image; its regression takes at "
-            f"most {PLAYERS:,} segments: use fewer, or occlusion"
+            f"{method} would fit {players:,} segments from about {forwards:,} forwards an image, {_time(call, forwards)}; "
+            f"its regression takes at most {PLAYERS:,} segments: use segments=50, or occlusion"
         )
+
+
+def _time(call: Call, forwards: int) -> str:
+    images = f"{len(call)} images" if len(call) > 1 else "1 image"
+    return f"{duration(len(call) * forwards * pace(call.passes, call.inputs))} for {images}"
 
 
 class Maps:
@@ -83,6 +92,17 @@ class Maps:
         """Drop the axis of targets where the call has one target."""
         return tensor[:, 0] if self.call.output.ndim == 1 else tensor
 
+    def detail(self, tensor: Tensor) -> Tensor | ByTarget:
+        """Return numbers ``(N, T, ...)`` as a detail of the result."""
+        return tensor[:, 0] if self.call.output.ndim == 1 else ByTarget(tensor.unbind(1))
+
+    def doubts(self, doubtful: Tensor, told: Callable[[int], str]) -> tuple[Any, ...]:
+        """Return the warning, if any, about `doubtful` ``(N, T)`` images; `told` makes one of their number."""
+        texts = tuple(told(count) if count else "" for count in doubtful.sum(0).tolist())
+        if self.call.output.ndim == 1:
+            return tuple(filter(None, texts))
+        return (ByTarget(texts),)
+
     def attribution(self, **more: object) -> Attribution:
         """Return the maps as a method's result."""
         values = tuple(self.single(tensor) for tensor in self.values)
@@ -95,10 +115,16 @@ def unmoved(answers: Tensor) -> Tensor:
     return answers.var(0, correction=0) <= ROUNDING * answers.square().mean(0)
 
 
-def padded(maps: Maps, rows: list[Tensor]) -> Tensor:
-    """Return one number a segment, ``(N, players)`` or ``(N, T, players)``; rows with fewer segments end in NaN."""
+def padded(maps: Maps, rows: list[Tensor]) -> Tensor | ByTarget:
+    """Return one number a segment, ``(N, players)`` a target; rows with fewer segments end in NaN."""
     columns = pad_sequence([row.cpu() for row in rows], batch_first=True, padding_value=torch.nan)
-    return maps.single(columns.float().movedim(2, 1))
+    return maps.detail(columns.float().movedim(2, 1))
+
+
+def _show(segmentation: Segmentation, row: int, inputs: Inputs, fills: Inputs) -> None:
+    """Make the fill of elements that belong to no segment the image itself: they are never hidden."""
+    for fill, x, labels in zip(fills, inputs, segmentation.labels, strict=True):
+        fill[row] = torch.where(labels == segmentation.players, x[row], fill[row])
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +137,19 @@ class Game:
     warnings: tuple[str, ...]
 
     @classmethod
-    def of(cls, call: Call, segments: int | str | Labels, fill: str | float | tuple[float, ...]) -> "Game":
+    def of(cls, call: Call, segments: int | str | Labels, fill: FillValue) -> "Game":
         """Segment and fill every row."""
         segmentations, warnings = segment(segments, call.inputs)
-        return cls(call, reference(fill, call.inputs, call.seeds), segmentations, warnings)
+        fills = reference(fill, call.inputs, call.seeds)
+        if any(own.background for own in segmentations):
+            fills = tuple(fill.clone() for fill in fills)  # a fill that is an image is the setting itself
+        for row, own in enumerate(segmentations):
+            if own.background:
+                _show(own, row, call.inputs, fills)
+        return cls(call, fills, segmentations, warnings)
 
     @classmethod
-    def on_grid(cls, call: Call, method: Method, grid: Grid, fill: str | float | tuple[float, ...]) -> "Game":
+    def on_grid(cls, call: Call, method: Method, grid: Grid, fill: FillValue) -> "Game":
         """Take the cells of a regular grid, about `CELLS` by default, as the players of every row."""
         cells = cells_along(str(method), grid, shared_space(call.inputs, method.name), CELLS)
         return cls.of(call, f"grid({', '.join(map(str, cells))})", fill)
@@ -146,18 +178,20 @@ class Game:
         for plan, answers in respond(self.call, self.fills, plans):
             yield plan.row, plan.segmentation, plan.design, answers
 
-    def details(self, maps: Maps, effects: list[Tensor]) -> dict[str, Tensor]:
+    def details(self, maps: Maps, effects: list[Tensor]) -> dict[str, Any]:
         """Return ``"segments"``, labels that broadcast over each image, and ``"effects"``, one number a segment.
 
-        Rows with fewer segments end in NaN.
+        Rows with fewer segments end in NaN; background that is no segment is −1. ``"labels"`` holds the value of each
+        segment in the label image that was given, −1 past a row's last.
         """
-        labels = torch.stack([segmentation.labels[0] for segmentation in self.segmentations])
-        return {"segments": labels.cpu(), "effects": padded(maps, effects)}
+        labels = [own.labels[0].masked_fill(own.labels[0] == own.players, -1) for own in self.segmentations]
+        details = {"segments": torch.stack(labels).cpu(), "effects": padded(maps, effects)}
+        values = [own.values for own in self.segmentations if own.values is not None]
+        if values:
+            details["labels"] = pad_sequence(values, batch_first=True, padding_value=-1)
+        return details
 
-    def moved(self, still: list[Tensor]) -> tuple[str, ...]:
+    def moved(self, maps: Maps, still: list[Tensor]) -> tuple[Any, ...]:
         """Return the warnings, with one where the score of a row does not change with any mask."""
-        count = sum(bool(row.any()) for row in still)
-        if not count:
-            return self.warnings
-        told = f"the score does not change with any mask in {count} of {len(still)} images; the map is 0 there"
-        return (*self.warnings, told)
+        told = "the score does not change with any mask in {} of {} images; the map is 0 there"
+        return (*self.warnings, *maps.doubts(torch.stack(still), lambda count: told.format(count, len(still))))

@@ -14,9 +14,10 @@ from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxo
 from pellucid.attribution.perturbation.game import Game, Maps, affordable
 from pellucid.attribution.perturbation.render import Windows, respond
 from pellucid.attribution.perturbation.samplers import LeaveOneOut
-from pellucid.attribution.perturbation.segmenters import Segments, shared_space
+from pellucid.attribution.perturbation.segmenters import Segments, players, shared_space
 from pellucid.attribution.perturbation.separable import boxes, carry
 from pellucid.errors import ShapeError
+from pellucid.models import Inputs
 
 __all__ = ["ablation", "occlusion"]
 
@@ -53,6 +54,7 @@ class occlusion(Method):
     stride: Size | tuple[Size, ...] | None = None
     fill: Fill = "zero"
 
+    shares_forwards: ClassVar[bool] = True
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="perturbation",
         question="Which place does the model miss when it is hidden?",
@@ -75,13 +77,18 @@ class occlusion(Method):
             raise ShapeError(f"{self}: stride {stride} is larger than window {window} and would leave pixels uncovered")
         return window, stride
 
+    def planned_forwards(self, inputs: Inputs) -> int:
+        """Return the number of windows."""
+        space = shared_space(inputs, self.name)
+        return math.prod(len(_starts(*axis)) for axis in zip(space, *self._sizes(space), strict=True))
+
     def attribute(self, call: Call) -> Attribution:
         """Hide every window of every row."""
         space = shared_space(call.inputs, self.name)
         window, stride = self._sizes(space)
         starts = [_starts(*axis) for axis in zip(space, window, stride, strict=True)]
         count = math.prod(map(len, starts))
-        affordable(self, count, "use a larger stride or window")
+        affordable(self, call, count, "use a larger stride or window")
         call.passes.expect(count * len(call), "hiding windows")
         windows = [
             (slice(None), *(slice(start, start + width) for start, width in zip(corner, window, strict=True)))
@@ -126,8 +133,9 @@ class ablation(Method):
     Attributes
     ----------
     segments
-        A count of superpixels, ``"pixels"``, ``"grid(6, 6)"``, ``"channels"``, or integer labels ``(*S)`` or
-        ``(N, *S)`` in which every value, 0 too, is a segment.
+        A count of superpixels; a name such as ``"slic(50)"``, ``"watershed(50)"``, ``"grid(6, 6)"``, ``"pixels"``,
+        ``"channels"`` or ``"channels(slic(50))"`` (all: `segment`); or integer labels ``(*S)`` or ``(N, *S)``, in which
+        every value is a segment, 0 too, unless they come as ``Labels(labels, background=0)``.
     fill
         What stands in for the hidden segment.
 
@@ -139,6 +147,7 @@ class ablation(Method):
     segments: Segments = 50
     fill: Fill = "zero"
 
+    shares_forwards: ClassVar[bool] = True
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="perturbation",
         question="Which object, region or channel does the model miss when it alone is hidden?",
@@ -148,10 +157,14 @@ class ablation(Method):
         mechanism="perturbation",
     )
 
+    def planned_forwards(self, inputs: Inputs) -> int:
+        """Return the number of segments."""
+        return players(self.segments, inputs)
+
     def attribute(self, call: Call) -> Attribution:
         """Hide every segment of every row."""
         game = Game.of(call, self.segments, self.fill)
-        affordable(self, game.most, "use fewer segments")
+        affordable(self, call, game.most, "use fewer segments")
         maps, effects = Maps(call, error=False), []
         for row, segmentation, _, answers in game.play(lambda players, _: LeaveOneOut(players), game.most):
             effects.append(maps.outputs[row] - answers)

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from pellucid.attribution.method import Call
 from pellucid.attribution.perturbation.segmenters import Segmentation
@@ -101,7 +102,9 @@ class Coalitions(Plan):
 
     def paint(self, canvas: Canvas, place: slice, part: slice) -> None:
         """Keep the coalition's segments and fill the others; blending is exact at 0 and 1, and faster than choosing."""
-        kept = self.design.members(part)
+        kept = self.design.members(part).to(canvas.slots[0].device)
+        if self.segmentation.background:
+            kept = functional.pad(kept, (0, 1), value=1)
         for slots, x, fill, labels in zip(
             canvas.slots, canvas.inputs, canvas.fills, self.segmentation.labels, strict=True
         ):

@@ -7,7 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Design", "LeaveOneOut", "ShapleyDesign", "bernoulli", "shapley_design", "subsets_of_size"]
+__all__ = [
+    "DRAWS",
+    "Design",
+    "LeaveOneOut",
+    "ShapleyDesign",
+    "bernoulli",
+    "joined",
+    "shapley_design",
+    "subsets_of_size",
+    "with_more_pairs",
+]
+
+DRAWS = 5
+"""Independent draws that a Bernoulli design consists of: each is what another seed would have given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,11 +32,16 @@ class Design:
     masks
         Boolean ``(n, players)``; True keeps a segment.
     counts
-        ``(n,)`` how often each was drawn.
+        ``(n,)`` how often each was drawn; ``(draws, n)`` by draw.
     """
 
     masks: Tensor
     counts: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """``(n,)`` how often each was drawn, over all draws."""
+        return self.counts if self.counts.ndim == 1 else self.counts.sum(0)
 
     def __len__(self) -> int:
         return len(self.masks)
@@ -59,22 +77,51 @@ class ShapleyDesign(Design):
         ``(n,)`` summing to 1.
     draws
         ``(pairs,)`` how often each sampled pair was drawn.
+    whole
+        Size up to which, from both ends, all coalitions are enumerated.
     """
 
     weights: Tensor
     draws: Tensor
+    whole: int = 0
 
 
-def bernoulli(players: int, samples: int, generator: torch.Generator) -> Design:
-    """Return `samples` coalitions: the full one, and others in which each segment is kept with probability a half."""
+def joined(known: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """Return distinct coalitions, the `known` ones first in their order, and the place of each of all, known and drawn."""
+    every = torch.cat([known, drawn])
+    distinct, places = torch.unique(every, dim=0, return_inverse=True)
+    first = torch.full((len(distinct),), len(every)).scatter_reduce(0, places, torch.arange(len(every)), "amin")
+    order = first.argsort()
+    return distinct[order], order.argsort()[places]
+
+
+def bernoulli(players: int, samples: int, generator: torch.Generator, known: Design | None = None) -> Design:
+    """Return coalitions in which each segment is kept with probability a half; the very first keeps all.
+
+    Parameters
+    ----------
+    players, samples
+        `samples` rows are drawn; equal ones are merged.
+    generator
+        On the CPU.
+    known
+        A design to go on from: its coalitions stay first.
+
+    Returns
+    -------
+    Design
+        With ``counts (DRAWS, n)``: the rows take turns in belonging to `DRAWS` independent draws.
+    """
     masks = torch.rand(samples, players, generator=generator) < 0.5
-    masks[0] = True
-    return Design(*_merged(masks))
-
-
-def _merged(masks: Tensor) -> tuple[Tensor, Tensor]:
-    distinct, counts = torch.unique(masks, dim=0, return_counts=True)
-    return distinct, counts
+    if known is None:
+        masks[0] = True
+        known = Design(masks[:0], torch.zeros(DRAWS, 0))
+    distinct, places = joined(known.masks, masks)
+    counts = torch.zeros(DRAWS, len(distinct))
+    counts[:, : len(known)] = known.counts
+    turns = (torch.arange(samples) + int(known.counts.sum())) % DRAWS
+    counts.index_put_((turns, places[len(known) :]), torch.ones(samples), accumulate=True)
+    return Design(distinct, counts)
 
 
 def subsets_of_size(players: int, size: int) -> Tensor:
@@ -145,7 +192,22 @@ def shapley_design(players: int, samples: int, generator: torch.Generator) -> Sh
         masks += [drawn, ~drawn]
         weights += [draws.double() * sum(masses[whole:]) / (2 * left)] * 2
     coalitions = torch.cat(masks)
-    return ShapleyDesign(coalitions, torch.ones(len(coalitions)), torch.cat(weights), draws)
+    return ShapleyDesign(coalitions, torch.ones(len(coalitions)), torch.cat(weights), draws, whole)
+
+
+def with_more_pairs(design: ShapleyDesign, pairs: int, generator: torch.Generator) -> ShapleyDesign:
+    """Return the design with so many more pairs drawn: enumerated sizes stay, known pairs stay first among the drawn."""
+    players = design.masks.shape[1]
+    masses = _kernel_masses(players)[design.whole :]
+    enumerated = len(design) - 2 * len(design.draws)
+    known = design.masks[enumerated : enumerated + len(design.draws)]
+    fresh, again = _drawn(players, torch.tensor(masses), design.whole + 1, pairs, generator)
+    drawn, places = joined(known, fresh)
+    draws = torch.zeros(len(drawn), dtype=again.dtype).index_add_(0, places, torch.cat([design.draws.to(again), again]))
+    weights = draws.double() * sum(masses) / (2 * draws.sum())
+    coalitions = torch.cat([design.masks[:enumerated], drawn, ~drawn])
+    weighed = torch.cat([design.weights[:enumerated], weights, weights])
+    return ShapleyDesign(coalitions, torch.ones(len(coalitions)), weighed, draws, design.whole)
 
 
 def _drawn(
@@ -155,4 +217,5 @@ def _drawn(
     sizes = torch.multinomial(masses, pairs, replacement=True, generator=generator) + smallest
     ranks = torch.rand(pairs, players, generator=generator).argsort(1).argsort(1)
     masks = ranks < sizes[:, None]
-    return _merged(masks ^ masks[:, :1])
+    distinct, counts = torch.unique(masks ^ masks[:, :1], dim=0, return_counts=True)
+    return distinct, counts

@@ -15,10 +15,11 @@ from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxo
 from pellucid.attribution.perturbation.game import Game, Maps, affordable, padded
 from pellucid.attribution.perturbation.grids import Grid, cells_along
 from pellucid.attribution.perturbation.orders import Lattice, Orders, coalitions_in_all, drawn_orders, lattice
-from pellucid.attribution.perturbation.render import Coalitions, respond
-from pellucid.attribution.perturbation.segmenters import Segmentation, Segments, shared_space
-from pellucid.attribution.perturbation.stopping import Rule, Tally
+from pellucid.attribution.perturbation.render import Coalitions
+from pellucid.attribution.perturbation.segmenters import Segmentation, Segments, players, shared_space
+from pellucid.attribution.perturbation.stopping import Rule, Tally, Tolerance, in_rounds
 from pellucid.errors import ShapeError
+from pellucid.models import Inputs
 
 __all__ = ["owen", "shapley_sampling"]
 
@@ -26,7 +27,6 @@ GROUPS = 9
 """About how many groups of segments there are by default."""
 
 Samples = Annotated[int, Field(ge=4)]
-Tolerance = Annotated[float, Field(gt=0, lt=1)]
 
 
 def _forwards(groups: Tensor, pairs: int) -> int:
@@ -41,42 +41,43 @@ class _Row:
     number: int
     segmentation: Segmentation
     groups: Tensor
-    difference: Tensor
+    ends: tuple[Tensor, Tensor]
     generator: torch.Generator
-    pairs: int
+    rule: Rule
+    pending: int
     tally: Tally | None = None
     exact: bool = False
 
     @property
+    def difference(self) -> Tensor:
+        return self.ends[1] - self.ends[0]
+
+    @property
     def forwards(self) -> int:
-        return _forwards(self.groups, self.pairs)
+        return _forwards(self.groups, self.pending)
 
     def plan(self) -> Coalitions:
         self.exact = self.forwards == coalitions_in_all(self.groups)
-        drawn = lattice(self.groups) if self.exact else drawn_orders(self.groups, self.pairs, self.generator)
+        drawn = lattice(self.groups) if self.exact else drawn_orders(self.groups, self.pending, self.generator)
         return Coalitions(self.number, self.segmentation, drawn)
 
-    def learn(self, contributions: Tensor, rule: Rule) -> None:
+    def learn(self, plan: Coalitions, answers: Tensor) -> None:
+        added = cast("Orders | Lattice", plan.design).contributions(answers, *self.ends)
         fresh = self.tally is None or self.exact
-        self.tally = Tally.of(contributions) if fresh else cast("Tally", self.tally).with_more(contributions)
-        self.pairs = rule.more(self.tally, self.difference)
+        self.tally = Tally.of(added) if fresh else cast("Tally", self.tally).with_more(added)
+        self.pending = self.rule.more(self.tally.count, self.tally.error, self.difference)
 
 
 def _averaged(method: "shapley_sampling | owen", game: Game, groups: Sequence[Tensor]) -> Attribution:
-    """Draw orders for every row until it has enough; rows that go on share batches."""
-    rule, call, maps = Rule(method.samples, method.tolerance), game.call, Maps(game.call, error=True)
-    most = max(_forwards(own, method.samples // 2) for own in groups)
-    affordable(method, most, "use fewer samples or segments")
-    empty, seeds = game.empty(), call.generators()
-    fixed = zip(range(len(call)), game.segmentations, groups, maps.outputs - empty, seeds, strict=True)
-    rows = [_Row(*row, rule.first()) for row in fixed]
-    going = rows
-    while going:
-        call.passes.expect(sum(row.forwards for row in going), "adding segments")
-        for plan, answers in respond(call, game.fills, (row.plan() for row in going)):
-            design = cast("Orders | Lattice", plan.design)
-            rows[plan.row].learn(design.contributions(answers, empty[plan.row], maps.outputs[plan.row]), rule)
-        going = [row for row in going if row.pairs]
+    """Draw orders for every row until it has enough."""
+    rule, call, maps = Rule(method.samples // 2, method.tolerance), game.call, Maps(game.call, error=True)
+    most = max(_forwards(own, rule.most) for own in groups)
+    affordable(method, call, most, "use fewer samples or segments")
+    empty = game.empty()
+    ends = zip(empty, maps.outputs, strict=True)
+    fixed = zip(range(len(call)), game.segmentations, groups, ends, call.generators(), strict=True)
+    rows = [_Row(*row, rule, rule.first()) for row in fixed]
+    in_rounds(call, game.fills, rows, "adding segments")
     return _collected(game, maps, empty, rows, rule)
 
 
@@ -91,17 +92,11 @@ def _collected(game: Game, maps: Maps, empty: Tensor, rows: list[_Row], rule: Ru
             [math.inf if row.exact else 2.0 * tally.count for row, tally in zip(rows, tallies, strict=True)]
         ),
     }
-    reference = empty[:, 0] if game.call.output.ndim == 1 else empty
-    short = sum(rule.excess(tally, row.difference) > 1 for row, tally in zip(rows, tallies, strict=True))
-    warnings = [*game.warnings, *([_too_few(rule, short, len(rows))] if short else [])]
-    return maps.attribution(reference_output=reference, warnings=tuple(warnings), details=details)
-
-
-def _too_few(rule: Rule, short: int, rows: int) -> str:
-    return (
-        f"the largest standard error stayed above {rule.tolerance:.3g} of |f(x) - f(fill)| in {short} of {rows} images "
-        f"after {rule.samples} orders; give more samples or fewer segments"
+    short = torch.stack(
+        [rule.excess(tally.error, row.difference) > 1 for row, tally in zip(rows, tallies, strict=True)]
     )
+    missed = maps.doubts(short, lambda count: rule.missed(count, len(rows), f"{2 * rule.most} orders"))
+    return maps.attribution(reference_output=maps.single(empty), warnings=(*game.warnings, *missed), details=details)
 
 
 @METHODS.register
@@ -117,8 +112,9 @@ class shapley_sampling(Method):
     Attributes
     ----------
     segments
-        A count of superpixels, ``"pixels"``, ``"grid(6, 6)"``, ``"channels"``, or integer labels ``(*S)`` or
-        ``(N, *S)`` in which every value, 0 too, is a segment.
+        A count of superpixels; a name such as ``"slic(50)"``, ``"watershed(50)"``, ``"grid(6, 6)"``, ``"pixels"``,
+        ``"channels"`` or ``"channels(slic(50))"`` (all: `segment`); or integer labels ``(*S)`` or ``(N, *S)``, in which
+        every value is a segment, 0 too, unless they come as ``Labels(labels, background=0)``.
     samples
         Orders at most; an odd one is dropped.
     fill
@@ -137,6 +133,7 @@ class shapley_sampling(Method):
     fill: Fill = "zero"
     tolerance: Tolerance | None = None
 
+    shares_forwards: ClassVar[bool] = True
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="perturbation",
         question="What does each region add to the score, on average over the orders in which regions appear?",
@@ -146,6 +143,10 @@ class shapley_sampling(Method):
         warning="a contribution that only rare orders show can be missed with an error of 0; the fill shapes the values",
         mechanism="game theory",
     )
+
+    def planned_forwards(self, inputs: Inputs) -> int:
+        """Return the forwards of all orders, or of all coalitions where fewer."""
+        return 1 + _forwards(torch.zeros(players(self.segments, inputs), dtype=torch.long), self.samples // 2)
 
     def attribute(self, call: Call) -> Attribution:
         """Average what every segment of every row adds."""
@@ -168,8 +169,9 @@ class owen(Method):
     Attributes
     ----------
     segments
-        A count of superpixels, ``"pixels"``, ``"grid(6, 6)"``, or integer labels ``(*S)`` or ``(N, *S)`` in which
-        every value, 0 too, is a segment.
+        A count of superpixels; a name such as ``"slic(50)"``, ``"watershed(50)"``, ``"grid(6, 6)"`` or ``"pixels"``
+        (all: `segment`); or integer labels ``(*S)`` or ``(N, *S)``, in which every value is a segment, 0 too, unless they
+        come as ``Labels(labels, background=0)``.
     groups
         Cells of the coarse grid, one number or one an axis (Y, X); default about nine near-cubic ones.
     samples
@@ -190,6 +192,7 @@ class owen(Method):
     fill: Fill = "zero"
     tolerance: Tolerance | None = None
 
+    shares_forwards: ClassVar[bool] = True
     taxonomy: ClassVar[Taxonomy] = Taxonomy(
         family="perturbation",
         question="What does each region add to the score when neighbouring regions appear together?",
@@ -199,6 +202,10 @@ class owen(Method):
         warning="the coarse groups shape the values: another tree shares joint effects differently",
         mechanism="game theory",
     )
+
+    def planned_forwards(self, inputs: Inputs) -> int:
+        """Return the forwards of all orders."""
+        return 1 + 2 * (self.samples // 2) * (players(self.segments, inputs) - 1)
 
     def attribute(self, call: Call) -> Attribution:
         """Average what every segment of every row adds in orders that keep groups together."""
@@ -224,7 +231,7 @@ def _cell(segmentation: Segmentation, cells: tuple[int, ...], space: tuple[int, 
         for labels in segmentation.labels:
             flat = labels.cpu().flatten().long()
             places = (torch.arange(size) + 0.5).view(-1, *[1] * (len(space) - axis - 1)).expand(labels.shape).flatten()
-            total += torch.bincount(flat, places.double(), segmentation.players)
-            number += torch.bincount(flat, minlength=segmentation.players)
+            total += torch.bincount(flat, places.double(), segmentation.players + 1)[: segmentation.players]
+            number += torch.bincount(flat, minlength=segmentation.players + 1)[: segmentation.players]
         cell = cell * count + (total / number * count / size).floor().long().clamp(max=count - 1)
     return cell

@@ -1,73 +1,20 @@
 """Segmenters: which elements of a row are hidden together, as labels that broadcast over its inputs."""
 
 import math
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated
 
-import numpy as np
 import torch
-from pydantic import BeforeValidator
-from pydantic_core import PydanticCustomError
-from skimage.segmentation import slic
 from torch import Tensor
+from torch.nn import functional
 
-from pellucid.attribution.content import Content
 from pellucid.attribution.perturbation.grids import labels_of, regular
+from pellucid.attribution.perturbation.spelling import Labels, Segments, Spec, spec_of
+from pellucid.attribution.perturbation.superpixels import REGIONS
 from pellucid.errors import ShapeError
 from pellucid.models import Inputs
 
-__all__ = ["Labels", "Segmentation", "Segments", "segment", "shared_space"]
-
-COMPACTNESS = (0.1, 0.3, 1.0, 3.0)
-"""Tried from the most faithful to edges to the most regular, until SLIC keeps about the number asked for."""
-
-
-class Labels(Content):
-    """A label image as a setting.
-
-    Parameters
-    ----------
-    tensor
-        Integers ``(*S)``, the same for every image, or ``(N, *S)``, one an image. Every value is a segment, 0 too.
-    """
-
-    noun = "labels"
-
-    def __init__(self, tensor: Tensor) -> None:
-        if tensor.is_floating_point() or tensor.is_complex():
-            raise ShapeError(f"labels are integers (*S) or (N, *S), not {tensor.dtype}")
-        super().__init__(tensor.long())
-
-
-def _spec(value: object) -> object:
-    """Take a count, a name or labels; say in one sentence what else is wrong."""
-    if isinstance(value, np.ndarray):
-        value = torch.as_tensor(value)
-    if isinstance(value, Tensor):
-        return Labels(value)
-    if isinstance(value, str) and value.startswith("labels("):
-        raise PydanticCustomError(
-            "labels", "labels cannot be read back from their digest; pass the label tensor itself"
-        )
-    named = isinstance(value, str) and (value in {"pixels", "channels"} or _cells(value) is not None)
-    counted = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    if not (named or counted or isinstance(value, Labels)):
-        raise PydanticCustomError(
-            "segments", 'it is a count of at least 1, "pixels", "channels", "grid(6, 6)" or an integer label tensor'
-        )
-    return value
-
-
-Segments = Annotated[int | str | Labels, BeforeValidator(_spec)]
-"""Annotation of a recipe's ``segments``."""
-
-
-def _cells(text: str) -> tuple[int, ...] | None:
-    found = re.fullmatch(r"grid\(\s*([1-9]\d*(?:\s*,\s*[1-9]\d*)*)\s*,?\s*\)", text)
-    return tuple(int(number) for number in found[1].split(",")) if found else None
+__all__ = ["Labels", "Segmentation", "Segments", "alternatives", "players", "segment", "shared_space"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,29 +24,38 @@ class Segmentation:
     Attributes
     ----------
     labels
-        One integer tensor an input, numbered 0 to `players` − 1, that broadcasts over the row's ``(C, *S)``.
+        One integer tensor an input, numbered 0 to `players` − 1, that broadcasts over the row's ``(C, *S)``; the number
+        `players` itself marks elements that belong to no segment and are always shown.
     shapes
         ``(C, *S)`` of each input.
     players
         Number of segments.
+    values
+        ``(players,)`` the value of each segment in the label image that was given; None elsewhere.
     """
 
     labels: Inputs
     shapes: tuple[torch.Size, ...]
     players: int
+    values: Tensor | None = None
+
+    @cached_property
+    def background(self) -> bool:
+        """Whether some elements belong to no segment."""
+        return any(int(labels.max()) == self.players for labels in self.labels)
 
     @cached_property
     def sizes(self) -> Tensor:
         """``(players,)`` number of elements of each segment, over all channels and inputs."""
         counts = [
-            torch.bincount(labels.flatten(), minlength=self.players) * (math.prod(shape) // labels.numel())
+            torch.bincount(labels.flatten(), minlength=self.players + 1) * (math.prod(shape) // labels.numel())
             for labels, shape in zip(self.labels, self.shapes, strict=True)
         ]
-        return torch.stack(counts).sum(0)
+        return torch.stack(counts).sum(0)[: self.players]
 
     def spread(self, effects: Tensor) -> Inputs:
         """Spread ``(players, T)`` effects evenly over their elements: ``(T, C, *S)`` an input, with the same sum."""
-        density = (effects / self.sizes.to(effects.device)[:, None]).T
+        density = functional.pad((effects / self.sizes.to(effects.device)[:, None]).T, (0, 1))
         return tuple(
             density[:, labels.to(effects.device)].expand(-1, *shape)
             for labels, shape in zip(self.labels, self.shapes, strict=True)
@@ -126,16 +82,23 @@ def shared_space(inputs: Inputs, asked: str) -> tuple[int, ...]:
 
 
 def segment(segments: int | str | Labels, inputs: Inputs) -> tuple[list[Segmentation], tuple[str, ...]]:
-    """Return one segmentation a row, each from that row alone, and warnings.
+    """Return one segmentation a row, each from that row alone and without randomness, and warnings.
 
-    A count means SLIC superpixels in two or three spatial axes, equal runs in one, and a regular grid in more. Inputs
-    that share their spatial axes are segmented together, by the first; ``"pixels"`` and ``"channels"`` number every
-    input on its own.
+    - ``50``: about so many SLIC superpixels in two or three spatial axes, equal runs in one, a regular grid in more.
+    - ``"slic(50)"``, ``"watershed(50)"``: superpixels, or basins of the edge strength, in one to three axes;
+      ``spacing=(2.0, 0.5, 0.5)`` gives the physical distance of neighbours along each axis.
+    - ``"quantiles(8)"``: bands of equal area by intensity, wherever they lie.
+    - ``"grid(6, 6)"``, ``"regular(50)"``: cells an axis, or about so many near-cubic ones.
+    - ``"pixels"``, ``"channels"``: every pixel with all its channels, every channel of every input.
+    - ``"channels(slic(50))"``: each channel of each region of one of the above.
+    - `Labels`: nuclei, cells, organs, grains, an atlas; with or without a background that is always shown.
+
+    Inputs that share their spatial axes are segmented together, by the first.
 
     Raises
     ------
     ShapeError
-        When labels, cells or inputs do not fit each other.
+        When labels, cells, spacing or inputs do not fit each other.
     """
     if segments == "pixels":
         return _alike(_numbered([(1, *tensor.shape[2:]) for tensor in inputs]), inputs), ()
@@ -144,22 +107,74 @@ def segment(segments: int | str | Labels, inputs: Inputs) -> tuple[list[Segmenta
         return _alike(_numbered(flat), inputs), ()
     space = shared_space(inputs, f"segments={segments!r}")
     if isinstance(segments, Labels):
-        return _given(segments.tensor, inputs, space), ()
-    if isinstance(segments, str):
-        return _alike(labels_of(_fitting(segments, space), space), inputs), ()
-    if segments >= math.prod(space):
-        return _alike(torch.arange(math.prod(space)).view(space), inputs), ()
-    if len(space) not in {2, 3}:
-        return _alike(labels_of(regular(segments, space), space), inputs), ()
-    return _superpixels(segments, inputs, space)
+        return _given(segments, inputs, space), ()
+    spec = _spec(segments, space)
+    if spec.name not in REGIONS:
+        return _alike(_by_channel(_cells(spec, space, segments), inputs, spec), inputs), ()
+    return _from_content(spec, inputs, space)
 
 
-def _row(labels: Tensor | Inputs, inputs: Inputs) -> Segmentation:
+def players(segments: int | str | Labels, inputs: Inputs) -> int:
+    """Return the number of segments of a row, about where only segmenting it would tell."""
+    if segments in {"pixels", "channels"} or isinstance(segments, Labels):
+        return max(own.players for own in segment(segments, inputs)[0])
+    spec = _spec(segments, shared_space(inputs, f"segments={segments!r}"))
+    count = math.prod(spec.counts)
+    return count * sum(tensor.shape[1] for tensor in inputs) if spec.by_channel else count
+
+
+def alternatives(segments: int | str | Labels, own: Segmentation, row: Inputs, most: int) -> list[Segmentation]:
+    """Return other segmentations of one row into about as many regions, `most` at most.
+
+    Of superpixels, watershed basins and regular cells those that were not asked for; none where segments are channels
+    or single pixels.
+    """
+    spaces = {tuple(tensor.shape[2:]) for tensor in row}
+    pixels = math.prod(next(iter(spaces)))
+    if len(spaces) > 1 or segments in {"pixels", "channels"} or 2 * own.players > pixels:
+        return []
+    asked = None if isinstance(segments, Labels) else _spec(segments, next(iter(spaces)))
+    if asked is not None and asked.by_channel:
+        return []
+    name = "regular" if asked is not None and asked.name == "grid" else getattr(asked, "name", None)
+    kinds = [kind for kind in ("slic", "watershed", "regular") if kind != name][:most]
+    return [segment(f"{kind}({own.players})", row)[0][0] for kind in kinds]
+
+
+def _spec(segments: int | str, space: tuple[int, ...]) -> Spec:
+    if isinstance(segments, int):
+        content = len(space) in {2, 3} and segments < math.prod(space)
+        return Spec("slic" if content else "regular", (segments,))
+    spec = spec_of(segments)
+    if spec is None:
+        raise ShapeError(f"segments={segments!r} is no known way to cut an image into segments")
+    if spec.spacing is not None and len(spec.spacing) != len(space):
+        raise ShapeError(f"segments={segments!r}: spacing has not one number for each of the spatial axes {space}")
+    if spec.name in REGIONS and len(space) > 3:
+        raise ShapeError(f"segments={segments!r} takes one to three spatial axes, not {space}; use a grid")
+    return spec
+
+
+def _cells(spec: Spec, space: tuple[int, ...], segments: int | str) -> Tensor:
+    cells = spec.counts
+    if spec.name == "regular":
+        cells = space if cells[0] >= math.prod(space) else regular(cells[0], space)
+    if len(cells) != len(space) or any(cell > size for cell, size in zip(cells, space, strict=True)):
+        raise ShapeError(
+            f"segments={segments!r} does not fit spatial axes {space}: one number of cells an axis, none above its size"
+        )
+    return labels_of(cells, space)
+
+
+def _row(
+    labels: Tensor | Inputs, inputs: Inputs, values: Tensor | None = None, count: int | None = None
+) -> Segmentation:
     shapes = tuple(tensor.shape[1:] for tensor in inputs)
     if isinstance(labels, Tensor):
         labels = (labels[None],) * len(inputs)
     labels = tuple(part.to(inputs[0].device, torch.int32) for part in labels)
-    return Segmentation(labels, shapes, 1 + max(int(part.max()) for part in labels))
+    found = 1 + max(int(part.max()) for part in labels)
+    return Segmentation(labels, shapes, found if count is None else count, values)
 
 
 def _alike(labels: Tensor | Inputs, inputs: Inputs) -> list[Segmentation]:
@@ -174,51 +189,47 @@ def _numbered(shapes: list[tuple[int, ...]]) -> Inputs:
     return tuple(parts)
 
 
-def _dense(labels: Tensor) -> Tensor:
-    _, dense = torch.unique(labels, return_inverse=True)
-    return torch.as_tensor(dense)
+def _by_channel(labels: Tensor, inputs: Inputs, spec: Spec) -> Tensor | Inputs:
+    """Give each channel of each region a number of its own where that was asked for."""
+    if not spec.by_channel:
+        return labels
+    regions, parts, start = 1 + int(labels.max()), [], 0
+    for tensor in inputs:
+        channels = torch.arange(start, start + tensor.shape[1]).view(-1, *[1] * labels.ndim)
+        parts.append(channels * regions + labels)
+        start += tensor.shape[1]
+    return tuple(parts)
 
 
-def _given(labels: Tensor, inputs: Inputs, space: tuple[int, ...]) -> list[Segmentation]:
-    rows = len(inputs[0])
-    if tuple(labels.shape) == space:
-        return _alike(_dense(labels), inputs)
-    if tuple(labels.shape) != (rows, *space):
-        raise ShapeError(f"labels have shape {tuple(labels.shape)}; the images need {space} or {(rows, *space)}")
-    return [_row(_dense(part), inputs) for part in labels]
+def _given(labels: Labels, inputs: Inputs, space: tuple[int, ...]) -> list[Segmentation]:
+    rows, given = len(inputs[0]), labels.tensor
+    if tuple(given.shape) == space:
+        return [_labelled(given, labels.background, inputs)] * rows
+    if tuple(given.shape) != (rows, *space):
+        raise ShapeError(f"labels have shape {tuple(given.shape)}; the images need {space} or {(rows, *space)}")
+    return [_labelled(part, labels.background, inputs) for part in given]
 
 
-def _fitting(text: str, space: tuple[int, ...]) -> tuple[int, ...]:
-    cells = _cells(text)
-    if cells is None or len(cells) != len(space) or any(cell > size for cell, size in zip(cells, space, strict=True)):
-        raise ShapeError(
-            f"segments={text!r} does not fit spatial axes {space}: one number of cells an axis, none above its size"
-        )
-    return cells
+def _labelled(given: Tensor, background: int | None, inputs: Inputs) -> Segmentation:
+    values = torch.unique(given)
+    if background is not None:
+        values = values[values != background]
+        if not len(values):
+            raise ShapeError(f"an image has no label but the background {background}, so there is nothing to hide")
+    dense = torch.searchsorted(values, given.contiguous())
+    if background is not None:
+        dense[given == background] = len(values)
+    return _row(dense, inputs, values, len(values))
 
 
-def _superpixels(count: int, inputs: Inputs, space: tuple[int, ...]) -> tuple[list[Segmentation], tuple[str, ...]]:
-    found = [_slic(image, count) for image in inputs[0].detach().cpu().double().numpy()]
-    rows = [_row(labels_of(regular(count, space), space) if labels is None else labels, inputs) for labels in found]
+def _from_content(spec: Spec, inputs: Inputs, space: tuple[int, ...]) -> tuple[list[Segmentation], tuple[str, ...]]:
+    count, make = spec.counts[0], REGIONS[spec.name].make
+    found = [make(image, count, spec.spacing) for image in inputs[0].detach().cpu().double().numpy()]
+    grid = labels_of(regular(min(count, math.prod(space)), space), space)
+    rows = [_row(_by_channel(grid if labels is None else labels, inputs, spec), inputs) for labels in found]
     lost = sum(labels is None for labels in found)
     if not lost:
         return rows, ()
     return rows, (
-        f"SLIC kept far from {count} segments in {lost} of {len(found)} images; a regular grid stands in there",
+        f"{spec.name} kept far from {count} segments in {lost} of {len(found)} images; a regular grid stands in there",
     )
-
-
-def _slic(image: np.ndarray, count: int) -> Tensor | None:
-    """Return superpixels of ``(C, *S)``, or None where no compactness keeps about `count` of them."""
-    flat = image.reshape(len(image), -1)
-    low, high = np.percentile(flat, (1, 99), axis=1)
-    axes = (-1, *[1] * (image.ndim - 1))
-    clipped = np.clip(image, low.reshape(axes), high.reshape(axes)) - low.reshape(axes)
-    scaled = np.moveaxis(clipped / max(float((high - low).max()), np.finfo(np.float64).tiny), 0, -1)
-    run: Callable[..., np.ndarray] = slic
-    for compactness in COMPACTNESS:
-        labels = run(scaled, count, compactness=compactness, sigma=1, convert2lab=False, start_label=0, channel_axis=-1)
-        dense = _dense(torch.as_tensor(labels))
-        if count / 2 <= int(dense.max()) + 1 <= 2 * count:
-            return dense
-    return None
