@@ -28,9 +28,10 @@ from pellucid.evaluation.pipeline import Pipeline, Rescored, rescore
 from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
 from pellucid.evaluation.selftest import SelfTest, self_test
+from pellucid.evaluation.steadiness import augmentation_curves
 
 __all__ = [
     "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Calibration", "Friedman",
     "Metric", "Outcome", "Pipeline", "Profile", "Ranking", "Rescored", "Scores", "SelfTest", "agree",
-    "annotator_agreement", "calibrate", "choice_effects", "evaluate", "metrics", "rank", "rescore", "self_test",
+    "annotator_agreement", "augmentation_curves", "calibrate", "choice_effects", "evaluate", "metrics", "rank", "rescore", "self_test",
 ]  # fmt: skip

@@ -24,7 +24,7 @@ from pellucid.show.view import strongest_view
 from pellucid.study import Study
 
 __all__ = [
-    "agreement_table", "ceiling_chart", "changed_chart", "consensus", "effect_table", "leak_table", "metric_table", "settings",
+    "agreement_table", "augmentation_chart", "ceiling_chart", "changed_chart", "consensus", "effect_table", "leak_table", "metric_table", "settings",
 ]  # fmt: skip
 
 SIDE = "faithfulness-side"
@@ -151,6 +151,35 @@ def changed_chart(effects: pa.Table, side: str = SIDE) -> Figure | None:
         dot_chart(axes, dots, label="share of images on which another method is best, 95 % interval",
                   reference=chance[0] if chance else None)  # fmt: skip
         axes.set_xlim(-0.03, 1.03)
+    return figure
+
+
+def augmentation_chart(curves: pa.Table) -> Figure | None:
+    """Draw how maps (colours) and the model's answer (black) keep up with each natural change; None without curves."""
+    rows = curves.to_pylist()
+    if not rows:
+        return None
+    names, methods = (list(dict.fromkeys(row[name] for row in rows)) for name in ("transform", "method"))
+    colours = dict(zip([name for name in methods if name], mpl.color_sequences["tab20"], strict=False))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 2.3 * -(-len(names) // 3) + 0.25 * len(methods)), layout="constrained")
+        grid = figure.subplots(-(-len(names) // 3), 3, squeeze=False, sharey=True).ravel()
+        for axes, name in zip(grid, names, strict=False):
+            for method in methods:
+                own = [
+                    (row["strength"], row["value"])
+                    for row in rows
+                    if (row["transform"], row["method"]) == (name, method)
+                ]
+                line = sorted([*own, (0.0, 1.0)])
+                axes.plot(*zip(*line, strict=True), color=colours.get(method, INK), linewidth=1.1 if method else 2.6,
+                          label=short(method, 40) or "the model's answer")  # fmt: skip
+            axes.set_title(name)
+        for axes in grid[len(names) :]:
+            axes.set_visible(False)
+        figure.legend(
+            *grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=7.5
+        )
     return figure
 
 

@@ -195,6 +195,7 @@ class _Content:
             "setting_strips": [(case, *strip) for strip in pipeline.settings(album, case.id)],
             "consensus_strip": (case, merged) if merged else None,
             "agreed": pipeline.agreement_table(agreed), "ceiling": _svg(pipeline.ceiling_chart(study), "ceiling"),
+            "augmentation": _svg(pipeline.augmentation_chart(tables.get("augmentation", nothing)), "augmented"),
             "leak": pipeline.leak_table(tables.get("leak", nothing)), "metric_rows": pipeline.metric_table(study),
         }  # fmt: skip
 

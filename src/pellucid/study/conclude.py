@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from pellucid.attribution import METHODS
+from pellucid.attribution import METHODS, explain
 from pellucid.errors import BadImage, PellucidError
-from pellucid.evaluation import Scores, choice_effects, rank
+from pellucid.evaluation import METRICS, Scores, augmentation_curves, choice_effects, rank
+from pellucid.evaluation.augmentation import augmentation_robustness
 from pellucid.images import ImageSet
 from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
 from pellucid.study.setup import Setup
@@ -19,6 +20,9 @@ from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
 
 __all__ = ["complete", "ensure_conclusions", "read_maps"]
+
+_DRAWN = 8
+"""Images behind the curves of natural changes: they explain anew at every strength."""
 
 _FEW = 0.1
 """A method that failed on a larger part of the images is left out of what needs maps of every image."""
@@ -39,6 +43,7 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
         evidence = _evidence(setup, scores.table, ranking, failed, progress=progress)
         verdicts = [_concluded(step, failed) for step in (
             lambda: interpret(evidence), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
+            lambda: _by_change(setup, evidence),
         )]  # fmt: skip
     store.write_failures("interpret", failed)
     for name, table in (item for verdict in verdicts for item in verdict.tables.items()):
@@ -73,6 +78,21 @@ def _by_choice(setup: Setup, scores: Scores) -> Interpretations:
     )
     several = asked is not None or any(factor.startswith("setting") for factor in effects["factor"].to_pylist())
     return Interpretations(tuple(find_choices(effects)) if several else (), {"choice_effects": effects})
+
+
+def _by_change(setup: Setup, evidence: Evidence) -> Interpretations:
+    """Draw the curves behind the robustness to natural changes, on a few images, where the study has that metric."""
+    asked = [
+        metric for text in setup.plan.metrics if isinstance(metric := METRICS.parse(text), augmentation_robustness)
+    ]
+    ids = list(evidence.ids[:_DRAWN])
+    if not asked or not ids:
+        return Interpretations(())
+    x, target = setup.images.tensor(ids), setup.target(ids)
+    size, seed = setup.plan.batch_size, setup.config.seed
+    maps = [explain(setup.model, x, method, target, ids=ids, seed=seed, batch_size=size) for method in evidence.judged]
+    curves = augmentation_curves(setup.model, x, maps, asked[0], ids=ids, seed=seed, batch_size=size)
+    return Interpretations((), {"augmentation": curves})
 
 
 def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
