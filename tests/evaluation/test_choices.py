@@ -134,3 +134,13 @@ def test_controls_are_no_winners():
     found += [line(image, "random_map", "insertion", 9.0, control=True) for image in IMAGES]
     found += scores({("a", "deletion"): 1, ("b", "deletion"): 2})
     assert all(row["winner"] == "b" for row in choice_effects(table(found)).to_pylist())
+
+
+def test_a_level_without_any_score_is_left_out():
+    found = scores({("a", "insertion"): 1, ("b", "insertion"): 2})
+    found += [
+        row | {"value": None, "reason": "the model gives way"}
+        for row in scores({("a", "deletion"): 1, ("b", "deletion"): 1})
+    ]
+    found += scores({("a", "irof"): 1, ("b", "irof"): 2})
+    assert {row["level"] for row in only(choice_effects(table(found)), "metric")} == {"insertion", "irof"}

@@ -211,7 +211,12 @@ def _placed(table: pa.Table, side: str) -> _Placed | None:
     found = standings(Scores(kept))
     keys = [(entry.family, entry.name, entry.metric) for entry in found.entries]
     branch = tree(found.entries, keys, ("side", "family", "metric", "setting"))
-    return _Placed(found.methods, found.images, found.groups, branch.mean([entry.places for entry in found.entries]))
+    places = branch.mean([entry.places for entry in found.entries])
+    told = np.flatnonzero(~np.isnan(places).all(1))
+    if not len(told):
+        return None
+    images, groups = (tuple(names[row] for row in told) for names in (found.images, found.groups))
+    return _Placed(found.methods, images, groups, places[told])
 
 
 def _lines(
@@ -220,7 +225,12 @@ def _lines(
     first, *others = placed
     if first is None or len(first.methods) < 2:
         return []
-    kept = [(level, other) for level, other in zip(levels[1:], others, strict=True) if other is not None]
+    common = set(first.images)
+    kept = [
+        (level, other)
+        for level, other in zip(levels[1:], others, strict=True)
+        if other is not None and common & set(other.images)
+    ]
     cube = np.stack([one.on(first.methods, first.images) for one in (first, *(other for _, other in kept))])
     share = _share(cube)
     return [_line(factor, level, levels[0], side, first, other, seed) | {"share": share} for level, other in kept]

@@ -103,7 +103,7 @@ def _marked(evidence: Evidence, name: str, most: int) -> list[_Marked]:
     for row in rows[:: max(1, len(rows) // (2 * most))]:
         mask = evidence.images.mask(name, [row["image"]])[0]
         inside = None if mask is None else mask.numpy() != 0
-        if inside is not None and inside.ndim > 1 and inside.any() and inside.mean() < 0.5:
+        if inside is not None and inside.any() and inside.mean() < 0.5 and not _box(inside, ()).all():
             group = evidence.groups([row["image"]])[0]
             found.append(_Marked(row["image"], int(row["label"]), int(row["predicted"]), group, inside))
     found = found[:most]

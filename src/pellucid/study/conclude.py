@@ -43,7 +43,7 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
         evidence = _evidence(setup, scores.table, ranking, failed, progress=progress)
         verdicts = [_concluded(step, failed) for step in (
             lambda: interpret(evidence), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
-            lambda: _by_change(setup, evidence),
+            lambda: _by_holes(setup, evidence), lambda: _by_change(setup, evidence),
         )]  # fmt: skip
     store.write_failures("interpret", failed)
     for name, table in (item for verdict in verdicts for item in verdict.tables.items()):
@@ -60,10 +60,17 @@ def _concluded(step: Callable[[], Interpretations], failed: Rows) -> Interpretat
 
 
 def _by_experts(setup: Setup, evidence: Evidence) -> Interpretations:
-    """Say what the experts' masks can bear: their agreement, and what their outlines give away when they are cut out."""
+    """Say how far the experts agree, where there are several."""
     agreed, tables = find_annotators(evidence, setup.truth, setup.plan.metrics)
-    leaks, holes = find_leak(evidence, setup.truth[0]) if setup.truth else ([], pa.table({}))
-    return Interpretations((*leaks, *agreed), tables | {"leak": holes})
+    return Interpretations(tuple(agreed), tables)
+
+
+def _by_holes(setup: Setup, evidence: Evidence) -> Interpretations:
+    """Say what the outlines of an expert give away when they are cut out."""
+    if not setup.truth:
+        return Interpretations(())
+    leaks, holes = find_leak(evidence, setup.truth[0])
+    return Interpretations(tuple(leaks), {"leak": holes})
 
 
 def _by_choice(setup: Setup, scores: Scores) -> Interpretations:
