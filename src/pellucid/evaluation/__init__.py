@@ -20,15 +20,18 @@ from pellucid.evaluation import (  # noqa: F401  # importing a module registers 
 from pellucid.evaluation.annotators import annotator_agreement
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.calibration import Calibration, calibrate
+from pellucid.evaluation.choices import choice_effects
 from pellucid.evaluation.disagreement import Agreement, agree
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
+from pellucid.evaluation.pipeline import Pipeline, Rescored, rescore
 from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
 from pellucid.evaluation.selftest import SelfTest, self_test
+from pellucid.evaluation.steadiness import augmentation_curves
 
 __all__ = [
     "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Calibration", "Friedman",
-    "Metric", "Outcome", "Profile", "Ranking", "Scores", "SelfTest", "agree", "annotator_agreement", "calibrate",
-    "evaluate", "metrics", "rank", "self_test",
+    "Metric", "Outcome", "Pipeline", "Profile", "Ranking", "Rescored", "Scores", "SelfTest", "agree",
+    "annotator_agreement", "augmentation_curves", "calibrate", "choice_effects", "evaluate", "metrics", "rank", "rescore", "self_test",
 ]  # fmt: skip

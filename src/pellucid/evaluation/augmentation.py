@@ -18,7 +18,7 @@ from pellucid.evaluation.subsets import Share
 from pellucid.evaluation.transforms import TRANSFORMS, TransformName
 from pellucid.models import Inputs, Normalise, ReadOut, targets
 
-__all__ = ["augmentation_robustness"]
+__all__ = ["augmentation_robustness", "steadiness"]
 
 _CONTROL = "a control never looks at the model, so that it keeps up says nothing"
 _CUT = "the model's own answer changes too much under every change, or the map is constant"
@@ -100,19 +100,17 @@ class augmentation_robustness(Metric):
         last = torch.zeros(len(bench), dtype=torch.long)
         for step in range(1, self.steps + 1):
             strength = sign * self.strength * step / self.steps
-            key = ("augmented", name, strength)
-            answers = bench.once(key, partial(_answers, bench, name, strength))
-            steady[:, step] = bench.own(_steadiness(bench, answers), index)
+            steady[:, step] = steadiness(bench, index, name, strength)
             rows = rows[steady[rows, step] >= 1 - self.cut]
             if not len(rows):
                 break
-            alike[rows, step], said = self._alike(bench, index, name, strength, rows)
+            alike[rows, step], said = self.alike(bench, index, name, strength, rows)
             last[rows], why = step, said or why
         value = torch.stack([_area(alike, k) / _area(steady, k) for k in range(1, self.steps + 1)], 1)
         reached = value.gather(1, (last - 1).clamp_min(0)[:, None])[:, 0]
         return torch.where(last > 0, reached, torch.nan), why
 
-    def _alike(self, bench: Bench, index: int, name: str, strength: float, rows: Tensor) -> tuple[Tensor, str]:
+    def alike(self, bench: Bench, index: int, name: str, strength: float, rows: Tensor) -> tuple[Tensor, str]:
         """Return how similar the maps of some rows are to those of the changed rows, brought back."""
         scores = partial(_scores, bench, index, ("augmented", name, strength), rows)
         maps, why = explain_again(bench, index, _changed(bench, name, strength, rows), rows, scores)
@@ -174,6 +172,12 @@ def _answers(bench: Bench, name: str, strength: float) -> Tensor:
 def _scores(bench: Bench, index: int, key: tuple[str, str, float], rows: Tensor) -> Tensor:
     answers: Tensor = bench.once(key, partial(_answers, bench, *key[1:]))
     return bench.own(answers, index)[rows.to(answers.device)]
+
+
+def steadiness(bench: Bench, index: int, name: str, strength: float) -> Tensor:
+    """Return ``(N,)`` how much of the model's answer for the target of explanation `index` stays under one change, at most 1."""
+    answers: Tensor = bench.once(("augmented", name, strength), partial(_answers, bench, name, strength))
+    return bench.own(_steadiness(bench, answers), index)
 
 
 def _steadiness(bench: Bench, answers: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
 """From explanation to interpretation: claims about the model that were tested, in words and with intervals."""
 
+from pellucid.interpretation.annotators import find_annotators
 from pellucid.interpretation.background import find_background_use
+from pellucid.interpretation.choices import find_choices
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.interpret import Interpretations, interpret
+from pellucid.interpretation.leak import find_leak
 from pellucid.interpretation.locality import find_locality
 from pellucid.interpretation.reliance import Reliance, flip_matrix, recovered
 from pellucid.interpretation.trust import find_trust
@@ -14,8 +17,11 @@ __all__ = [
     "Finding",
     "Interpretations",
     "Reliance",
+    "find_annotators",
     "find_background_use",
+    "find_choices",
     "find_confounders",
+    "find_leak",
     "find_locality",
     "find_trust",
     "flip_matrix",

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from pellucid.attribution import METHODS
 from pellucid.evaluation.ranking import EXACT
-from pellucid.show import changes, distribution, rank_charts, settings, standing, words
+from pellucid.show import changes, distribution, pipeline, rank_charts, settings, standing, words
 from pellucid.show.chapters import Chapter, chapters
 from pellucid.show.charts import ranking_chart
 from pellucid.show.colour import DIVERGING, GREYS, shade
@@ -115,7 +115,7 @@ class _Content:
         """Return the template's variables."""
         return {
             **_assets(), **self._opening(), **self._performance(), **self._ranking(), **self._gallery(),
-            **self._values(), **self._tests(), **self._record(),
+            **self._values(), **self._pipeline(), **self._tests(), **self._record(),
         }  # fmt: skip
 
     def _opening(self) -> dict[str, Any]:
@@ -181,6 +181,22 @@ class _Content:
         return {
             "histograms": _svg(distribution.histograms(album), "values"), "spreads": distribution.spreads(album),
             "steps_method": method, "strips": strips, "gallery_size": len(album.ids),
+        }  # fmt: skip
+
+    def _pipeline(self) -> dict[str, Any]:
+        study, album, tables = self.study, self._album, self.study.tables
+        nothing, case = pa.table({}), album.case(self._chapters[0].ids[0])
+        effects, agreed = tables.get("choice_effects", nothing), tables.get("annotators", nothing)
+        sides = [(side, pipeline.effect_table(effects, side)) for side in _SIDES]
+        merged = pipeline.consensus(album, case.id)
+        return {
+            "effects": [(side, table) for side, table in sides if table is not None],
+            "changed": _svg(pipeline.changed_chart(effects), "choices"),
+            "setting_strips": [(case, *strip) for strip in pipeline.settings(album, case.id)],
+            "consensus_strip": (case, merged) if merged else None,
+            "agreed": pipeline.agreement_table(agreed), "ceiling": _svg(pipeline.ceiling_chart(study), "ceiling"),
+            "augmentation": _svg(pipeline.augmentation_chart(tables.get("augmentation", nothing)), "augmented"),
+            "leak": pipeline.leak_table(tables.get("leak", nothing)), "metric_rows": pipeline.metric_table(study),
         }  # fmt: skip
 
     @property

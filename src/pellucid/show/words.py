@@ -21,13 +21,14 @@ __all__ = [
 ]
 
 _WARNING = ("shortcut", "confounder", "not_localised", "gate")
-_OF_METHODS = ("failed_sanity", "unstable", "below_control")
+_OF_METHODS = ("failed_sanity", "unstable", "below_control", "choice")
 _UNTESTED = ("refused",)
 
 _TITLES = {
     "shortcut": "Shortcut", "confounder": "Confounder", "not_localised": "Not a matter of place", "gate": "Model at chance",
     "localised": "Place", "inseparable": "No single winner", "failed_sanity": "Failed sanity check", "unstable": "Unstable",
     "below_control": "No better than chance", "refused": "Not tested", "interpretation": "Interpretation",
+    "choice": "A choice", "leak": "What a hole gives away", "annotators": "Annotators",
 }  # fmt: skip
 
 PELLUCID = "The pellucid developers, pellucid {version}, Apache-2.0 software"

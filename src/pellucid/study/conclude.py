@@ -9,16 +9,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from torch import Tensor
 
-from pellucid.attribution import METHODS
+from pellucid.attribution import METHODS, explain
 from pellucid.errors import BadImage, PellucidError
-from pellucid.evaluation import Scores, rank
+from pellucid.evaluation import METRICS, Scores, augmentation_curves, choice_effects, rank
+from pellucid.evaluation.augmentation import augmentation_robustness
 from pellucid.images import ImageSet
-from pellucid.interpretation import Evidence, Interpretations, interpret
+from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
 
-__all__ = ["ensure_conclusions", "read_maps"]
+__all__ = ["complete", "ensure_conclusions", "read_maps"]
+
+_DRAWN = 8
+"""Images behind the curves of natural changes: they explain anew at every strength."""
 
 _FEW = 0.1
 """A method that failed on a larger part of the images is left out of what needs maps of every image."""
@@ -35,21 +39,72 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     if (store.root / "findings.json").is_file():
         return
     failed: Rows = []
-    verdict = Interpretations(())
     with fixed_arithmetic(setup.plan.threads):
-        try:
-            verdict = interpret(_evidence(setup, scores.table, ranking, failed, progress=progress))
-        except PellucidError as error:  # scores and maps are worth a report without it
-            failed.append(failure_row("interpret", str(error)))
+        evidence = _evidence(setup, scores.table, ranking, failed, progress=progress)
+        verdicts = [_concluded(step, failed) for step in (
+            lambda: interpret(evidence), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
+            lambda: _by_holes(setup, evidence), lambda: _by_change(setup, evidence),
+        )]  # fmt: skip
     store.write_failures("interpret", failed)
-    for name, table in verdict.tables.items():
+    for name, table in (item for verdict in verdicts for item in verdict.tables.items()):
         store.write_table(f"interpretation/{name}.parquet", table)
-    store.write_json("findings.json", [finding.to_dict() for finding in verdict.findings])
+    store.write_json("findings.json", [finding.to_dict() for verdict in verdicts for finding in verdict.findings])
+
+
+def _concluded(step: Callable[[], Interpretations], failed: Rows) -> Interpretations:
+    try:
+        return step()
+    except PellucidError as error:  # scores and maps are worth a report without it
+        failed.append(failure_row("interpret", str(error)))
+        return Interpretations(())
+
+
+def _by_experts(setup: Setup, evidence: Evidence) -> Interpretations:
+    """Say how far the experts agree, where there are several."""
+    agreed, tables = find_annotators(evidence, setup.truth, setup.plan.metrics)
+    return Interpretations(tuple(agreed), tables)
+
+
+def _by_holes(setup: Setup, evidence: Evidence) -> Interpretations:
+    """Say what the outlines of an expert give away when they are cut out."""
+    if not setup.truth:
+        return Interpretations(())
+    leaks, holes = find_leak(evidence, setup.truth[0])
+    return Interpretations(tuple(leaks), {"leak": holes})
+
+
+def _by_choice(setup: Setup, scores: Scores) -> Interpretations:
+    """Say what each choice changed: of the pipeline where the study has one, and of settings and metrics in any case."""
+    asked = setup.config.pipeline
+    parts = list(setup.store.tables("choices").values())
+    effects = choice_effects(
+        scores,
+        pa.concat_tables(parts) if parts else None,
+        None if asked is None else asked.choices,
+        seed=setup.config.seed,
+    )
+    several = asked is not None or any(factor.startswith("setting") for factor in effects["factor"].to_pylist())
+    return Interpretations(tuple(find_choices(effects)) if several else (), {"choice_effects": effects})
+
+
+def _by_change(setup: Setup, evidence: Evidence) -> Interpretations:
+    """Draw the curves behind the robustness to natural changes, on a few images, where the study has that metric."""
+    asked = [
+        metric for text in setup.plan.metrics if isinstance(metric := METRICS.parse(text), augmentation_robustness)
+    ]
+    ids = list(evidence.ids[:_DRAWN])
+    if not asked or not ids:
+        return Interpretations(())
+    x, target = setup.images.tensor(ids), setup.target(ids)
+    size, seed = setup.plan.batch_size, setup.config.seed
+    maps = [explain(setup.model, x, method, target, ids=ids, seed=seed, batch_size=size) for method in evidence.judged]
+    curves = augmentation_curves(setup.model, x, maps, asked[0], ids=ids, seed=seed, batch_size=size)
+    return Interpretations((), {"augmentation": curves})
 
 
 def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
     failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
-    methods, ids = _complete(setup, scores, failures)
+    methods, ids = complete(setup, scores, failures)
     unreadable = [row["image"] for row in failures if row["stage"] == "read"]
     predictions = setup.store.table("predictions.parquet")
     predictions = predictions.filter(pc.invert(pc.is_in(predictions["image"], pa.array(unreadable, pa.string()))))
@@ -60,7 +115,7 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
     )  # fmt: skip
 
 
-def _complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return methods and images of which every pair has a map."""
     plan = setup.plan
     failed = {(row["method"], row["image"]) for row in failures if row["stage"] == "explain" and row["image"]}

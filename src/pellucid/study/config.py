@@ -5,18 +5,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadRecipe, BadStudy
-from pellucid.evaluation import METRICS
+from pellucid.evaluation import METRICS, Pipeline
+from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
+from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "RunConfig", "StudyConfig",
-    "default_out", "read_config",
+    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig",
+    "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -31,9 +33,10 @@ Numbers = Annotated[list[Annotated[float, Field(strict=False)]], Field(min_lengt
 
 
 class ImagesConfig(_Table):
-    """``[images]``: what `pellucid.read_images` is given, and which mask outlines the object."""
+    """``[images]``: what `pellucid.read_images` is given, or a phantom; and which mask outlines the object."""
 
-    path: Path_
+    path: Path_ | None = None
+    phantom: str | None = None
     labels: str | None = None
     masks: str | list[str] | dict[str, str] | None = None
     object: str | None = None
@@ -44,6 +47,12 @@ class ImagesConfig(_Table):
     spacing: Numbers | None = None
     channels: list[str] | None = None
     classes: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if self.path is not None and self.phantom is not None:
+            raise ValueError("give path or phantom, not both")
+        return self
 
 
 class ModelConfig(_Table):
@@ -96,6 +105,30 @@ class EvaluateConfig(_Table):
     mask: str | list[str] | None = None
 
 
+def _once(levels: list[str]) -> list[str]:
+    if len(set(levels)) != len(levels):
+        raise ValueError("name each level once")
+    return levels
+
+
+class PipelineConfig(_Table):
+    """``[pipeline]``: the levels of every choice between raw map and score; the first of each is the reference."""
+
+    pool: Annotated[list[Pool], Field(min_length=1), AfterValidator(_once)] = ["sum"]
+    sign: Annotated[list[Sign], Field(min_length=1), AfterValidator(_once)] = ["signed"]
+    normalise: Annotated[list[Normalise], Field(min_length=1), AfterValidator(_once)] = ["none"]
+    align: Annotated[list[Align], Field(min_length=1), AfterValidator(_once)] = ["none"]
+    aggregate: Annotated[list[Align | Normalise], AfterValidator(_once)] = []
+
+    @property
+    def choices(self) -> Pipeline:
+        """The choices as a value."""
+        return Pipeline(
+            pool=tuple(self.pool), sign=tuple(self.sign), normalise=tuple(self.normalise), align=tuple(self.align),
+            aggregate=tuple(self.aggregate),
+        )  # fmt: skip
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -112,8 +145,9 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, run
-        The tables; the model is trained where there is a ``[fit]``, else loaded.
+    images, model, fit, explain, evaluate, pipeline, run
+        The tables; the model is trained where there is a ``[fit]``, else loaded; the same maps are scored under other
+        choices where there is a ``[pipeline]``.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -122,6 +156,7 @@ class StudyConfig(_Table):
     fit: FitConfig | None = None
     explain: ExplainConfig = Field(default_factory=ExplainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    pipeline: PipelineConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
 
     def resolved(self) -> dict[str, Any]:
@@ -159,11 +194,13 @@ def read_config(path: str | Path, *, data: str | Path | None = None) -> tuple[St
     file = read_toml(Path(path))
     given = {key: value for key, value in file.values.items() if key not in RESOLVED_TABLES}
     if data is not None and isinstance(given.get("images", {}), dict):
-        given["images"] = {**given.get("images", {}), "path": str(Path(data).absolute())}
+        asked = {key: value for key, value in given.get("images", {}).items() if key != "phantom"}
+        given["images"] = {**asked, "path": str(Path(data).absolute())}
     try:
         config = StudyConfig.model_validate(given)
     except ValidationError as error:
         raise BadStudy(_sentence(file, error.errors())) from None
+    _refuse_no_images(config, file)
     _refuse_no_model(config, file)
     return _absolute(_spelt(config, file), file.path.absolute().parent), file
 
@@ -217,6 +254,13 @@ def _every_key() -> set[str]:
     return {*StudyConfig.model_fields, *(key for name in StudyConfig.model_fields for key in _known([name]))}
 
 
+def _refuse_no_images(config: StudyConfig, file: TomlFile) -> None:
+    if config.images.path is None and config.images.phantom is None:
+        raise BadStudy(f"{file.where(['images'])}: [images] needs the key 'path' (or 'phantom')")
+    if config.images.phantom is not None:
+        _parsed(PHANTOMS, config.images.phantom, file, ("images", "phantom"))
+
+
 def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
     trained = config.model.weights is not None or config.model.factory is not None
     if config.fit is None and not trained:
@@ -250,7 +294,9 @@ def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int])
 
 
 def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
-    images = config.images.model_copy(update={"path": (folder / config.images.path).resolve()})
+    images = config.images
+    if images.path is not None:
+        images = images.model_copy(update={"path": (folder / images.path).resolve()})
     model = config.model
     if model.weights is not None:
         model = model.model_copy(update={"weights": (folder / model.weights).resolve()})

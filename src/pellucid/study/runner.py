@@ -1,30 +1,30 @@
 """From a study file to findings, step by step; every step that is on disk is read and not repeated."""
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pellucid.attribution import METHODS, Explanation
 from pellucid.errors import BadStudy
 from pellucid.evaluation import CONTROLS
 from pellucid.models import Passes, fit, performance, predict, save_model
+from pellucid.study.choices import ensure_choices
 from pellucid.study.choose import choose_images, held_out, with_mask
 from pellucid.study.conclude import ensure_conclusions
-from pellucid.study.executors import completed, open_executor
 from pellucid.study.maps import MapStore
 from pellucid.study.memory import peak_memory
+from pellucid.study.parts import run_parts
 from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of
 from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Rows, failure_row
-from pellucid.study.task import Job, Shard, fixed_arithmetic, run_task
+from pellucid.study.task import Shard, fixed_arithmetic, run_task
 
 __all__ = ["probe", "run_study"]
 
@@ -58,7 +58,9 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
             ensure_patterns(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
         setup.plan.refuse_other_definitions()
-        _run_tasks(setup, progress=progress, workers=workers, scheduler=scheduler)
+        where: dict[str, Any] = {"progress": progress, "workers": workers, "scheduler": scheduler}
+        run_parts(setup, run_task, folder="scores", told="explaining and testing", **where)
+        ensure_choices(setup, **where)
         ensure_conclusions(setup, progress=progress)
         return setup.store.gather_failures(len(setup.plan.shards))
 
@@ -224,27 +226,3 @@ def _probe_metrics(
         {**told[metric], "image": "", "method": ""} for metric in metrics if metric not in scored and metric in told
     ]
     return tuple(metric for metric in metrics if metric in scored or metric not in told), unable
-
-
-def _run_tasks(setup: Setup, *, progress: bool, workers: int, scheduler: str | None) -> None:
-    plan, store = setup.plan, setup.store
-    done = store.done(len(plan.shards))
-    left = [task for task in range(len(plan.shards)) if task not in done]
-    if left:
-        store.forget("ranking.parquet", "findings.json", "report.html")
-    stamp = hashlib.sha256(store.study_file.read_bytes()).hexdigest()
-    jobs = (Job(store.root.resolve(), task, stamp, setup.trust) for task in left)
-    with (
-        _bar(progress=progress) as bar,
-        open_executor(workers=min(workers, max(1, len(left))), scheduler=scheduler) as opened,
-    ):
-        shown = bar.add_task("explaining and testing", total=len(plan.shards), completed=len(done))
-        executor, width = opened
-        for _ in completed(executor, run_task, jobs, width=width):
-            bar.advance(shown)
-
-
-def _bar(*, progress: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("shards"),
-               TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    return Progress(*columns, disable=not progress)

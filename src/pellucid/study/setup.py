@@ -19,6 +19,7 @@ from pellucid.models import Model, Normalise, load_model
 from pellucid.models.targets import TARGETS, Class
 from pellucid.study.config import ImagesConfig, ModelConfig, StudyConfig, read_config
 from pellucid.study.maps import MapStore
+from pellucid.study.phantom import PHANTOMS
 from pellucid.study.plan import Plan
 from pellucid.study.store import Store
 
@@ -27,15 +28,21 @@ __all__ = ["Setup", "device_of", "open_images", "open_model"]
 
 def open_images(config: ImagesConfig, classes: list[str] | None = None) -> ImageSet:
     """Return the images that ``[images]`` names; `classes` are the model's, in the order of its outputs."""
-    images = read_images(
-        config.path, labels=config.labels, masks=config.masks, split=config.split, group=config.group,
-        size=config.size, axes=config.axes, spacing=config.spacing, channels=config.channels,
-        classes=config.classes or classes,
-    )  # fmt: skip
+    images = PHANTOMS.parse(config.phantom).images() if config.phantom is not None else _read(config, classes)
     if config.object is not None and config.object not in images.masks:
         have = ", ".join(images.masks) or "none"
         raise BadStudy(f"images.object = {config.object!r} is no mask of these images; they have {have}")
     return images
+
+
+def _read(config: ImagesConfig, classes: list[str] | None) -> ImageSet:
+    if config.path is None:
+        raise BadStudy("[images] names no images; give path = ... or phantom = ...")
+    return read_images(
+        config.path, labels=config.labels, masks=config.masks, split=config.split, group=config.group,
+        size=config.size, axes=config.axes, spacing=config.spacing, channels=config.channels,
+        classes=config.classes or classes,
+    )  # fmt: skip
 
 
 def device_of(config: StudyConfig) -> str:

@@ -184,17 +184,18 @@ class Store:
         for name in names:
             (self.root / name).unlink(missing_ok=True)
 
-    def done(self, tasks: int) -> set[int]:
-        """Return the numbers of the tasks that are finished."""
-        there = {path.name for path in (self.root / "scores").glob("part-*.parquet")}
+    def done(self, tasks: int, folder: str = "scores") -> set[int]:
+        """Return the numbers of the tasks whose part is in a folder."""
+        there = {path.name for path in (self.root / folder).glob("part-*.parquet")}
         return {task for task in range(tasks) if part_name(task) in there}
 
-    def write_part(self, task: int, *, scores: pa.Table, costs: Rows, failures: Rows) -> None:
+    def write_part(self, task: int, *, scores: pa.Table, costs: Rows, failures: Rows, folder: str = "scores") -> None:
         """Write what a task gave; its scores come last, and their name says that the task is done."""
         name = part_name(task)
-        self.write_table(f"failures/{name}", pa.Table.from_pylist(failures, schema=FAILURES))
-        self.write_table(f"costs/{name}", pa.Table.from_pylist(costs, schema=COSTS))
-        self.write_table(f"scores/{name}", scores)
+        beside = name if folder == "scores" else f"{folder}-{name}"
+        self.write_table(f"failures/{beside}", pa.Table.from_pylist(failures, schema=FAILURES))
+        self.write_table(f"costs/{beside}", pa.Table.from_pylist(costs, schema=COSTS))
+        self.write_table(f"{folder}/{name}", scores)
 
     def write_failures(self, stage: str, failures: Rows) -> None:
         """Replace what failed in one stage before or after the tasks."""
@@ -203,7 +204,8 @@ class Store:
     def gather_failures(self, tasks: int) -> pa.Table:
         """Join the failures of all stages and finished tasks into ``failures.parquet``, each once."""
         stages = [f"failures/{stage}.parquet" for stage in _STAGES]
-        parts = [f"failures/{part_name(task)}" for task in sorted(self.done(tasks))]
+        done = [part_name(task) for task in sorted(self.done(tasks))]
+        parts = [f"failures/{prefix}{name}" for prefix in ("", "choices-") for name in done]
         found = [table for table in map(self.read_table, (*stages, *parts)) if table is not None]
         rows = {tuple(row.values()): row for table in found for row in table.to_pylist()}
         joined = pa.Table.from_pylist(list(rows.values()), schema=FAILURES)

@@ -24,13 +24,13 @@ from pellucid.study.memory import peak_memory
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 
-__all__ = ["FORESEEN", "Job", "Shard", "fixed_arithmetic", "run_task"]
+__all__ = ["ALONE", "FORESEEN", "Job", "Shard", "fixed_arithmetic", "groups_of", "opened", "run_task"]
 
 FORESEEN = (PellucidError, RuntimeError)
 """What a row may fail with: torch tells what a network cannot do, and a lack of memory, by RuntimeError."""
 
 
-_ALONE = threading.Lock()
+ALONE = threading.Lock()
 """One task at a time in a process: its tasks share one model, which is frozen while it explains, and torch's threads."""
 
 
@@ -45,7 +45,7 @@ class Job:
 
 
 @lru_cache(maxsize=1)
-def _opened(root: Path, _stamp: str, trust: bool) -> Setup:  # noqa: FBT001  # a cache key
+def opened(root: Path, _stamp: str, trust: bool) -> Setup:  # noqa: FBT001  # a cache key
     """Open a study once a process; the stamp is the hash of its file, so that another study is opened anew."""
     return Setup.open(root, trust=trust)
 
@@ -64,8 +64,8 @@ def fixed_arithmetic(threads: int) -> Iterator[None]:
 
 def run_task(job: Job) -> int:
     """Explain and score the images of one task and write its part; return the task's number."""
-    with _ALONE:
-        return _run(_opened(job.root, job.stamp, job.trust), job)
+    with ALONE:
+        return _run(opened(job.root, job.stamp, job.trust), job)
 
 
 def _run(setup: Setup, job: Job) -> int:
@@ -168,7 +168,7 @@ class Shard:
         try:
             scores = evaluate(
                 self.setup.model, self._rows(ids), given, metrics, self.setup.masks(ids), ids=ids,
-                groups=_groups(self.setup, ids), seed=self.setup.config.seed, batch_size=self.batch_size,
+                groups=groups_of(self.setup, ids), seed=self.setup.config.seed, batch_size=self.batch_size,
             )  # fmt: skip
         except FORESEEN as error:
             return self._isolated(given, metrics, ids, error)
@@ -195,6 +195,7 @@ class Shard:
         return [table for attempt in tries for table in attempt()]
 
 
-def _groups(setup: Setup, ids: list[str]) -> list[str] | None:
+def groups_of(setup: Setup, ids: list[str]) -> list[str] | None:
+    """Return the unit of each image, or None where the study names none."""
     column = setup.images.group_column
     return None if column is None else [str(value) for value in setup.images.column(column, ids)]
