@@ -1,6 +1,7 @@
 """From explanation to interpretation: claims about the model that were tested, in words and with intervals."""
 
 from pellucid.interpretation.background import find_background_use
+from pellucid.interpretation.batch_colour import find_batch_colour
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
@@ -15,6 +16,7 @@ __all__ = [
     "Interpretations",
     "Reliance",
     "find_background_use",
+    "find_batch_colour",
     "find_confounders",
     "find_locality",
     "find_trust",

@@ -53,6 +53,8 @@ class Evidence:
         `pellucid.measure.segment` finds.
     group
         Metadata column of the independent unit (patient, plate, smear), or None.
+    batch
+        Metadata column of what must not drive the model (scanner, year, site), or None: what `find_batch` tells apart.
     seed, batch_size, progress
         As everywhere.
     """
@@ -67,6 +69,7 @@ class Evidence:
     ranking: pa.Table
     object_mask: str | None = None
     group: str | None = None
+    batch: str | None = None
     seed: int = 0
     batch_size: int | None = None
     progress: bool = False

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pellucid.errors import PellucidError
 from pellucid.interpretation.background import find_background_use, untested_background
+from pellucid.interpretation.batch_colour import find_batch_colour, untested_batch
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
@@ -32,9 +33,10 @@ def interpret(evidence: Evidence) -> Interpretations:
     A test that cannot be made is a finding of kind ``refused``; the others stand.
     """
     background, swaps = _tested(find_background_use, evidence, untested_background)
+    batch, colours = _tested(find_batch_colour, evidence, untested_batch)
     locality, changes = _tested(find_locality, evidence, untested_locality)
-    findings = (*background, *find_confounders(evidence), *locality, *find_trust(evidence))
-    return Interpretations(findings, {"background_swaps": swaps, "changes": changes})
+    findings = (*background, *find_confounders(evidence), *batch, *locality, *find_trust(evidence))
+    return Interpretations(findings, {"background_swaps": swaps, "batch_colours": colours, "changes": changes})
 
 
 def _tested(find: Callable[[Evidence], _Found], evidence: Evidence, refused: Callable[[str], Finding]) -> _Found:

@@ -56,7 +56,7 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
         maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
-        group=setup.images.group_column, seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
+        group=setup.images.group_column, batch=setup.config.images.batch, seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
     )  # fmt: skip
 
 

@@ -31,12 +31,22 @@ Numbers = Annotated[list[Annotated[float, Field(strict=False)]], Field(min_lengt
 
 
 class ImagesConfig(_Table):
-    """``[images]``: what `pellucid.read_images` is given, and which mask outlines the object."""
+    """``[images]``: what `pellucid.read_images` is given, and which mask outlines the object.
+
+    Attributes
+    ----------
+    flatten
+        Name of the mask outside which every image gets one colour, for training as for explaining.
+    batch
+        Metadata column of the batch (scanner, year, plate) that must not drive the model.
+    """
 
     path: Path_
     labels: str | None = None
     masks: str | list[str] | dict[str, str] | None = None
     object: str | None = None
+    flatten: str | None = None
+    batch: str | None = None
     split: str | None = None
     group: str | None = None
     size: list[AtLeastOne] | None = None
