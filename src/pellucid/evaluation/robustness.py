@@ -18,8 +18,8 @@ from pellucid.evaluation.noise import ZERO, flatten, lengths_of, move, noisy_sco
 from pellucid.evaluation.statistics import NOISE
 
 __all__ = [
-    "NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity", "relative_input_stability",
-    "relative_output_stability",
+    "NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity", "preserving_sensitivity",
+    "relative_input_stability", "relative_output_stability",
 ]  # fmt: skip
 
 _CONTROL = "a control never looks at the model, so that it does not move says nothing"
@@ -200,3 +200,40 @@ class relative_output_stability(NoiseMetric):
         moved = torch.maximum(moved, _QUIET * typical) / before.abs()
         largest = torch.maximum(after.abs().amax(1, keepdim=True), before.abs())
         return moved.where(typical > NOISE * largest, torch.nan)
+
+
+@METRICS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class preserving_sensitivity(NoiseMetric):
+    """Largest change of the map, relative to its norm, over those noisy copies that leave the model's score as it was.
+
+    Attributes
+    ----------
+    tolerance
+        Largest change of the score that counts as none, as a fraction of the score.
+    """
+
+    tolerance: Annotated[float, Field(gt=0)] = 0.05
+
+    still: ClassVar[str] = "every noisy copy moved the model's score: give a larger tolerance or a smaller radius"
+
+    profile: ClassVar[Profile] = Profile(
+        family="robustness",
+        direction="lower",
+        range=(0.0, torch.inf),
+        measures="images that the model cannot tell apart have the same map",
+        cost=_COST + " and with max_sensitivity",
+        failure="random noise finds no adversarial direction: a fragile map may pass; copies that keep the score by chance count",
+        reference="Ghorbani et al. 2019, Interpretation of neural networks is fragile, AAAI",
+        needs=("method",),
+        resolution=1e-5,
+    )
+
+    def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:
+        """Return one for copies that keep the score, infinity for others; a row without any is left out."""
+        pairs = torch.arange(lengths.numel(), device=lengths.device)
+        after = noisy_scores(bench, index, self.radius, self.samples, pairs).reshape(lengths.shape)
+        before = bench.output(index)[:, None]
+        kept = (after - before).abs() <= self.tolerance * before.abs()
+        scale = torch.ones_like(lengths).where(kept, torch.inf)
+        return scale.where(kept.any(1, keepdim=True), torch.nan)

@@ -8,6 +8,7 @@ from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.interpret import Interpretations, interpret
 from pellucid.interpretation.locality import find_locality
 from pellucid.interpretation.reliance import Reliance, flip_matrix
+from pellucid.interpretation.stability import find_setting_spread, find_stability
 from pellucid.interpretation.trust import find_trust
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "find_batch_colour",
     "find_confounders",
     "find_locality",
+    "find_setting_spread",
+    "find_stability",
     "find_trust",
     "flip_matrix",
     "interpret",

@@ -1,4 +1,4 @@
-"""Where does a batch that is tied to classes reach the model: by the colour of the background, the edge or the object?
+"""Where a batch that is tied to classes reaches the model: by the colour of the background, the edge or the object.
 
 Two facts are needed of each region: its mean colour gives the batch away, and giving the region the mean colour of
 another batch, all else unchanged, moves the call to the classes of that batch. The null gives it the colour of another

@@ -12,6 +12,7 @@ from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.locality import find_locality, untested_locality
+from pellucid.interpretation.stability import find_setting_spread, find_stability, untested_settings
 from pellucid.interpretation.trust import find_trust
 
 __all__ = ["Interpretations", "interpret"]
@@ -35,8 +36,19 @@ def interpret(evidence: Evidence) -> Interpretations:
     background, swaps = _tested(find_background_use, evidence, untested_background)
     batch, colours = _tested(find_batch_colour, evidence, untested_batch)
     locality, changes = _tested(find_locality, evidence, untested_locality)
-    findings = (*background, *find_confounders(evidence), *batch, *locality, *find_trust(evidence))
-    return Interpretations(findings, {"background_swaps": swaps, "batch_colours": colours, "changes": changes})
+    repeats, stability = find_stability(evidence)
+    swept, settings = _tested(find_setting_spread, evidence, untested_settings)
+    findings = (*background, *find_confounders(evidence), *batch, *locality, *find_trust(evidence), *repeats, *swept)
+    return Interpretations(
+        findings,
+        {
+            "background_swaps": swaps,
+            "batch_colours": colours,
+            "changes": changes,
+            "stability": stability,
+            "settings": settings,
+        },
+    )
 
 
 def _tested(find: Callable[[Evidence], _Found], evidence: Evidence, refused: Callable[[str], Finding]) -> _Found:

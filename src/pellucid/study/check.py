@@ -96,6 +96,14 @@ def _refuse_width(images: ImageSet, model: Model, width: int) -> None:
         raise BadStudy(f"the labels name {len(images.classes)} classes and the model has {width} outputs")
 
 
+def _again(config: StudyConfig) -> list[str]:
+    asked = config.stability
+    if asked is None:
+        return []
+    nets = asked.seeds + asked.shuffled
+    return [f"stability: {nets} nets to be trained beside the explained one, about {nets} times its training"]
+
+
 def _notes(
     config: StudyConfig, images: ImageSet, ids: tuple[str, ...], methods: list[str], truth: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -106,6 +114,7 @@ def _notes(
         f"images: {len(images)} of {axes}, {len(images.classes)} classes, {len(ids)} held out, {count} to be explained",
         f"masks: {', '.join(images.masks) or 'none'}; truth: {', '.join(truth) or 'none'}; object: {config.images.object or 'none'}",
         f"model: {trained}",
+        *_again(config),
         f"methods: {', '.join(methods)}",
         f"metrics: {', '.join(config.evaluate.metrics) or 'none'}",
     )

@@ -56,8 +56,14 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
         maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
-        group=setup.images.group_column, batch=setup.config.images.batch, seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
+        group=setup.images.group_column, batch=setup.config.images.batch,
+        repeats=_repeats(setup), nets=setup.store.read_table("stability/nets.parquet") or pa.table({}), seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
     )  # fmt: skip
+
+
+def _repeats(setup: Setup) -> pa.Table:
+    parts = [table for name, table in setup.store.tables("stability").items() if name.startswith("part-")]
+    return pa.concat_tables(parts) if parts else pa.table({})
 
 
 def _complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:

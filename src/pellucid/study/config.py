@@ -15,8 +15,8 @@ from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "RunConfig", "StudyConfig",
-    "default_out", "read_config",
+    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "RunConfig", "StabilityConfig",
+    "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -106,6 +106,24 @@ class EvaluateConfig(_Table):
     mask: str | list[str] | None = None
 
 
+class StabilityConfig(_Table):
+    """``[stability]``: the task learnt again, to see whether the maps hold for other nets.
+
+    Attributes
+    ----------
+    seeds
+        Nets to train from other seeds and other cuts of the training images; the test images stay.
+    shuffled
+        Whether to train one net on shuffled labels, whose maps must differ.
+    images
+        Explained images to compare, rounded up to whole shards; 0 = all.
+    """
+
+    seeds: Count = 3
+    shuffled: bool = False
+    images: Count = 32
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -122,8 +140,8 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, run
-        The tables; the model is trained where there is a ``[fit]``, else loaded.
+    images, model, fit, explain, evaluate, stability, run
+        The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -132,6 +150,7 @@ class StudyConfig(_Table):
     fit: FitConfig | None = None
     explain: ExplainConfig = Field(default_factory=ExplainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    stability: StabilityConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
 
     def resolved(self) -> dict[str, Any]:
@@ -233,6 +252,11 @@ def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
         raise BadStudy(f"{file.where(['model'])}: there is no model; give [model] weights = ... or a table [fit]")
     if config.fit is not None and trained:
         raise BadStudy(f"{file.where(['fit'])}: give [model] weights = ... or [fit], not both")
+    if config.stability is not None and config.fit is None:
+        raise BadStudy(
+            f"{file.where(['stability'])}: [stability] trains the network again and needs [fit]; for a model of your own give "
+            "evaluation.compare_models the others"
+        )
 
 
 def _spelt(config: StudyConfig, file: TomlFile) -> StudyConfig:

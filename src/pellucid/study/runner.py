@@ -21,6 +21,7 @@ from pellucid.study.maps import MapStore
 from pellucid.study.memory import peak_memory
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of
+from pellucid.study.repeats import ensure_nets, ensure_repeats
 from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import Job, Shard, fixed_arithmetic, run_task
@@ -53,10 +54,12 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
     with setup.store.locked(), _recorded(setup, workers):
         with fixed_arithmetic(_threads(setup)):
             ensure_model(setup, progress=progress)
+            ensure_nets(setup, progress=progress)
             ensure_predictions(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
         setup.plan.refuse_other_definitions()
         _run_tasks(setup, progress=progress, workers=workers, scheduler=scheduler)
+        ensure_repeats(setup, progress=progress)
         ensure_conclusions(setup, progress=progress)
         return setup.store.gather_failures(len(setup.plan.shards))
 
@@ -229,7 +232,7 @@ def _run_tasks(setup: Setup, *, progress: bool, workers: int, scheduler: str | N
     done = store.done(len(plan.shards))
     left = [task for task in range(len(plan.shards)) if task not in done]
     if left:
-        store.forget("ranking.parquet", "findings.json", "report.html")
+        store.forget("ranking.parquet", "stability/nets.parquet", "findings.json", "report.html")
     stamp = hashlib.sha256(store.study_file.read_bytes()).hexdigest()
     jobs = (Job(store.root.resolve(), task, stamp, setup.trust) for task in left)
     with (
