@@ -14,6 +14,7 @@ from pellucid.errors import BadImage, PellucidError
 from pellucid.evaluation import Scores, rank
 from pellucid.images import ImageSet
 from pellucid.interpretation import Evidence, Interpretations, interpret
+from pellucid.study.repeats import read_repeats
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
@@ -57,13 +58,8 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
         maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
         group=setup.images.group_column, batch=setup.config.images.batch,
-        repeats=_repeats(setup), nets=setup.store.read_table("stability/nets.parquet") or pa.table({}), seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
+        repeats=read_repeats(setup.store), nets=setup.store.read_table("stability/nets.parquet") or pa.table({}), seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
     )  # fmt: skip
-
-
-def _repeats(setup: Setup) -> pa.Table:
-    parts = [table for name, table in setup.store.tables("stability").items() if name.startswith("part-")]
-    return pa.concat_tables(parts) if parts else pa.table({})
 
 
 def _complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -21,10 +21,10 @@ from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 from pellucid.models import Model, fit, load_model, predict, save_model, split_images
 from pellucid.study.setup import Setup, device_of
-from pellucid.study.store import failure_row, part_name
+from pellucid.study.store import Store, failure_row, part_name
 from pellucid.study.task import Shard, fixed_arithmetic
 
-__all__ = ["ensure_nets", "ensure_repeats", "net_names", "same_test", "shuffled_labels"]
+__all__ = ["ensure_nets", "ensure_repeats", "net_names", "read_repeats", "same_test", "shuffled_labels"]
 
 SHUFFLED = "shuffled"
 
@@ -98,6 +98,12 @@ def ensure_repeats(setup: Setup, *, progress: bool = False) -> None:
             _compare(setup, task, nets)
     store.write_table("stability/nets.parquet", pa.Table.from_pylist(rows))
     store.forget("findings.json", "report.html")
+
+
+def read_repeats(store: Store) -> pa.Table:
+    """Return every comparison that is on disk, see `pellucid.evaluation.compare_models`."""
+    parts = [table for name, table in store.tables("stability").items() if name.startswith("part-")]
+    return pa.concat_tables(parts) if parts else pa.table({})
 
 
 def _shards(setup: Setup) -> int:
