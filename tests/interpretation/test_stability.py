@@ -12,12 +12,12 @@ from pellucid.interpretation.stability import ALIKE
 IDS = [f"image {row:03d}" for row in range(12)]
 
 
-def repeats(correlations, *, method="saliency", spread=0.02):
+def repeats(correlations, *, method="saliency", spread=0.02, regions=0.75):
     """Scores of one method: model to the rank correlation of its maps with the explained net's."""
     random, rows = np.random.default_rng(0), []
     for model, level in correlations.items():
         for image in IDS:
-            values = dict(zip(REPEATED, (0.4, 1 - level - random.normal(0, spread), 0.75, 0.5), strict=True))
+            values = dict(zip(REPEATED, (0.4, 1 - level - random.normal(0, spread), regions, 0.5), strict=True))
             rows += [
                 {"image": image, "method": method, "model": model, "metric": metric, "value": value, "chance": 1.0}
                 for metric, value in values.items()
@@ -66,6 +66,9 @@ def test_maps_that_change_with_the_seed_are_named(evidence):
     assert (finding.kind, finding.subject, finding.verdict) == ("unstable", "saliency", "supported")
     assert finding.high < ALIKE
     assert "2 equally accurate nets" in finding.evidence
+    assert "75 % of its top regions stay: read it by region" in finding.statement
+    (elsewhere,), _ = find_stability(evidence(repeats({"a": 0.2}, regions=0.25), nets(a=True)))
+    assert "holds for this net, not for the task" in elsewhere.statement
 
 
 def test_a_less_accurate_net_has_no_say_and_without_an_equal_one_nothing_is_told(evidence):
