@@ -9,7 +9,7 @@ import torch
 from pellucid import explain
 from pellucid.attribution.gradient import gradient
 from pellucid.errors import BadRecipe, ShapeError
-from pellucid.evaluation import compare_models, equally_accurate, evaluate, sweep
+from pellucid.evaluation import average_distances, compare_models, equally_accurate, evaluate, sweep
 from pellucid.evaluation.stability import REPEATED, box_atlas
 from pellucid.models import Model
 
@@ -51,6 +51,23 @@ def test_the_atlas_covers_every_pixel_with_near_equal_boxes(shape):
     assert int(atlas.min()) == 1
     assert 4 <= len(sizes) <= 20
     assert int(sizes.max()) <= 4 * int(sizes.min())
+
+
+def test_average_maps_are_compared_by_a_naive_rule():
+    one, two = torch.rand(4, 1, 3, 3), torch.rand(4, 1, 3, 3)
+    rows = average_distances({"a": one, "same": one[[2, 0, 1, 3]], "b": two, "against": -one}).to_pylist()
+    found = {(row["first"], row["second"]): row for row in rows}
+    assert found["a", "same"]["l2"] == pytest.approx(0, abs=1e-6)
+    assert found["a", "same"]["correlation"] == pytest.approx(1)
+    assert found["a", "against"]["l2"] == pytest.approx(2)
+    assert found["a", "against"]["correlation"] == pytest.approx(-1)
+    means = [values.mean(0).numpy().ravel() for values in (one, two)]
+    naive = np.linalg.norm(means[0] / np.linalg.norm(means[0]) - means[1] / np.linalg.norm(means[1]))
+    assert found["a", "b"]["l2"] == pytest.approx(naive, abs=1e-6)
+    with pytest.raises(ShapeError, match="one shape from two models or more"):
+        average_distances({"a": one})
+    with pytest.raises(ShapeError, match="one shape"):
+        average_distances({"a": one, "b": torch.rand(4, 1, 2, 2)})
 
 
 def test_accuracies_are_compared_image_by_image():
@@ -132,7 +149,7 @@ def test_where_every_copy_moves_the_score_there_is_no_number_and_it_says_why(kit
 
 
 def test_only_copies_that_keep_the_score_count(kit):
-    net, x = kit.convolutional(), torch.rand(4, 1, 6, 6)
+    net, x = kit.convolutional(), torch.rand(4, 2, 12, 12)
     explained = explain(net, x, "input_x_gradient", 0)
     names = ["max_sensitivity", "preserving_sensitivity(tolerance=1e9)", "preserving_sensitivity(tolerance=0.01)"]
     table = evaluate(net, x, explained, names).table

@@ -25,11 +25,11 @@ from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profi
 from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
 from pellucid.evaluation.selftest import SelfTest, self_test
-from pellucid.evaluation.stability import compare_models, equally_accurate
+from pellucid.evaluation.stability import average_distances, compare_models, equally_accurate
 from pellucid.evaluation.sweep import Sweep, sweep
 
 __all__ = [
     "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Calibration", "Friedman",
-    "Metric", "Outcome", "Profile", "Ranking", "Scores", "SelfTest", "Sweep", "agree", "annotator_agreement", "calibrate",
+    "Metric", "Outcome", "Profile", "Ranking", "Scores", "SelfTest", "Sweep", "agree", "annotator_agreement", "average_distances", "calibrate",
     "compare_models", "equally_accurate", "evaluate", "metrics", "rank", "self_test", "sweep",
 ]  # fmt: skip

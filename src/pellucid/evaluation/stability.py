@@ -5,6 +5,7 @@ that learnt shuffled labels is the counterpart: its maps must differ.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import pyarrow as pa
 import torch
@@ -16,10 +17,11 @@ from pellucid.attribution import Explanation
 from pellucid.attribution.perturbation.grids import labels_of, regular
 from pellucid.errors import ShapeError
 from pellucid.evaluation.evaluate import evaluate
+from pellucid.evaluation.statistics import spearman
 from pellucid.intervals import Interval, mean_interval
 from pellucid.models import Model
 
-__all__ = ["REPEATED", "box_atlas", "compare_models", "equally_accurate"]
+__all__ = ["REPEATED", "average_distances", "box_atlas", "compare_models", "equally_accurate"]
 
 REPEATED = (
     "repeat_training", 'repeat_training(distance="correlation")', "region_shares", 'region_shares(of="sum")',
@@ -86,6 +88,36 @@ def compare_models(
         )  # fmt: skip
         tables.append(scores.table.append_column("model", pa.array([name] * len(scores), pa.string())))
     return pa.concat_tables(tables)
+
+
+def average_distances(maps: Mapping[str, Tensor]) -> pa.Table:
+    """Return how far the average maps of every two models lie apart; for images that are aligned, such as scans on an atlas.
+
+    Parameters
+    ----------
+    maps
+        Model to its maps of the same images ``(N, C, *S)``.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row a pair of models: first, second, ``l2`` (Euclidean, between averages at unit norm: 0 to 2, 1.41 for unrelated
+        ones) and ``correlation`` (of ranks); NaN where an average is zero or constant.
+
+    References
+    ----------
+    Eitel and Ritter 2019, Testing the robustness of attribution methods for CNNs in MRI-based disease classification.
+    """
+    shapes = {tuple(values.shape[1:]) for values in maps.values()}
+    if len(maps) < 2 or len(shapes) > 1:
+        raise ShapeError(f"give maps of one shape from two models or more, not {len(maps)} of shapes {sorted(shapes)}")
+    means = {name: values.double().mean(0).flatten()[None] for name, values in maps.items()}
+    unit = {name: mean / torch.linalg.vector_norm(mean) for name, mean in means.items()}
+    return pa.Table.from_pylist([
+        {"first": one, "second": two, "l2": float(torch.linalg.vector_norm(unit[one] - unit[two])),
+         "correlation": float(spearman(means[one], means[two]))}
+        for one, two in combinations(maps, 2)
+    ])  # fmt: skip
 
 
 def equally_accurate(
