@@ -10,6 +10,7 @@ import torch
 from pellucid.images import flatten_outside
 from pellucid.interpretation import find_batch_colour
 from pellucid.interpretation.batches import find_batches, mean_colour, region_of
+from pellucid.models import fit
 
 ROWS = 72
 STAIN = np.array([0.1, -0.05, -0.05])[:, None, None]
@@ -125,3 +126,18 @@ def test_regions_part_the_image_and_their_mean_is_a_plain_mean(lab):
     assert bool((parts.sum(0) == 1).all())
     naive = [float(np.mean([case.image[0, y, x] for y, x in zip(*np.where(parts[0]), strict=True)]))]
     assert float(mean_colour(case, "inside")[0]) == pytest.approx(naive[0])
+
+
+def test_a_net_that_is_trained_on_flat_backgrounds_is_told_where_it_reads_the_batch_now(lab):
+    """The background is the strong cue and the stain a weak one: without the first the net learns the second."""
+    images = replace(stained(lab, tint=0.3), group_column="smear")
+    ids = {}
+    for kind, shown in (("raw", images), ("flat", flatten_outside(images, "object"))):
+        net = fit(
+            shown, epochs=15, width=4, depth=1, batch_size=8, learning_rate=0.01, augment=False, device="cpu"
+        ).model
+        findings, _ = found(lab, shown, net)
+        ids[kind] = {one.id: one for one in findings if one.verdict == "supported"}
+    assert "batch-outside" in ids["raw"]
+    assert "batch-outside" not in ids["flat"]
+    assert "has moved into the object's own colour" in ids["flat"]["batch-inside"].statement

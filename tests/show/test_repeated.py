@@ -13,6 +13,7 @@ from pellucid.show.repeated import (
     nets_told,
     repeat_checks,
     repeat_numbers,
+    setting_numbers,
     setting_table,
     stability_chart,
 )
@@ -89,6 +90,13 @@ def test_the_number_beside_a_map_is_the_mean_over_equally_accurate_nets_only() -
     assert "shuffled: accuracy 0.500, +0.000 (shuffled labels)" in told
 
 
+def test_the_number_beside_the_maps_of_several_settings_is_their_mean_correlation() -> None:
+    pairs = [("a", "b", 0.2), ("a", "c", 0.4), ("b", "c", 0.9)]
+    table = pa.Table.from_pylist([{"first": one, "second": two, "correlation": value} for one, two, value in pairs])
+    assert setting_numbers(table)["a"] == "other settings' maps: rank corr. 0.30 over all images"
+    assert setting_numbers(pa.table({})) == {}
+
+
 def test_the_charts_hold_one_row_a_method_and_region() -> None:
     stability = pa.Table.from_pylist([row("correlation", 0.8), row("shuffled", 0.1), row("l2", 0.4)])
     figure = stability_chart(stability)
@@ -110,6 +118,7 @@ def test_the_report_shows_what_other_nets_and_settings_say(tmp_path: Path) -> No
     assert "shuffled: accuracy" in page
     assert "top tenth in common" in page
     equal = study.nets["equal"].to_pylist()[0]
-    assert ("rank corr." in page) == equal
+    assert ("other nets&#39; maps: rank corr." in page) == equal
+    assert "other settings&#39; maps: rank corr." in page
     assert study.repeats.num_rows == 8 * 3 * len(REPEATED) * 2
     assert 'id="batch"' not in page

@@ -13,7 +13,15 @@ from pellucid.show.colour import shade
 from pellucid.show.standing import Cell, Check, HeatTable
 from pellucid.show.svg import STYLE
 
-__all__ = ["batch_chart", "nets_told", "repeat_checks", "repeat_numbers", "setting_table", "stability_chart"]
+__all__ = [
+    "batch_chart",
+    "nets_told",
+    "repeat_checks",
+    "repeat_numbers",
+    "setting_numbers",
+    "setting_table",
+    "stability_chart",
+]
 
 _LABEL = "rank correlation of maps, 95 % interval (1: the same map, 0: unrelated)"
 
@@ -85,6 +93,18 @@ def repeat_numbers(repeats: pa.Table, nets: pa.Table) -> dict[tuple[str, str], s
             row["method"],
         ): f"other nets' maps: rank corr. {1 - row['value_mean']:.2f} ({row['value_count']} nets)"
         for row in means.aggregate([("value", "mean"), ("value", "count")]).to_pylist()
+    }
+
+
+def setting_numbers(settings: pa.Table) -> dict[str, str]:
+    """Return by method what stands beside its maps: the mean rank correlation with those of its other settings."""
+    found: dict[str, list[float]] = {}
+    for row in settings.to_pylist():
+        for side in ("first", "second"):
+            found.setdefault(row[side], []).append(row["correlation"])
+    return {
+        method: f"other settings' maps: rank corr. {sum(values) / len(values):.2f} over all images"
+        for method, values in found.items()
     }
 
 
