@@ -189,12 +189,16 @@ def _findings(batches: Batches, found: Sequence[_Region]) -> list[Finding]:
     return used or ([] if any(one.readable for one in found) else [_unreadable(batches, found)])
 
 
-def _evidence(one: _Region) -> str:
+def _evidence(found: Sequence[_Region]) -> str:
+    told = "; ".join(
+        f"{_WORDS[one.region]}: batch {one.accuracy}, moved {one.pull} (the other way {one.away:.2f})" for one in found
+    )
+    first = found[0]
     return (
-        f"{_WORDS[one.region]}: batch from its mean by logistic regression, groups left out, balanced accuracy {one.accuracy} "
-        f"(chance {one.chance:.2f}, {one.accuracy.n} images); shifted to the mean of an image of another batch it moves "
-        f"{one.pull} of the probability beyond a shift to another image of its own batch (the null), the same shift the "
-        f"other way {one.away:.2f} ({one.pull.n} images of {one.pull.groups} groups)"
+        "Balanced accuracy of the batch from a region's mean colour (logistic regression on groups left out, chance "
+        f"{first.chance:.2f}), and probability that the colour of an image of another batch moves beyond that of another image of "
+        f"its own batch (the null), beside the same shift the other way; {first.pull.n} images of {first.pull.groups} groups. "
+        f"{told[:1].upper()}{told[1:]}."
     )
 
 
@@ -208,7 +212,7 @@ def _used(batches: Batches, one: _Region, found: Sequence[_Region]) -> Finding:
         statement=f"The confounder ({batches.name}) {where} {_WORDS[one.region]}, and the model reads it there: the mean colour "
         f"gives the batch with balanced accuracy {one.accuracy.value:.2f}, and giving it the colour of another batch, the "
         f"shape unchanged, moves {100 * one.pull.value:.0f} % of the probability to the classes of that batch.{also}",
-        evidence="; ".join(_evidence(each) for each in (one, *(other for other in found if other is not one))) + ".",
+        evidence=_evidence([one, *(other for other in found if other is not one)]),
         value=one.pull.value, low=one.pull.low, high=one.pull.high,
     )  # fmt: skip
 
@@ -219,7 +223,7 @@ def _readable(batches: Batches, inside: _Region) -> Finding:
         statement=f"The mean colour inside the object gives the confounder ({batches.name}) with balanced accuracy "
         f"{inside.accuracy.value:.2f}; whether the model reads it there stays open: recolouring alone was not seen to move "
         "the call far enough.",
-        evidence=_evidence(inside) + ".", value=inside.pull.value, low=inside.pull.low, high=inside.pull.high,
+        evidence=_evidence([inside]), value=inside.pull.value, low=inside.pull.low, high=inside.pull.high,
         verdict="undecided",
     )  # fmt: skip
 
@@ -229,7 +233,7 @@ def _unreadable(batches: Batches, found: Sequence[_Region]) -> Finding:
         id="batch-colour", kind="confounder", subject=batches.name,
         statement=f"The mean colour of no region was seen to give {batches.name}, which is tied to classes, or to move the call "
         "with it; traces other than colour (texture, sharpness, size) were not tested.",
-        evidence="; ".join(map(_evidence, found)) + ".", verdict="refuted",
+        evidence=_evidence(found), verdict="refuted",
     )  # fmt: skip
 
 
