@@ -96,7 +96,8 @@ TRAITS = {
 
 def _evidence(model, images, **more):
     model = Model.of(model)
-    logits = model.network(images.tensor())
+    with torch.no_grad():
+        logits = model.network(*model.prepare(images.tensor()))
     predicted = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
     table = pa.table({
         "image": list(images.ids),

@@ -185,8 +185,8 @@ def test_progress_is_shown_when_asked_and_changes_nothing(tagged, capsys):
 def test_evidence_holds_nothing_of_a_phantom():
     names = {field.name for field in fields(Evidence)}
     assert names == {
-        "model", "images", "ids", "predictions", "methods", "maps", "scores", "ranking", "object_mask", "group", "seed",
-        "batch_size", "progress",
+        "model", "images", "ids", "predictions", "methods", "maps", "scores", "ranking", "object_mask", "group", "batch",
+        "repeats", "nets", "seed", "batch_size", "progress",
     }  # fmt: skip
 
 

@@ -28,10 +28,13 @@ from pellucid.evaluation.pipeline import Pipeline, Rescored, rescore
 from pellucid.evaluation.ranking import CONTROLS, Friedman, Ranking, rank
 from pellucid.evaluation.scores import Scores
 from pellucid.evaluation.selftest import SelfTest, self_test
+from pellucid.evaluation.stability import average_distances, compare_models, equally_accurate
 from pellucid.evaluation.steadiness import augmentation_curves
+from pellucid.evaluation.sweep import Sweep, sweep
 
 __all__ = [
     "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Calibration", "Friedman",
-    "Metric", "Outcome", "Pipeline", "Profile", "Ranking", "Rescored", "Scores", "SelfTest", "agree",
-    "annotator_agreement", "augmentation_curves", "calibrate", "choice_effects", "evaluate", "metrics", "rank", "rescore", "self_test",
+    "Metric", "Outcome", "Pipeline", "Profile", "Ranking", "Rescored", "Scores", "SelfTest", "Sweep", "agree",
+    "annotator_agreement", "augmentation_curves", "average_distances", "calibrate", "choice_effects",
+    "compare_models", "equally_accurate", "evaluate", "metrics", "rank", "rescore", "self_test", "sweep",
 ]  # fmt: skip

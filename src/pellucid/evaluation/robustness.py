@@ -18,8 +18,8 @@ from pellucid.evaluation.noise import ZERO, flatten, lengths_of, move, noisy_sco
 from pellucid.evaluation.statistics import NOISE
 
 __all__ = [
-    "NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity", "relative_input_stability",
-    "relative_output_stability",
+    "NoiseMetric", "avg_sensitivity", "local_lipschitz", "max_sensitivity",
+    "relative_input_stability", "relative_output_stability",
 ]  # fmt: skip
 
 _CONTROL = "a control never looks at the model, so that it does not move says nothing"

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from pellucid.interpretation.evidence import Case, Evidence
 from pellucid.interpretation.finding import Finding
 
-__all__ = ["background_probe", "find_confounders"]
+__all__ = ["background_probe", "classes_apart", "find_confounders"]
 
 _MOSTLY = 0.5
 """Part of the other classes' images that must lie in a group of several classes before a class alone stands out."""
@@ -48,15 +48,24 @@ def find_confounders(evidence: Evidence) -> list[Finding]:
     holds one class (patients of one diagnosis each) nothing is named, and groups of one image, which cannot share,
     have no say.
     """
-    if evidence.group is None or evidence.images.labels is None:
-        return []
-    ids = evidence.predictions["image"].to_pylist()
-    groups = _shareable(evidence.images.label(ids), evidence.groups(ids))
-    alone = [label for label in sorted({label for held in groups.values() for label in held}) if _alone(label, groups)]
+    alone, groups = classes_apart(evidence), _held(evidence)
     if not alone:
         return []
     probe = _probe_sentence(evidence.cases(400), evidence.seed)
     return [_confounder(evidence, label, groups, probe) for label in alone]
+
+
+def classes_apart(evidence: Evidence) -> list[int]:
+    """Return the classes that share no group with any other, while most images of the others share theirs."""
+    groups = _held(evidence)
+    return [label for label in sorted({label for held in groups.values() for label in held}) if _alone(label, groups)]
+
+
+def _held(evidence: Evidence) -> dict[str, Counter[int]]:
+    if evidence.group is None or evidence.images.labels is None:
+        return {}
+    ids = evidence.predictions["image"].to_pylist()
+    return _shareable(evidence.images.label(ids), evidence.groups(ids))
 
 
 def _shareable(labels: Sequence[int], groups: Sequence[str]) -> dict[str, Counter[int]]:

@@ -1,7 +1,7 @@
 """What interpretations are drawn from: the model, the images, the maps and their scores; never a phantom's records."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +53,12 @@ class Evidence:
         `pellucid.measure.segment` finds.
     group
         Metadata column of the independent unit (patient, plate, smear), or None.
+    batch
+        Metadata column of what must not drive the model (scanner, year, site), or None: what `find_batches` tells apart.
+    repeats, nets
+        What `pellucid.evaluation.compare_models` says of nets that learnt the task again, and how accurate each of them
+        is: model, shuffled, accuracy, difference (from the explained net's) with low and high, equal; without rows
+        where nothing was trained again.
     seed, batch_size, progress
         As everywhere.
     """
@@ -67,6 +73,9 @@ class Evidence:
     ranking: pa.Table
     object_mask: str | None = None
     group: str | None = None
+    batch: str | None = None
+    repeats: pa.Table = field(default_factory=lambda: pa.table({}))
+    nets: pa.Table = field(default_factory=lambda: pa.table({}))
     seed: int = 0
     batch_size: int | None = None
     progress: bool = False

@@ -7,10 +7,12 @@ import pyarrow as pa
 
 from pellucid.errors import PellucidError
 from pellucid.interpretation.background import find_background_use, untested_background
+from pellucid.interpretation.batch_colour import find_batch_colour, untested_batch
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.locality import find_locality, untested_locality
+from pellucid.interpretation.stability import find_setting_spread, find_stability, untested_settings
 from pellucid.interpretation.trust import find_trust
 
 __all__ = ["Interpretations", "interpret"]
@@ -32,9 +34,21 @@ def interpret(evidence: Evidence) -> Interpretations:
     A test that cannot be made is a finding of kind ``refused``; the others stand.
     """
     background, swaps = _tested(find_background_use, evidence, untested_background)
+    batch, colours = _tested(find_batch_colour, evidence, untested_batch)
     locality, changes = _tested(find_locality, evidence, untested_locality)
-    findings = (*background, *find_confounders(evidence), *locality, *find_trust(evidence))
-    return Interpretations(findings, {"background_swaps": swaps, "changes": changes})
+    repeats, stability = find_stability(evidence)
+    swept, settings = _tested(find_setting_spread, evidence, untested_settings)
+    findings = (*background, *find_confounders(evidence), *batch, *locality, *find_trust(evidence), *repeats, *swept)
+    return Interpretations(
+        findings,
+        {
+            "background_swaps": swaps,
+            "batch_colours": colours,
+            "changes": changes,
+            "stability": stability,
+            "settings": settings,
+        },
+    )
 
 
 def _tested(find: Callable[[Evidence], _Found], evidence: Evidence, refused: Callable[[str], Finding]) -> _Found:

@@ -18,7 +18,7 @@ from pellucid.errors import ShapeError
 from pellucid.interpretation.evidence import Case, Evidence
 from pellucid.measure import swap_background
 
-__all__ = ["Swap", "composed", "grown", "plan_swaps", "pulled"]
+__all__ = ["Swap", "composed", "donor_for", "grown", "plan_swaps", "pulled", "rim_of"]
 
 _RIM = 0.02
 
@@ -52,8 +52,12 @@ class Swap:
 
 def grown(outline: Tensor) -> Tensor:
     """Return the outline with a rim of about 2 % of the short side, so that the object's edge stays with the object."""
-    steps = max(1, round(_RIM * min(outline.shape)))
-    return torch.from_numpy(ndimage.binary_dilation(outline.numpy(), iterations=steps))
+    return torch.from_numpy(ndimage.binary_dilation(outline.numpy(), iterations=rim_of(outline)))
+
+
+def rim_of(outline: Tensor) -> int:
+    """Return the width of the rim in pixels."""
+    return max(1, round(_RIM * min(outline.shape)))
 
 
 def plan_swaps(cases: Sequence[Case], random: np.random.Generator, donors: int) -> list[Swap]:
@@ -68,12 +72,12 @@ def plan_swaps(cases: Sequence[Case], random: np.random.Generator, donors: int) 
         if case.label not in pools:
             continue
         for label in random.permutation(others)[:donors]:
-            donor, null = (_donor(pools[chosen], case, random) for chosen in (int(label), case.label))
+            donor, null = (donor_for(pools[chosen], case, random) for chosen in (int(label), case.label))
             planned.append(Swap(case, donor, null, int(random.integers(2**31))))
     return planned
 
 
-def _donor(pool: Sequence[Case], case: Case, random: np.random.Generator) -> Case:
+def donor_for(pool: Sequence[Case], case: Case, random: np.random.Generator) -> Case:
     """Return another image of the pool, from another group where there is one."""
     others = [other for other in pool if other.id != case.id]
     apart = [other for other in others if other.group != case.group] or others

@@ -6,6 +6,7 @@ from math import sqrt
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
@@ -16,6 +17,7 @@ from pellucid.show.charts import short
 from pellucid.show.colour import full_colour, signed_bytes
 from pellucid.show.figure import palette_of
 from pellucid.show.picture import ScaleBar, address, line_path, outline_path, reduced, rgb, scale_bar
+from pellucid.show.repeated import repeat_numbers, setting_numbers
 from pellucid.show.view import View, on_image_grid, strongest_view
 from pellucid.study import Study
 
@@ -133,6 +135,19 @@ class Album:
         }
 
     @cached_property
+    def _repeats(self) -> dict[tuple[str, str], str]:
+        return repeat_numbers(self.study.repeats, self.study.nets)
+
+    def _told(self, image: str, method: str) -> str:
+        """Return the numbers beside a map: its score, and how far other nets and other settings share it."""
+        found = (self._numbers.get((image, method)), self._repeats.get((image, method)), self._settings.get(method))
+        return "; ".join(number for number in found if number)
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        return setting_numbers(self.study.tables.get("settings", pa.table({})))
+
+    @cached_property
     def _calls(self) -> dict[str, dict[str, object]]:
         wanted = set(self.ids)
         return {row["image"]: row for row in self.study.predictions.to_pylist() if row["image"] in wanted}
@@ -192,7 +207,7 @@ class Album:
         scale = full_colour(values)
         return Tile(
             method, label, signed_picture(plane_of(values, view), scale, self.edge), scale, self._shared[method],
-            self._numbers.get((image, method), ""), palette=palette_of(METHODS.parse(method)),
+            self._told(image, method), palette=palette_of(METHODS.parse(method)),
         )  # fmt: skip
 
 

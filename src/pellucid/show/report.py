@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from pellucid.attribution import METHODS
 from pellucid.evaluation.ranking import EXACT
-from pellucid.show import changes, distribution, pipeline, rank_charts, settings, standing, words
+from pellucid.show import changes, distribution, pipeline, rank_charts, repeated, settings, standing, words
 from pellucid.show.chapters import Chapter, chapters
 from pellucid.show.charts import ranking_chart
 from pellucid.show.colour import DIVERGING, GREYS, shade
@@ -216,8 +216,15 @@ class _Content:
     def _tests(self) -> dict[str, Any]:
         study, tables = self.study, self.study.tables
         swaps, edits = tables.get("background_swaps", pa.table({})), tables.get("changes", pa.table({}))
+        stability = tables.get("stability", pa.table({}))
         return {
-            "verdicts": standing.verdicts(study.scores.table, study.ranking.table, study.methods),
+            "verdicts": standing.verdicts(
+                study.scores.table, study.ranking.table, study.methods, partial(repeated.repeat_checks, stability)
+            ),
+            "stability": _svg(repeated.stability_chart(stability), "stability"),
+            "nets": repeated.nets_told(study.nets),
+            "swept": repeated.setting_table(tables.get("settings", pa.table({}))),
+            "batch": _svg(repeated.batch_chart(tables.get("batch_colours", pa.table({}))), "batch"),
             "swaps": changes.swap_table(swaps),
             "swaps_told": changes.swap_interval(swaps) if swaps.num_rows else "",
             "changes": _svg(changes.changes_chart(edits), "changes"),

@@ -1,6 +1,6 @@
 """What the report says of the ranking: the tables, what drives it, and what the sanity checks mean in plain words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,16 +127,23 @@ def left_out(ranking: Ranking) -> HeatTable | None:
     return HeatTable(("all metrics", *names[1:]), rows)
 
 
-def verdicts(scores: pa.Table, ranking: pa.Table, methods: Sequence[str]) -> list[Verdict]:
-    """Say of each method, in plain words, what the tests that need no expert mean."""
+def verdicts(
+    scores: pa.Table, ranking: pa.Table, methods: Sequence[str], more: Callable[[str], Sequence[Check]] = lambda _: ()
+) -> list[Verdict]:
+    """Say of each method, in plain words, what the tests that need no expert mean; `more` adds checks of a method."""
     ranked = {row["method"]: row for row in overall(ranking, SIDE)}
     controls = {row["method"] for row in ranking.to_pylist() if row["control"]}
-    return [_verdict(scores, ranked.get(method), method, method in controls) for method in _order(ranking, methods)]
+    return [
+        _control(method) if method in controls else _verdict(scores, ranked.get(method), method, more(method))
+        for method in _order(ranking, methods)
+    ]
 
 
-def _verdict(scores: pa.Table, row: dict[str, Any] | None, method: str, control: bool) -> Verdict:  # noqa: FBT001
-    if control:
-        return Verdict(method, "control", ("A control that knows nothing of the model: what the others must beat.",))
+def _control(method: str) -> Verdict:
+    return Verdict(method, "control", ("A control that knows nothing of the model: what the others must beat.",))
+
+
+def _verdict(scores: pa.Table, row: dict[str, Any] | None, method: str, more: Sequence[Check]) -> Verdict:
     checks = [
         check
         for check in (
@@ -144,6 +151,7 @@ def _verdict(scores: pa.Table, row: dict[str, Any] | None, method: str, control:
             _stable(_mean(scores, method, "max_sensitivity")),
             _complete(_mean(scores, method, "completeness_gap")),
             _beats(row),
+            *more,
         )
         if check is not None
     ]

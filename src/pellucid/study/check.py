@@ -121,6 +121,14 @@ def _cost(first: list[Explanation], count: int) -> str:
     return f"{forwards:,} forwards and {backwards:,} backwards, {duration(count * sum(e.seconds for e in first))}"
 
 
+def _again(config: StudyConfig) -> list[str]:
+    asked = config.stability
+    if asked is None:
+        return []
+    nets = asked.seeds + asked.shuffled
+    return [f"stability: {nets} nets to be trained beside the explained one, about {nets} times its training"]
+
+
 def _notes(
     config: StudyConfig, images: ImageSet, ids: tuple[str, ...], found: dict[str, Explanation], truth: tuple[str, ...]
 ) -> tuple[str, ...]:
@@ -131,6 +139,7 @@ def _notes(
         f"images: {len(images)} of {axes}, {len(images.classes)} classes, {len(ids)} held out, {count} to be explained",
         f"masks: {', '.join(images.masks) or 'none'}; truth: {', '.join(truth) or 'none'}; object: {config.images.object or 'none'}",
         f"model: {trained}",
+        *_again(config),
         f"methods: {', '.join(found)}",
         f"explaining: {_cost(list(found.values()), count)} in one process, as one image took",
         f"metrics: {', '.join(config.evaluate.metrics) or 'none'}",

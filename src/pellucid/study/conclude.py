@@ -15,6 +15,7 @@ from pellucid.evaluation import METRICS, Scores, augmentation_curves, choice_eff
 from pellucid.evaluation.augmentation import augmentation_robustness
 from pellucid.images import ImageSet
 from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
+from pellucid.study.repeats import read_repeats
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
@@ -111,7 +112,8 @@ def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
         maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
-        group=setup.images.group_column, seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
+        group=setup.images.group_column, batch=setup.config.images.batch,
+        repeats=read_repeats(setup.store), nets=setup.store.read_table("stability/nets.parquet") or pa.table({}), seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig",
+    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig",
     "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
@@ -33,13 +33,23 @@ Numbers = Annotated[list[Annotated[float, Field(strict=False)]], Field(min_lengt
 
 
 class ImagesConfig(_Table):
-    """``[images]``: what `pellucid.read_images` is given, or a phantom; and which mask outlines the object."""
+    """``[images]``: what `pellucid.read_images` is given, or a phantom; and which mask outlines the object.
+
+    Attributes
+    ----------
+    flatten
+        Name of the mask outside which every image gets one colour, for training as for explaining.
+    batch
+        Metadata column of the batch (scanner, year, plate) that must not drive the model.
+    """
 
     path: Path_ | None = None
     phantom: str | None = None
     labels: str | None = None
     masks: str | list[str] | dict[str, str] | None = None
     object: str | None = None
+    flatten: str | None = None
+    batch: str | None = None
     split: str | None = None
     group: str | None = None
     size: list[AtLeastOne] | None = None
@@ -129,6 +139,24 @@ class PipelineConfig(_Table):
         )  # fmt: skip
 
 
+class StabilityConfig(_Table):
+    """``[stability]``: the task learnt again, to see whether the maps hold for other nets.
+
+    Attributes
+    ----------
+    seeds
+        Nets to train from other seeds and other cuts of the training images; the test images stay.
+    shuffled
+        Whether to train one net on shuffled labels, whose maps must differ.
+    images
+        Explained images to compare, rounded up to whole shards; 0 = all.
+    """
+
+    seeds: Count = 3
+    shuffled: bool = False
+    images: Count = 32
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -145,9 +173,9 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, run
-        The tables; the model is trained where there is a ``[fit]``, else loaded; the same maps are scored under other
-        choices where there is a ``[pipeline]``.
+    images, model, fit, explain, evaluate, pipeline, stability, run
+        The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
+        the same maps are scored under other choices where there is a ``[pipeline]``.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -157,6 +185,7 @@ class StudyConfig(_Table):
     explain: ExplainConfig = Field(default_factory=ExplainConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     pipeline: PipelineConfig | None = None
+    stability: StabilityConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
 
     def resolved(self) -> dict[str, Any]:
@@ -267,6 +296,11 @@ def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
         raise BadStudy(f"{file.where(['model'])}: there is no model; give [model] weights = ... or a table [fit]")
     if config.fit is not None and trained:
         raise BadStudy(f"{file.where(['fit'])}: give [model] weights = ... or [fit], not both")
+    if config.stability is not None and config.fit is None:
+        raise BadStudy(
+            f"{file.where(['stability'])}: [stability] trains the network again and needs [fit]; for a model of your own give "
+            "evaluation.compare_models the others"
+        )
 
 
 def _spelt(config: StudyConfig, file: TomlFile) -> StudyConfig:

@@ -22,6 +22,7 @@ from pellucid.study.parts import run_parts
 from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of
+from pellucid.study.repeats import ensure_nets, ensure_repeats
 from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import Shard, fixed_arithmetic, run_task
@@ -54,6 +55,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
     with setup.store.locked(), _recorded(setup, workers):
         with fixed_arithmetic(_threads(setup)):
             ensure_model(setup, progress=progress)
+            ensure_nets(setup, progress=progress)
             ensure_predictions(setup, progress=progress)
             ensure_patterns(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
@@ -61,6 +63,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
         where: dict[str, Any] = {"progress": progress, "workers": workers, "scheduler": scheduler}
         run_parts(setup, run_task, folder="scores", told="explaining and testing", **where)
         ensure_choices(setup, **where)
+        ensure_repeats(setup, progress=progress)
         ensure_conclusions(setup, progress=progress)
         return setup.store.gather_failures(len(setup.plan.shards))
 

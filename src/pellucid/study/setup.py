@@ -14,7 +14,7 @@ from torch import Tensor
 from pellucid.attribution import Patterns
 from pellucid.attribution.pattern_methods import PATTERNS
 from pellucid.errors import BadStudy, UntrustedModel
-from pellucid.images import ImageSet, read_images
+from pellucid.images import ImageSet, flatten_outside, read_images
 from pellucid.models import Model, Normalise, load_model
 from pellucid.models.targets import TARGETS, Class
 from pellucid.study.config import ImagesConfig, ModelConfig, StudyConfig, read_config
@@ -32,7 +32,10 @@ def open_images(config: ImagesConfig, classes: list[str] | None = None) -> Image
     if config.object is not None and config.object not in images.masks:
         have = ", ".join(images.masks) or "none"
         raise BadStudy(f"images.object = {config.object!r} is no mask of these images; they have {have}")
-    return images
+    if config.batch is not None and config.batch not in images.metadata.column_names:
+        have = ", ".join(images.metadata.column_names) or "none"
+        raise BadStudy(f"images.batch = {config.batch!r} is no column of these images; they have {have}")
+    return images if config.flatten is None else flatten_outside(images, config.flatten)
 
 
 def _read(config: ImagesConfig, classes: list[str] | None) -> ImageSet:

@@ -25,7 +25,7 @@ FORMAT = 1
 """Version of the directory; raised when an older pellucid could not read it."""
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("image", "method", "metric", "stage", "sentence")])
-"""What went wrong: image, method or metric is "" where all are meant; stage is read, explain, evaluate or interpret."""
+"""What went wrong: image, method or metric is "" where all are meant; stage is read, explain, evaluate, stability or interpret."""
 
 COSTS = pa.schema(
     [("stage", pa.string()), ("method", pa.string()), ("seconds", pa.float64()),
@@ -206,7 +206,8 @@ class Store:
         stages = [f"failures/{stage}.parquet" for stage in _STAGES]
         done = [part_name(task) for task in sorted(self.done(tasks))]
         parts = [f"failures/{prefix}{name}" for prefix in ("", "choices-") for name in done]
-        found = [table for table in map(self.read_table, (*stages, *parts)) if table is not None]
+        beside = [f"failures/{path.name}" for path in sorted((self.root / "failures").glob("stability-*.parquet"))]
+        found = [table for table in map(self.read_table, (*stages, *parts, *beside)) if table is not None]
         rows = {tuple(row.values()): row for table in found for row in table.to_pylist()}
         joined = pa.Table.from_pylist(list(rows.values()), schema=FAILURES)
         self.write_table("failures.parquet", joined)

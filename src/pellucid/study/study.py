@@ -15,6 +15,7 @@ from pellucid.models import Model
 from pellucid.study.conclude import read_maps
 from pellucid.study.config import StudyConfig, read_config
 from pellucid.study.identity import has_begun, manifest_digest, refuse_changes, resolved, versions
+from pellucid.study.repeats import read_repeats
 from pellucid.study.runner import run_study
 from pellucid.study.setup import Setup, open_images
 from pellucid.study.store import FAILURES, FORMAT, Store
@@ -105,7 +106,7 @@ class Study:
         if begun["images"] != manifest_digest(self.images):
             raise BadStudy(f"the images or labels changed since {self.path} began; choose another --out")
         failures = run_study(self._setup, progress=progress, workers=workers, scheduler=scheduler)
-        for name in ("scores", "ranking", "findings", "performance", "predictions", "tables"):
+        for name in ("scores", "ranking", "findings", "performance", "predictions", "tables", "repeats"):
             self.__dict__.pop(name, None)
         return failures
 
@@ -216,6 +217,17 @@ class Study:
     def tables(self) -> dict[str, pa.Table]:
         """The tables behind the findings, by name."""
         return self._store.tables("interpretation")
+
+    @cached_property
+    def repeats(self) -> pa.Table:
+        """How far each map lies from those of each net that learnt the task again; no rows without ``[stability]``."""
+        return read_repeats(self._store)
+
+    @property
+    def nets(self) -> pa.Table:
+        """How accurate each net is that learnt the task again: model, shuffled, accuracy, difference, low, high, equal."""
+        found = self._store.read_table("stability/nets.parquet")
+        return pa.table({}) if found is None else found
 
     @property
     def history(self) -> pa.Table | None:

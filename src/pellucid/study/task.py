@@ -20,6 +20,7 @@ from pellucid.attribution import METHODS, Explanation, explain
 from pellucid.errors import BadImage, PellucidError
 from pellucid.evaluation import evaluate
 from pellucid.evaluation.scores import SCHEMA
+from pellucid.models import Model
 from pellucid.study.memory import peak_memory
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
@@ -83,12 +84,14 @@ def _run(setup: Setup, job: Job) -> int:
 
 @dataclass
 class Shard:
-    """The readable images of one task, and what went wrong and what it cost on the way."""
+    """The readable images of one task, what went wrong and what it cost on the way; other models to score them beside."""
 
     setup: Setup
     ids: list[str]
     x: Tensor
     batch_size: int
+    models: tuple[Model, ...] = ()
+    regions: Tensor | None = None
     failures: Rows = field(default_factory=list)
     costs: Rows = field(default_factory=list)
 
@@ -105,7 +108,7 @@ class Shard:
             else:
                 known.append(image)
         x = torch.stack(tensors) if tensors else torch.empty(0, *setup.images.shape)
-        return cls(setup, known, x, batch_size or setup.plan.batch_size, failures)
+        return cls(setup, known, x, batch_size or setup.plan.batch_size, failures=failures)
 
     def _rows(self, ids: Sequence[str]) -> Tensor:
         return self.x[[self.ids.index(image) for image in ids]]
@@ -169,6 +172,7 @@ class Shard:
             scores = evaluate(
                 self.setup.model, self._rows(ids), given, metrics, self.setup.masks(ids), ids=ids,
                 groups=groups_of(self.setup, ids), seed=self.setup.config.seed, batch_size=self.batch_size,
+                models=self.models, regions=self.regions,
             )  # fmt: skip
         except FORESEEN as error:
             return self._isolated(given, metrics, ids, error)
