@@ -36,7 +36,7 @@ def told(tagged):
 
 def test_every_test_leaves_its_finding_and_its_table(told):
     assert [finding.kind for finding in told.findings] == ["shortcut", "localised"]
-    assert set(told.tables) == {"background_swaps", "changes"}
+    assert set(told.tables) == {"background_swaps", "batch_colours", "changes", "stability", "settings"}
     assert told.tables["background_swaps"].column_names == ["image", "class", "donor", "donor_class", "group", "pull"]
     assert told.tables["changes"].column_names == ["change", "kind", "effect", "low", "high"]
     assert set(told.tables["changes"]["kind"].to_pylist()) == {"edit", "map"}

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pellucid.attribution import Explanation
+from pellucid.attribution import METHODS, Explanation
 from pellucid.evaluation.disagreement import Agreement, agree
 from pellucid.evaluation.sweep import several_settings
 from pellucid.interpretation.evidence import Evidence
@@ -141,7 +141,8 @@ def find_setting_spread(evidence: Evidence) -> tuple[list[Finding], pa.Table]:
         One row a pair of settings: name, first, second, correlation with low and high, overlap of the top tenth, images.
     """
     findings, rows = [], []
-    for name, recipes in several_settings(evidence.judged).items():
+    known = [text for text in evidence.judged if text.split("(")[0] in METHODS]  # a given map has no settings
+    for name, recipes in several_settings(known).items():
         texts, ids = [str(recipe) for recipe in recipes], evidence.ids[:_MOST]
         found = _agreement(evidence, texts, ids)
         called = dict(zip(found.methods, texts, strict=True))
