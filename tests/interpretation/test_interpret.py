@@ -185,7 +185,7 @@ def test_progress_is_shown_when_asked_and_changes_nothing(tagged, capsys):
 def test_evidence_holds_nothing_of_a_phantom():
     names = {field.name for field in fields(Evidence)}
     assert names == {
-        "model", "images", "ids", "predictions", "methods", "maps", "scores", "ranking", "object_mask", "group", "seed",
+        "model", "images", "ids", "predictions", "methods", "maps", "scores", "ranking", "object_mask", "group", "left_out", "seed",
         "batch_size", "progress",
     }  # fmt: skip
 

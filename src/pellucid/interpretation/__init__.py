@@ -1,6 +1,8 @@
 """From explanation to interpretation: claims about the model that were tested, in words and with intervals."""
 
 from pellucid.interpretation.background import find_background_use
+from pellucid.interpretation.cases import judge_cases
+from pellucid.interpretation.checks import Check, Judged, check_methods
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
@@ -8,16 +10,22 @@ from pellucid.interpretation.interpret import Interpretations, interpret
 from pellucid.interpretation.locality import find_locality
 from pellucid.interpretation.reliance import Reliance, flip_matrix
 from pellucid.interpretation.trust import find_trust
+from pellucid.interpretation.verdict import judge
 
 __all__ = [
+    "Check",
     "Evidence",
     "Finding",
     "Interpretations",
+    "Judged",
     "Reliance",
+    "check_methods",
     "find_background_use",
     "find_confounders",
     "find_locality",
     "find_trust",
     "flip_matrix",
     "interpret",
+    "judge",
+    "judge_cases",
 ]

@@ -1,7 +1,7 @@
 """What interpretations are drawn from: the model, the images, the maps and their scores; never a phantom's records."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +53,8 @@ class Evidence:
         `pellucid.measure.segment` finds.
     group
         Metadata column of the independent unit (patient, plate, smear), or None.
+    left_out
+        Metrics that have no say in the ranking, and why: they failed their own test.
     seed, batch_size, progress
         As everywhere.
     """
@@ -67,6 +69,7 @@ class Evidence:
     ranking: pa.Table
     object_mask: str | None = None
     group: str | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     batch_size: int | None = None
     progress: bool = False

@@ -7,11 +7,13 @@ import pyarrow as pa
 
 from pellucid.errors import PellucidError
 from pellucid.interpretation.background import find_background_use, untested_background
+from pellucid.interpretation.cases import judge_cases
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.locality import find_locality, untested_locality
 from pellucid.interpretation.trust import find_trust
+from pellucid.interpretation.verdict import believed, judge, judged_methods
 
 __all__ = ["Interpretations", "interpret"]
 
@@ -34,7 +36,11 @@ def interpret(evidence: Evidence) -> Interpretations:
     background, swaps = _tested(find_background_use, evidence, untested_background)
     locality, changes = _tested(find_locality, evidence, untested_locality)
     findings = (*background, *find_confounders(evidence), *locality, *find_trust(evidence))
-    return Interpretations(findings, {"background_swaps": swaps, "changes": changes})
+    verdict = judge(evidence, findings)
+    tables = {"background_swaps": swaps, "changes": changes}
+    if verdict:
+        tables["cases"] = judge_cases(evidence, believed(judged_methods(evidence)))
+    return Interpretations((*findings, *verdict), tables)
 
 
 def _tested(find: Callable[[Evidence], _Found], evidence: Evidence, refused: Callable[[str], Finding]) -> _Found:
