@@ -11,14 +11,15 @@ from torch import Tensor
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadImage, PellucidError
-from pellucid.evaluation import Scores, rank
+from pellucid.evaluation import Ranking, Scores, rank
 from pellucid.images import ImageSet
 from pellucid.interpretation import Evidence, Interpretations, interpret
+from pellucid.study.selftest import without_say
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
 
-__all__ = ["ensure_conclusions", "read_maps"]
+__all__ = ["ensure_conclusions", "ranked", "read_maps"]
 
 _FEW = 0.1
 """A method that failed on a larger part of the images is left out of what needs maps of every image."""
@@ -30,7 +31,7 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     scores = Scores.read(store.root / "scores")
     ranking = store.read_table("ranking.parquet")
     if ranking is None:
-        ranking = rank(scores, seed=setup.config.seed).table
+        ranking = ranked(setup, scores).table
         store.write_table("ranking.parquet", ranking)
     if (store.root / "findings.json").is_file():
         return
@@ -38,7 +39,7 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     verdict = Interpretations(())
     with fixed_arithmetic(setup.plan.threads):
         try:
-            verdict = interpret(_evidence(setup, scores.table, ranking, failed, progress=progress))
+            verdict = interpret(_evidence(setup, scores, ranking, failed, progress=progress))
         except PellucidError as error:  # scores and maps are worth a report without it
             failed.append(failure_row("interpret", str(error)))
     store.write_failures("interpret", failed)
@@ -47,16 +48,21 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     store.write_json("findings.json", [finding.to_dict() for finding in verdict.findings])
 
 
-def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
+def ranked(setup: Setup, scores: Scores) -> Ranking:
+    """Rank the methods; a metric that failed its self-test has no say in the overall rankings."""
+    return rank(scores, seed=setup.config.seed, excluded=without_say(setup.store, scores))
+
+
+def _evidence(setup: Setup, scores: Scores, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
     failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
-    methods, ids = _complete(setup, scores, failures)
+    methods, ids = _complete(setup, scores.table, failures)
     unreadable = [row["image"] for row in failures if row["stage"] == "read"]
     predictions = setup.store.table("predictions.parquet")
     predictions = predictions.filter(pc.invert(pc.is_in(predictions["image"], pa.array(unreadable, pa.string()))))
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
-        maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
-        group=setup.images.group_column, seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
+        maps=partial(read_maps, setup), scores=scores.table, ranking=ranking, object_mask=setup.config.images.object,
+        group=setup.images.group_column, left_out=without_say(setup.store, scores), seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
     )  # fmt: skip
 
 

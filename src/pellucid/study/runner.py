@@ -22,6 +22,7 @@ from pellucid.study.memory import peak_memory
 from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of
+from pellucid.study.selftest import ensure_self_test
 from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import Job, Shard, fixed_arithmetic, run_task
@@ -58,6 +59,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
             ensure_patterns(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
         setup.plan.refuse_other_definitions()
+        ensure_self_test(setup)
         _run_tasks(setup, progress=progress, workers=workers, scheduler=scheduler)
         ensure_conclusions(setup, progress=progress)
         return setup.store.gather_failures(len(setup.plan.shards))
