@@ -18,9 +18,6 @@ from pellucid.interpretation.evidence import Evidence
 
 __all__ = ["CASES", "judge_cases"]
 
-ALIKE = 0.5
-"""Mean rank correlation from which methods say the same of an image: where `agree` joins them to one group."""
-
 WON = 0.5
 """Share of scores in which maps must beat the control for an image's maps to be better than it."""
 
@@ -30,13 +27,15 @@ CASES = pa.schema(
     [
         pa.field("image", pa.string(), nullable=False),
         pa.field("agreement", pa.float64()),
+        pa.field("edges", pa.float64()),
         pa.field("won", pa.int64(), nullable=False),
         pa.field("compared", pa.int64(), nullable=False),
         pa.field("readable", pa.bool_()),
         pa.field("sentence", pa.string(), nullable=False),
     ]
 )
-"""One line an image: mean rank correlation of the believed methods' maps; of the faithfulness scores compared with the
+"""One line an image: mean rank correlation of the believed methods' maps, and theirs with the edge map, which agreement
+must exceed lest the image alone explain it; of the faithfulness scores compared with the
 control's, those won; whether the maps may be read (null where nothing could be compared); and the sentence."""
 
 
@@ -47,6 +46,7 @@ class _Seen:
     call: dict[str, Any]
     methods: Sequence[str]
     agreement: float | None
+    edges: float | None
     won: int
     compared: int
     control: str
@@ -56,7 +56,7 @@ class _Seen:
         """Whether the maps of the image agree and beat the control, as far as that could be told."""
         told = []
         if self.agreement is not None:
-            told.append(self.agreement >= ALIKE)
+            told.append(self._alike)
         if self.compared:
             told.append(self.won > WON * self.compared)
         return all(told) if self.compared else None
@@ -89,8 +89,16 @@ class _Seen:
     def _agree(self) -> str:
         if self.agreement is None:
             return ""
-        word = "agree" if self.agreement >= ALIKE else "do not agree"
-        return f"the {len(self.methods)} believed methods {word} (mean rank correlation {self.agreement:.2f})"
+        word = (
+            "agree" if self._alike else "agree no better than with the image's edges" if self.edges else "do not agree"
+        )
+        beside = "" if self.edges is None else f", with the image's edges {self.edges:.2f}"
+        return f"the {len(self.methods)} believed methods {word} (mean rank correlation {self.agreement:.2f}{beside})"
+
+    @property
+    def _alike(self) -> bool:
+        """Whether the methods agree by more than what the image itself makes them share."""
+        return (self.agreement or 0.0) > max(self.edges or 0.0, 0.0)
 
     @property
     def _beat(self) -> str:
@@ -114,30 +122,38 @@ def judge_cases(evidence: Evidence, methods: Sequence[str]) -> pa.Table:
     duels, control = _duels(evidence, methods)
     rows = [
         {
-            "image": image, "agreement": seen.agreement, "won": seen.won, "compared": seen.compared,
+            "image": image, "agreement": seen.agreement, "edges": seen.edges, "won": seen.won, "compared": seen.compared,
             "readable": seen.readable, "sentence": seen.sentence,
         }
-        for image, agreement in _agreements(evidence, methods)
-        for seen in (_Seen(calls[image], methods, agreement, *duels.get(image, (0, 0)), control),)
+        for image, agreement, edges in _agreements(evidence, methods)
+        for seen in (_Seen(calls[image], methods, agreement, edges, *duels.get(image, (0, 0)), control),)
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=CASES)
 
 
-def _agreements(evidence: Evidence, methods: Sequence[str]) -> Iterator[tuple[str, float | None]]:
-    """Yield every image with the mean rank correlation of its maps; None with fewer than two that have a place."""
+def _agreements(evidence: Evidence, methods: Sequence[str]) -> Iterator[tuple[str, float | None, float | None]]:
+    """Yield every image with the mean rank correlation of its maps and of these with its edges; None where there is none."""
+    edges = next((name for name in evidence.methods if name.split("(")[0] == "edge_map"), None)
     grid = Grid.of((torch.empty(1, *evidence.images.shape),))
     for start in range(0, len(evidence.ids), _BLOCK):
         ids = evidence.ids[start : start + _BLOCK]
-        placed = [place((evidence.maps(method, ids),), grid) for method in methods]
-        ranks = [average_ranks(one.values.double().abs()) for one in placed if not one.reason]
-        yield from zip(ids, _mean_correlation(ranks, len(ids)), strict=True)
+        ranks = _ranks(evidence, methods, ids, grid)
+        control = [] if edges is None else _ranks(evidence, (edges,), ids, grid)
+        among = _mean_correlation(list(combinations(ranks, 2)), len(ids))
+        beside = _mean_correlation([(one, other) for one in ranks for other in control], len(ids))
+        yield from zip(ids, among, beside, strict=True)
 
 
-def _mean_correlation(ranks: Sequence[Tensor], rows: int) -> list[float | None]:
-    pairs = [pearson(one, other) for one, other in combinations(ranks, 2)]
+def _ranks(evidence: Evidence, methods: Sequence[str], ids: Sequence[str], grid: Grid) -> list[Tensor]:
+    """Return the ranks of the magnitudes ``(N, P)`` of every method whose maps have a place on the image."""
+    placed = [place((evidence.maps(method, ids),), grid) for method in methods]
+    return [average_ranks(one.values.double().abs()) for one in placed if not one.reason]
+
+
+def _mean_correlation(pairs: Sequence[tuple[Tensor, Tensor]], rows: int) -> list[float | None]:
     if not pairs:
         return [None] * rows
-    means = torch.stack(pairs).nanmean(0).tolist()
+    means = torch.stack([pearson(one, other) for one, other in pairs]).nanmean(0).tolist()
     return [None if np.isnan(mean) else mean for mean in means]
 
 
