@@ -139,6 +139,13 @@ def test_places_are_supported_only_where_the_place_was_tested(lab):
     assert "of place" not in by_id(judge(evidence(lab, SOUND, WON), [open_]))["verdict-supports"].statement
 
 
+def test_where_the_whole_object_is_the_cause_no_statement_of_place_is_supported(lab):
+    told = by_id(judge(evidence(lab, SOUND, WON), [finding("not_localised", id="locality")]))["verdict-supports"]
+    assert told.verdict == "undecided"
+    assert "no statement of place" in told.statement
+    assert told.evidence == "numbers of not_localised"
+
+
 def test_without_scores_there_is_no_verdict(lab):
     bare = evidence(lab, {}, WON)
     assert judge(bare, []) == []

@@ -78,10 +78,17 @@ def _supports(judged: Sequence[Judged], findings: Sequence[Finding]) -> Finding:
     if not names or at_chance:
         why = "the model is at chance" if at_chance else "no method beats the controls with no check against it"
         return _verdict("supports", "The maps support no statement about the model here.", f"Because {why}.")
-    place = next((one for one in findings if one.kind == "localised" and one.verdict == "supported"), None)
+    whole, place = (
+        next((one for one in findings if one.kind == kind and one.verdict == "supported"), None)
+        for kind in ("not_localised", "localised")
+    )
+    if whole is not None:
+        told = "The maps support no statement of place here: what drives the model is a property of the whole object."
+        return _verdict("supports", told, whole.evidence)
     if place is not None:
         told = (
-            "Maps of believed methods support statements of place: changing where maps point moves the model's output."
+            "Maps support statements of place: changing the places that the best of them points to moves the model's output; "
+            "the evidence names its method."
         )
         return _verdict("supports", told, place.evidence, supported=True)
     told = (
