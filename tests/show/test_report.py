@@ -272,10 +272,10 @@ def test_the_report_opens_with_the_verdict_and_every_case_has_its_own(study: Stu
     places = [page.text.index(finding["statement"]) for finding in own]
     assert max(places) < page.text.index("Key findings")
     assert all(page.text.count(finding["statement"]) == 1 for finding in own)
-    album = gallery.Album(study, study.chosen[:2])
     sentences = {row["image"]: row["sentence"] for row in study.tables["cases"].to_pylist()}
-    assert all(album.case(image).verdict == sentences[image] for image in album.ids)
-    assert sentences[study.chosen[0]] in page.text
+    shown = [image for chapter in chapters.chapters(study) for image in chapter.ids]
+    assert shown
+    assert all(sentences[image] in page.text for image in shown)
 
 
 def test_a_metric_that_failed_its_test_is_told_above_the_ranking(

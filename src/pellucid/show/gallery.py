@@ -80,7 +80,6 @@ class Case:
     note: str
     outlines: tuple[Outline, ...]
     tiles: tuple[Tile, ...]
-    verdict: str
 
 
 @dataclass(frozen=True)
@@ -134,11 +133,6 @@ class Album:
         }
 
     @cached_property
-    def _verdicts(self) -> dict[str, str]:
-        found = self.study.tables.get("cases")
-        return {} if found is None else {row["image"]: row["sentence"] for row in found.to_pylist()}
-
-    @cached_property
     def _calls(self) -> dict[str, dict[str, object]]:
         wanted = set(self.ids)
         return {row["image"]: row for row in self.study.predictions.to_pylist() if row["image"] in wanted}
@@ -162,7 +156,6 @@ class Album:
             bar=scale_bar(study.images.record, width), note=view.note,
             outlines=self._outlines(image, view),
             tiles=tuple(self.tile(method, image, view) for method in study.methods),
-            verdict=self._verdicts.get(image, ""),
         )  # fmt: skip
 
     def _class(self, number: object) -> str:

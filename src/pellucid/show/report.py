@@ -171,7 +171,7 @@ class _Content:
             signs.setdefault(sign_of(METHODS.parse(method)), []).append(method)
         return {
             "chapters": [(chapter, [album.case(image) for image in chapter.ids]) for chapter in self._chapters],
-            "signs": signs, "target": words.target_words(study.config.explain.target),
+            "case_verdicts": words.case_verdicts(study), "signs": signs, "target": words.target_words(study.config.explain.target),
             "channels": study.images.record.channels,
             "pseudo_colour": len(study.images.record.spatial) > 1 and study.images.shape[0] not in {1, 3}, "masks": study.truth,
         }  # fmt: skip

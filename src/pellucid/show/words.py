@@ -12,6 +12,7 @@ __all__ = [
     "Citation",
     "Notice",
     "asked",
+    "case_verdicts",
     "citations",
     "methods_paragraph",
     "notices",
@@ -121,6 +122,12 @@ def verdict(findings: Sequence[Mapping[str, Any]]) -> list[Notice]:
         for finding in findings
         if finding["kind"] == "verdict"
     ]
+
+
+def case_verdicts(study: Study) -> dict[str, str]:
+    """Return the verdict of every explained image by its id, where the study has come to one."""
+    found = study.tables.get("cases")
+    return {} if found is None else {row["image"]: row["sentence"] for row in found.to_pylist()}
 
 
 def self_test_told(tested: SelfTest) -> str:
