@@ -186,7 +186,7 @@ def test_evidence_holds_nothing_of_a_phantom():
     names = {field.name for field in fields(Evidence)}
     assert names == {
         "model", "images", "ids", "predictions", "methods", "maps", "scores", "ranking", "object_mask", "group", "batch",
-        "repeats", "nets", "seed", "batch_size", "progress",
+        "repeats", "nets", "left_out", "seed", "batch_size", "progress",
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pellucid.evaluation import SelfTest, rank
 from pellucid.show import chapters, gallery, write_report
 from pellucid.show.words import methods_paragraph, notices, untested
 from pellucid.study import Study
@@ -263,3 +264,30 @@ def test_a_map_without_place_in_the_image_is_told(study: Study) -> None:
     assert not tile.src
     assert "have no place on images" in tile.sentence
     assert dataclasses.replace(tile, sentence="") != tile
+
+
+def test_the_report_opens_with_the_verdict_and_every_case_has_its_own(study: Study, page: Page) -> None:
+    own = [finding for finding in study.findings if finding["kind"] == "verdict"]
+    assert len(own) == 3
+    places = [page.text.index(finding["statement"]) for finding in own]
+    assert max(places) < page.text.index("Key findings")
+    assert all(page.text.count(finding["statement"]) == 1 for finding in own)
+    sentences = {row["image"]: row["sentence"] for row in study.tables["cases"].to_pylist()}
+    shown = [image for chapter in chapters.chapters(study) for image in chapter.ids]
+    assert shown
+    assert all(sentences[image] in page.text for image in shown)
+
+
+def test_a_metric_that_failed_its_test_is_told_above_the_ranking(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert study.self_test is not None
+    rows = study.self_test.table.to_pylist()
+    spoilt = [row | {"passed": row["metric"] != "max_sensitivity(samples=2)"} for row in rows]
+    tested = SelfTest(pa.Table.from_pylist(spoilt, schema=study.self_test.table.schema))
+    monkeypatch.setattr(Study, "self_test", tested)
+    ranking = rank(study.scores, excluded={"max_sensitivity(samples=2)": "it wanders"})
+    monkeypatch.setitem(study.__dict__, "ranking", ranking)
+    text = Page(write_report(study, tmp_path / "spoilt.html").read_text()).text
+    assert "1 failed and have none" in text
+    assert "max_sensitivity has no say in the overall ranking: it wanders." in text

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -417,3 +419,51 @@ def test_a_study_trains_its_model_once_and_keeps_it(changed, bench):
 def test_a_setting_that_the_read_back_study_knows_is_the_one_given(done):
     given, _ = read_config(done.path.parent / "study.toml")
     assert done.config == given
+
+
+def test_metrics_are_tested_once_and_the_result_is_kept(done, tmp_path):
+    table = done.self_test.table
+    assert set(table["metric"].to_pylist()) == {"relevance_mass", "insertion(steps=3)"}
+    copy = tmp_path / "copy"
+    shutil.copytree(done.path, copy)
+    before = (copy / "selftest.parquet").stat().st_mtime_ns
+    Study(copy).run()
+    assert (copy / "selftest.parquet").stat().st_mtime_ns == before
+    (copy / "selftest.parquet").unlink()
+    Study(copy).run()
+    assert (copy / "selftest.parquet").read_bytes() == (done.path / "selftest.parquet").read_bytes()
+    assert (copy / "findings.json").read_bytes() == (done.path / "findings.json").read_bytes()
+
+
+def test_a_metric_that_failed_its_test_has_no_say_and_is_named(done, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(done.path, copy)
+    rows = [row | {"passed": row["metric"] != "insertion(steps=3)", "reason": "it cannot tell"}
+            for row in done.self_test.table.to_pylist()]  # fmt: skip
+    study = Study(copy)
+    pq.write_table(pa.Table.from_pylist(rows, schema=done.self_test.table.schema), copy / "selftest.parquet")
+    for name in ("ranking.parquet", "findings.json"):
+        (copy / name).unlink()
+    study.run()
+    named = [finding for finding in study.findings if finding["kind"] == "metric_failed"]
+    assert [finding["subject"] for finding in named] == ["insertion(steps=3)"]
+    stored = pq.read_table(copy / "ranking.parquet")
+    assert stored.equals(study.ranking.table)
+    sides = {row["family"] for row in stored.to_pylist() if row["metric"] == "overall"}
+    assert sides == {"plausibility"}
+    told = {row["metric"]: row["left_out"] for row in study.ranking.metrics.to_pylist()}
+    assert told["insertion"] == "it cannot tell"
+
+
+def test_a_study_may_leave_the_test_of_its_metrics_out(changed, bench):
+    changed(('mask = "truth"', 'mask = "truth"\nself_test = false'))
+    study = finished(bench)
+    assert study.self_test is None
+    assert study.ranking.table.num_rows
+
+
+def test_every_explained_image_has_a_verdict(done):
+    table = done.tables["cases"]
+    assert table["image"].to_pylist() == list(done.chosen)
+    assert all(sentence.endswith(".") for sentence in table["sentence"].to_pylist())
+    assert {"verdict-methods", "verdict-supports", "verdict-limits"} <= {finding["id"] for finding in done.findings}

@@ -1,6 +1,6 @@
 """What interpretations are drawn from: the model, the images, the maps and their scores; never a phantom's records."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,6 +59,8 @@ class Evidence:
         What `pellucid.evaluation.compare_models` says of nets that learnt the task again, and how accurate each of them
         is: model, shuffled, accuracy, difference (from the explained net's) with low and high, equal; without rows
         where nothing was trained again.
+    left_out
+        Metrics that have no say in the ranking, and why: they failed their own test.
     seed, batch_size, progress
         As everywhere.
     """
@@ -76,6 +78,7 @@ class Evidence:
     batch: str | None = None
     repeats: pa.Table = field(default_factory=lambda: pa.table({}))
     nets: pa.Table = field(default_factory=lambda: pa.table({}))
+    left_out: Mapping[str, str] = field(default_factory=dict)
     seed: int = 0
     batch_size: int | None = None
     progress: bool = False

@@ -8,12 +8,14 @@ import pyarrow as pa
 from pellucid.errors import PellucidError
 from pellucid.interpretation.background import find_background_use, untested_background
 from pellucid.interpretation.batch_colour import find_batch_colour, untested_batch
+from pellucid.interpretation.cases import judge_cases
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.locality import find_locality, untested_locality
 from pellucid.interpretation.stability import find_setting_spread, find_stability, untested_settings
 from pellucid.interpretation.trust import find_trust
+from pellucid.interpretation.verdict import believed, judge, judged_methods
 
 __all__ = ["Interpretations", "interpret"]
 
@@ -39,16 +41,13 @@ def interpret(evidence: Evidence) -> Interpretations:
     repeats, stability = find_stability(evidence)
     swept, settings = _tested(find_setting_spread, evidence, untested_settings)
     findings = (*background, *find_confounders(evidence), *batch, *locality, *find_trust(evidence), *repeats, *swept)
-    return Interpretations(
-        findings,
-        {
-            "background_swaps": swaps,
-            "batch_colours": colours,
-            "changes": changes,
-            "stability": stability,
-            "settings": settings,
-        },
-    )
+    verdict = judge(evidence, findings)
+    tables = {
+        "background_swaps": swaps, "batch_colours": colours, "changes": changes, "stability": stability, "settings": settings,
+    }  # fmt: skip
+    if verdict:
+        tables["cases"] = judge_cases(evidence, believed(judged_methods(evidence)))
+    return Interpretations((*findings, *verdict), tables)
 
 
 def _tested(find: Callable[[Evidence], _Found], evidence: Evidence, refused: Callable[[str], Finding]) -> _Found:

@@ -6,11 +6,12 @@ import pyarrow.compute as pc
 from matplotlib.figure import Figure
 
 from pellucid.evaluation.stability import REPEATED
+from pellucid.interpretation.checks import Check
 from pellucid.interpretation.stability import ALIKE
 from pellucid.intervals import Interval
 from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_chart, short
 from pellucid.show.colour import shade
-from pellucid.show.standing import Cell, Check, HeatTable
+from pellucid.show.standing import Cell, HeatTable
 from pellucid.show.svg import STYLE
 
 __all__ = [
@@ -114,22 +115,17 @@ def repeat_checks(stability: pa.Table, method: str) -> list[Check]:
     checks: list[Check] = []
     if "shuffled" in rows:
         found = _interval(rows["shuffled"])
-        checks.append(
-            ("failed", f"It draws much the same map for a net of shuffled labels (rank correlation {found}).")
-            if found.low > ALIKE
-            else (
-                "passed",
-                f"Its map is another for a net of shuffled labels (rank correlation {found}), as it must be.",
-            )
-        )
+        same = f"It draws much the same map for a net of shuffled labels (rank correlation {found})."
+        other = f"Its map is another for a net of shuffled labels (rank correlation {found}), as it must be."
+        failed = found.low > ALIKE
+        checks.append(Check("shuffled labels", "failed" if failed else "passed", same if failed else other, found))
     if "correlation" in rows:
         found, nets = _interval(rows["correlation"]), rows["correlation"]["nets"]
         told = f"rank correlation {found} with {nets} equally accurate nets"
-        checks.append(
-            ("passed", f"Its map stays much the same when the net is trained again ({told}).")
-            if found.low > ALIKE
-            else ("unclear", f"Its map changes with the net's seed ({told}): what it shows may hold for this net only.")
-        )
+        stays = f"Its map stays much the same when the net is trained again ({told})."
+        changes = f"Its map changes with the net's seed ({told}): what it shows may hold for this net only."
+        passed = found.low > ALIKE
+        checks.append(Check("retraining", "passed" if passed else "unclear", stays if passed else changes, found))
     return checks
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 
 from pellucid.attribution import METHODS
 from pellucid.evaluation.ranking import EXACT
+from pellucid.interpretation.checks import SIDE
 from pellucid.show import changes, distribution, pipeline, rank_charts, repeated, settings, standing, words
 from pellucid.show.chapters import Chapter, chapters
 from pellucid.show.charts import ranking_chart
@@ -123,7 +124,7 @@ class _Content:
         model, methods = words.notices([*study.findings, *words.untested(study)])
         return {
             "title": study.path.resolve().name, "asked": words.asked(study), "notices": model, "method_notices": methods,
-            "single_method": words.single_method(study), "selection": words.selection(study),
+            "verdict": words.verdict(study.findings), "single_method": words.single_method(study), "selection": words.selection(study),
         }  # fmt: skip
 
     def _performance(self) -> dict[str, Any]:
@@ -133,7 +134,9 @@ class _Content:
     def _ranking(self) -> dict[str, Any]:
         study, table = self.study, self.study.ranking.table
         charts = {side: _svg(ranking_chart(table, side), f"rank{place}") for place, side in enumerate(_SIDES)}
+        tested = study.self_test
         return {
+            "self_test": "" if tested is None else words.self_test_told(tested),
             "sides": [
                 (side, told, charts[side], rows := standing.overall(table, side), standing.order_in_words(rows))
                 for side, told in _SIDES.items()
@@ -153,10 +156,10 @@ class _Content:
         return {
             "differences": [(side, found, _svg(rank_charts.critical_difference_chart(found), f"cd{place}"))
                             for place, (side, found) in enumerate(tests.items()) if found is not None],
-            "redundancy": _svg(rank_charts.redundancy_chart(ranking, standing.SIDE), "tau"),
+            "redundancy": _svg(rank_charts.redundancy_chart(ranking, SIDE), "tau"),
             "weights": [row for row in ranking.metrics.to_pylist() if row["side"]],
             "pareto": _svg(rank_charts.pareto_chart(ranking), "front"),
-            "variance": _svg(rank_charts.variance_chart(ranking.variance()), "variance") if standing.SIDE in ranked else None,
+            "variance": _svg(rank_charts.variance_chart(ranking.variance()), "variance") if SIDE in ranked else None,
             "kemeny": [name for name in ranking.kemeny() if name in real] if 0 < len(ranking.order()) <= EXACT else [],
             "borda": real,
         }  # fmt: skip
@@ -168,7 +171,7 @@ class _Content:
             signs.setdefault(sign_of(METHODS.parse(method)), []).append(method)
         return {
             "chapters": [(chapter, [album.case(image) for image in chapter.ids]) for chapter in self._chapters],
-            "signs": signs, "target": words.target_words(study.config.explain.target),
+            "case_verdicts": words.case_verdicts(study), "signs": signs, "target": words.target_words(study.config.explain.target),
             "channels": study.images.record.channels,
             "pseudo_colour": len(study.images.record.spatial) > 1 and study.images.shape[0] not in {1, 3}, "masks": study.truth,
         }  # fmt: skip

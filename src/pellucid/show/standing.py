@@ -5,20 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pellucid.evaluation import Ranking
 from pellucid.evaluation.metric import FAMILIES
-from pellucid.interpretation.trust import INSENSITIVE, UNSTABLE
-from pellucid.intervals import Interval, mean_interval
+from pellucid.interpretation.checks import SIDE, Check, check_methods, overall
 from pellucid.show.colour import shade
 
 __all__ = ["Cell", "HeatTable", "Verdict", "left_out", "order_in_words", "overall", "per_metric", "verdicts"]
-
-SIDE = "faithfulness-side"
-
-OPEN_GAP = 0.05
-"""Part of f(x) − f(reference) that may be missing before the sum is called incomplete."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +38,6 @@ class Verdict:
     method: str
     word: str
     sentences: tuple[str, ...]
-
-
-Check = tuple[str, str]
-"""A word as in `Verdict`, and the sentence."""
-
-
-def overall(ranking: pa.Table, family: str) -> list[dict[str, Any]]:
-    """Return the rows of one overall ranking, best first."""
-    kept = pc.and_(pc.equal(ranking["metric"], "overall"), pc.equal(ranking["family"], family))
-    rows: list[dict[str, Any]] = ranking.filter(pc.and_(kept, pc.is_valid(ranking["rank"]))).to_pylist()
-    return rows
 
 
 def order_in_words(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -131,78 +113,19 @@ def verdicts(
     scores: pa.Table, ranking: pa.Table, methods: Sequence[str], more: Callable[[str], Sequence[Check]] = lambda _: ()
 ) -> list[Verdict]:
     """Say of each method, in plain words, what the tests that need no expert mean; `more` adds checks of a method."""
-    ranked = {row["method"]: row for row in overall(ranking, SIDE)}
     controls = {row["method"] for row in ranking.to_pylist() if row["control"]}
     return [
-        _control(method) if method in controls else _verdict(scores, ranked.get(method), method, more(method))
-        for method in _order(ranking, methods)
+        Verdict(one.method, "control", ("A control that knows nothing of the model: what the others must beat.",))
+        if one.method in controls
+        else _verdict(one.method, (*one.checks, *more(one.method)))
+        for one in check_methods(scores, ranking, _order(ranking, methods))
     ]
 
 
-def _control(method: str) -> Verdict:
-    return Verdict(method, "control", ("A control that knows nothing of the model: what the others must beat.",))
-
-
-def _verdict(scores: pa.Table, row: dict[str, Any] | None, method: str, more: Sequence[Check]) -> Verdict:
-    checks = [
-        check
-        for check in (
-            _learnt(_mean(scores, method, "parameter_randomisation")),
-            _stable(_mean(scores, method, "max_sensitivity")),
-            _complete(_mean(scores, method, "completeness_gap")),
-            _beats(row),
-            *more,
-        )
-        if check is not None
-    ]
-    words = {word for word, _ in checks}
+def _verdict(method: str, checks: Sequence[Check]) -> Verdict:
+    words = {check.word for check in checks}
     worst = next((word for word in ("failed", "unclear", "passed") if word in words), "not tested")
-    return Verdict(method, worst, tuple(sentence for _, sentence in checks))
-
-
-def _mean(scores: pa.Table, method: str, metric: str) -> Interval | None:
-    names = [text for text in set(scores["metric"].to_pylist()) if text.split("(")[0] == metric]
-    kept = pc.and_(pc.equal(scores["method"], method), pc.is_in(scores["metric"], pa.array(names, pa.string())))
-    rows = scores.filter(pc.and_(kept, pc.is_valid(scores["value"])))
-    return mean_interval(rows["value"].to_numpy(), groups=rows["group"].to_pylist()) if rows.num_rows else None
-
-
-def _learnt(found: Interval | None) -> Check | None:
-    if found is None:
-        return None
-    if found.low > INSENSITIVE:
-        return (
-            "failed",
-            f"It draws much the same map for random weights (similarity {found}): it shows the image more than what was learnt.",
-        )
-    if found.high < INSENSITIVE:
-        return "passed", f"Its map changes when the weights are randomised (similarity {found}), as it must."
-    return "unclear", f"Whether its map depends on the learnt weights is not clear (similarity {found})."
-
-
-def _stable(found: Interval | None) -> Check | None:
-    if found is None:
-        return None
-    if found.low > UNSTABLE:
-        return "failed", f"Slight noise changes its map by more than the map's own size ({found})."
-    word = "passed" if found.high < UNSTABLE else "unclear"
-    return word, f"Slight noise changes its map by {found} of the map's size."
-
-
-def _complete(found: Interval | None) -> Check | None:
-    if found is None:
-        return None
-    if found.low > OPEN_GAP:
-        return "failed", f"Its values do not add up to what they promise: the completeness gap is {found}."
-    return "passed", f"Its values add up as promised (completeness gap {found})."
-
-
-def _beats(row: dict[str, Any] | None) -> Check | None:
-    if row is None or row["below_control"] is None:
-        return None
-    if row["below_control"]:
-        return "failed", "It is not shown to be better than a map of random numbers on these images."
-    return "passed", "It beats a map of random numbers on these images."
+    return Verdict(method, worst, tuple(check.sentence for check in checks))
 
 
 def ordered(ranking: Ranking, methods: Sequence[str]) -> list[str]:

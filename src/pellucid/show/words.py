@@ -5,30 +5,37 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.attribution import METHODS
-from pellucid.evaluation import METRICS
+from pellucid.evaluation import METRICS, SelfTest
 from pellucid.study import Study
 
 __all__ = [
     "Citation",
     "Notice",
     "asked",
+    "case_verdicts",
     "citations",
     "methods_paragraph",
     "notices",
     "selection",
+    "self_test_told",
     "target_words",
     "untested",
+    "verdict",
 ]
 
 _WARNING = ("shortcut", "confounder", "not_localised", "gate")
 _OF_METHODS = ("failed_sanity", "unstable", "below_control", "choice")
+_VERDICTS = {
+    "verdict-methods": "Which methods", "verdict-supports": "What the maps support",
+    "verdict-limits": "What they do not",
+}  # fmt: skip
 _UNTESTED = ("refused",)
 
 _TITLES = {
     "shortcut": "Shortcut", "confounder": "Confounder", "not_localised": "Not a matter of place", "gate": "Model at chance",
     "localised": "Place", "inseparable": "No single winner", "failed_sanity": "Failed sanity check", "unstable": "Unstable",
-    "below_control": "No better than chance", "refused": "Not tested", "interpretation": "Interpretation",
-    "choice": "A choice", "leak": "What a hole gives away", "annotators": "Annotators",
+    "below_control": "No better than a control", "metric_failed": "Metric without a say", "refused": "Not tested",
+    "interpretation": "Interpretation", "choice": "A choice", "leak": "What a hole gives away", "annotators": "Annotators",
 }  # fmt: skip
 
 PELLUCID = "The pellucid developers, pellucid {version}, Apache-2.0 software"
@@ -101,11 +108,41 @@ def single_method(study: Study) -> str:
 
 def notices(findings: Sequence[Mapping[str, Any]]) -> tuple[list[Notice], list[Notice]]:
     """Return the findings of the model, warnings first, and those of single methods."""
+    findings = [finding for finding in findings if finding["kind"] != "verdict"]
     rank = {kind: place for place, kind in enumerate((*_WARNING, "interpretation", "localised", "inseparable"))}
     ordered = sorted(findings, key=lambda finding: rank.get(finding["kind"], len(rank)))
     model = [_notice(finding) for finding in ordered if finding["kind"] not in _OF_METHODS]
     methods = [_notice(finding) for finding in ordered if finding["kind"] in _OF_METHODS]
     return model, methods
+
+
+def verdict(findings: Sequence[Mapping[str, Any]]) -> list[Notice]:
+    """Return the study's verdict: which methods to believe, and what their maps support and do not."""
+    return [
+        Notice("note", _VERDICTS.get(finding["id"], "Verdict"), finding["statement"], finding["evidence"], "")
+        for finding in findings
+        if finding["kind"] == "verdict"
+    ]
+
+
+def case_verdicts(study: Study) -> dict[str, str]:
+    """Return the verdict of every explained image by its id, where the study has come to one."""
+    found = study.tables.get("cases")
+    return {} if found is None else {row["image"]: row["sentence"] for row in found.to_pylist()}
+
+
+def self_test_told(tested: SelfTest) -> str:
+    """Say how many metrics were tested before they judged, and on what."""
+    rows = tested.table.to_pylist()
+    if not rows:
+        return ""
+    words = {None: "gave no score to judge by and keep their say", False: "failed and have none"}
+    counts = {told: sum(row["passed"] is passed for row in rows) for passed, told in words.items()}
+    rest = "".join(f"; {count} {told}" for told, count in counts.items() if count)
+    return (
+        f"{len(rows)} metrics were tested on {max(row['images'] for row in rows)} of these images before they judged: {len(tested.passed)} "
+        f"tell an exact map from random ones and stay steady on this model{rest}."
+    )
 
 
 def untested(study: Study) -> list[dict[str, Any]]:

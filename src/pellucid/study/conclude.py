@@ -11,16 +11,17 @@ from torch import Tensor
 
 from pellucid.attribution import METHODS, explain
 from pellucid.errors import BadImage, PellucidError
-from pellucid.evaluation import METRICS, Scores, augmentation_curves, choice_effects, rank
+from pellucid.evaluation import METRICS, Ranking, Scores, augmentation_curves, choice_effects, rank
 from pellucid.evaluation.augmentation import augmentation_robustness
 from pellucid.images import ImageSet
 from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
 from pellucid.study.repeats import read_repeats
+from pellucid.study.selftest import without_say
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
 
-__all__ = ["complete", "ensure_conclusions", "read_maps"]
+__all__ = ["complete", "ensure_conclusions", "ranked", "read_maps"]
 
 _DRAWN = 8
 """Images behind the curves of natural changes: they explain anew at every strength."""
@@ -35,13 +36,13 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     scores = Scores.read(store.root / "scores")
     ranking = store.read_table("ranking.parquet")
     if ranking is None:
-        ranking = rank(scores, seed=setup.config.seed).table
+        ranking = ranked(setup, scores).table
         store.write_table("ranking.parquet", ranking)
     if (store.root / "findings.json").is_file():
         return
     failed: Rows = []
     with fixed_arithmetic(setup.plan.threads):
-        evidence = _evidence(setup, scores.table, ranking, failed, progress=progress)
+        evidence = _evidence(setup, scores, ranking, failed, progress=progress)
         verdicts = [_concluded(step, failed) for step in (
             lambda: interpret(evidence), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
             lambda: _by_holes(setup, evidence), lambda: _by_change(setup, evidence),
@@ -103,17 +104,23 @@ def _by_change(setup: Setup, evidence: Evidence) -> Interpretations:
     return Interpretations((), {"augmentation": curves})
 
 
-def _evidence(setup: Setup, scores: pa.Table, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
+def ranked(setup: Setup, scores: Scores) -> Ranking:
+    """Rank the methods; a metric that failed its self-test has no say in the overall rankings."""
+    return rank(scores, seed=setup.config.seed, excluded=without_say(setup.store, scores))
+
+
+def _evidence(setup: Setup, scores: Scores, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
     failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
-    methods, ids = complete(setup, scores, failures)
+    methods, ids = complete(setup, scores.table, failures)
     unreadable = [row["image"] for row in failures if row["stage"] == "read"]
     predictions = setup.store.table("predictions.parquet")
     predictions = predictions.filter(pc.invert(pc.is_in(predictions["image"], pa.array(unreadable, pa.string()))))
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
-        maps=partial(read_maps, setup), scores=scores, ranking=ranking, object_mask=setup.config.images.object,
+        maps=partial(read_maps, setup), scores=scores.table, ranking=ranking, object_mask=setup.config.images.object,
         group=setup.images.group_column, batch=setup.config.images.batch,
-        repeats=read_repeats(setup.store), nets=setup.store.read_table("stability/nets.parquet") or pa.table({}), seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
+        repeats=read_repeats(setup.store), nets=setup.store.read_table("stability/nets.parquet") or pa.table({}),
+        left_out=without_say(setup.store, scores), seed=setup.config.seed, batch_size=setup.plan.batch_size, progress=progress,
     )  # fmt: skip
 
 

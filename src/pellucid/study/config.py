@@ -109,10 +109,11 @@ class ExplainConfig(_Table):
 
 
 class EvaluateConfig(_Table):
-    """``[evaluate]``: which metrics, and which mask is the human truth."""
+    """``[evaluate]``: which metrics, which mask is the human truth, and whether metrics are tested before they judge."""
 
     metrics: list[str] | Literal["panel"] = "panel"
     mask: str | list[str] | None = None
+    self_test: bool = True
 
 
 def _once(levels: list[str]) -> list[str]:

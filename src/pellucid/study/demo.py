@@ -28,8 +28,8 @@ class _Size:
     def settings(self) -> dict[str, str]:
         """Return the recipes that are not taken as the panels have them."""
         sampled = {name: f"{name}(samples={self.samples})" for name in ("lime", "kernel_shap", "rise")}
-        robust = {name: f"{name}(samples={self.repeats})" for name in ("max_sensitivity", "local_lipschitz")}
-        return sampled | robust | {
+        return sampled | {
+            "max_sensitivity": f"max_sensitivity(samples={self.repeats})",
             "smoothgrad": f"smoothgrad(samples={self.steps})",
             "integrated_gradients": f"integrated_gradients(steps={self.steps})",
             "parameter_randomisation": f"parameter_randomisation(stages={self.stages})",

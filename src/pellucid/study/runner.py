@@ -23,6 +23,7 @@ from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
 from pellucid.study.plan import Plan, definitions, shards_of
 from pellucid.study.repeats import ensure_nets, ensure_repeats
+from pellucid.study.selftest import ensure_self_test
 from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import Shard, fixed_arithmetic, run_task
@@ -60,6 +61,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
             ensure_patterns(setup, progress=progress)
         ensure_plan(setup, workers=workers if scheduler is None else 2)
         setup.plan.refuse_other_definitions()
+        ensure_self_test(setup)
         where: dict[str, Any] = {"progress": progress, "workers": workers, "scheduler": scheduler}
         run_parts(setup, run_task, folder="scores", told="explaining and testing", **where)
         ensure_choices(setup, **where)

@@ -25,7 +25,7 @@ FORMAT = 1
 """Version of the directory; raised when an older pellucid could not read it."""
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("image", "method", "metric", "stage", "sentence")])
-"""What went wrong: image, method or metric is "" where all are meant; stage is read, explain, evaluate, stability or interpret."""
+"""What went wrong: image, method or metric is "" where all are meant; stage is where: read, explain, self_test, evaluate, ..."""
 
 COSTS = pa.schema(
     [("stage", pa.string()), ("method", pa.string()), ("seconds", pa.float64()),
@@ -42,7 +42,7 @@ def failure_row(stage: str, sentence: str, *, image: str = "", method: str = "",
     return {"image": image, "method": method, "metric": metric, "stage": stage, "sentence": told}
 
 
-_STAGES = ("fit", "predict", "patterns", "choose", "plan", "interpret")
+_STAGES = ("fit", "predict", "patterns", "choose", "plan", "self_test", "interpret")
 
 
 def part_name(task: int) -> str:

@@ -9,10 +9,10 @@ import pyarrow as pa
 from torch import Tensor
 
 from pellucid.errors import BadStudy
-from pellucid.evaluation import Ranking, Scores, rank
+from pellucid.evaluation import Ranking, Scores, SelfTest
 from pellucid.images import ImageSet
 from pellucid.models import Model
-from pellucid.study.conclude import read_maps
+from pellucid.study.conclude import ranked, read_maps
 from pellucid.study.config import StudyConfig, read_config
 from pellucid.study.identity import has_begun, manifest_digest, refuse_changes, resolved, versions
 from pellucid.study.repeats import read_repeats
@@ -181,10 +181,16 @@ class Study:
         """Every score of every finished part."""
         return Scores.read(self.path / "scores")
 
+    @property
+    def self_test(self) -> SelfTest | None:
+        """Whether the metrics can be believed on this model; None where they were not tested."""
+        found = self._store.read_table("selftest.parquet")
+        return None if found is None else SelfTest(found)
+
     @cached_property
     def ranking(self) -> Ranking:
         """The methods in order."""
-        return rank(self.scores, seed=self.config.seed)
+        return ranked(self._setup, self.scores)
 
     def maps(self, method: str, ids: Sequence[str] | None = None) -> Tensor:
         """Return the raw maps of a method ``(N, C, *S)`` for some explained images, all when None; NaN where it failed.
