@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["convnext", "efficientnet", "vgg", "vit"]
+__all__ = ["convnext", "efficientnet", "vgg", "vit", "voxels"]
 
 
 def vgg(width: int = 12) -> nn.Sequential:
@@ -118,3 +118,14 @@ class _ViT(nn.Module):
 def vit(side: int = 48, *, patch: int = 6, width: int = 48, depth: int = 2, heads: int = 4) -> nn.Module:
     """Build a vision transformer (Dosovitskiy et al. 2021): patches, class token, learned positions, pre-norm layers, GELU."""
     return _ViT(side, patch, width, depth, heads)
+
+
+def _normed(before: int, after: int) -> list[nn.Module]:
+    return [nn.Conv3d(before, after, 3, padding=1, bias=False), nn.BatchNorm3d(after), nn.ReLU(inplace=True)]
+
+
+def voxels(width: int = 8) -> nn.Sequential:
+    """Build the plain 3-D CNN of medical scans: convolution, BatchNorm, in-place ReLU, max-pools that spare the thick axis first."""
+    body = [*_normed(1, width), nn.MaxPool3d((1, 2, 2)), *_normed(width, 2 * width), nn.MaxPool3d(2)]
+    head = [nn.AdaptiveAvgPool3d(1), nn.Flatten(), nn.Linear(4 * width, 2)]
+    return nn.Sequential(*body, *_normed(2 * width, 4 * width), *head)

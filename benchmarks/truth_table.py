@@ -36,7 +36,7 @@ from pellucid.interpretation import flip_matrix
 from pellucid.intervals import Interval, mean_interval, share_interval
 from pellucid.models import Augment, Model, Normalise, predict, residual_net
 
-IMAGES, LEAST, LEAST_EFFECT, BATCH = 24, 0.9, 0.1, 32
+IMAGES, LEAST, LEAST_EFFECT = 24, 0.9, 0.1
 WHY = targets.Contrast(1, 0)
 """Why ill rather than healthy: the difference of the two logits, on which the call hangs."""
 
@@ -81,12 +81,13 @@ class Net:
     build: Callable[[], nn.Module]
     epochs: int
     rate: float
+    batch: int = 32
 
 
 SCENES = {
     "cells": Scene("spots among decoys", lambda: phantoms.cells(1800, (48, 48), decoys=Decoys()), "spot_number"),
     "grains": Scene("fusarium patch", lambda: phantoms.grains(600, (48, 48), defect="fusarium"), "fusarium_area"),
-    "volumes": Scene("nodules, 3-D", lambda: phantoms.volumes(400, (12, 28, 28)), "nodule_number", "ZYX"),
+    "volumes": Scene("nodules, 3-D", lambda: phantoms.volumes(700, (12, 28, 28)), "nodule_number", "ZYX"),
 }
 NETS = {
     "residual": Net(lambda: residual_net(classes=2, width=12), 10, 4e-3),
@@ -94,11 +95,11 @@ NETS = {
     "EfficientNet": Net(layouts.efficientnet, 14, 4e-3),
     "ConvNeXt": Net(layouts.convnext, 24, 2e-3),
     "ViT": Net(layouts.vit, 45, 2e-3),
-    "residual 3-D": Net(lambda: residual_net(classes=2, channels=1, dims=3, width=6, depth=3, stem_stride=1), 10, 4e-3),
+    "CNN 3-D": Net(layouts.voxels, 16, 8e-3, batch=16),
 }
 COLUMNS = (
     ("cells", "residual"), ("cells", "VGG"), ("cells", "EfficientNet"), ("cells", "ConvNeXt"), ("cells", "ViT"), ("grains", "residual"),
-    ("grains", "ConvNeXt"), ("volumes", "residual 3-D"),
+    ("grains", "ConvNeXt"), ("grains", "ViT"), ("volumes", "CNN 3-D"),
 )  # fmt: skip
 
 
@@ -189,12 +190,12 @@ class Trial:
 def learn(network: nn.Module, x: Tensor, labels: Tensor, net: Net, axes: str) -> None:
     """Train on images in model space, mirrored and shifted at random."""
     optimiser = torch.optim.AdamW(network.parameters(), net.rate, weight_decay=0.05)
-    turns = len(x) // BATCH
+    turns = len(x) // net.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, net.rate, total_steps=net.epochs * turns, pct_start=0.2)
     augment, generator = Augment(flip=axes, shift=0.05), torch.Generator().manual_seed(0)
     network.train()
     for _ in range(net.epochs):
-        for rows in torch.randperm(len(x), generator=generator).split(BATCH)[:turns]:
+        for rows in torch.randperm(len(x), generator=generator).split(net.batch)[:turns]:
             loss = nn.functional.cross_entropy(network(augment(x[rows], axes, generator)), labels[rows])
             optimiser.zero_grad()
             loss.backward()
