@@ -161,7 +161,7 @@ class Trial:
         """Return the method with what it needs of this phantom: the range of its pixels in model space, or patterns."""
         if text in FITTED:
             return METHODS[text](patterns=self.patterns)
-        ends = [torch.full((1, self.phantom.images.shape[0], 1), end) for end in (0.0, 1.0)]
+        ends = (torch.full((1, self.phantom.images.shape[0], 1), end) for end in (-0.001, 1.001))
         low, high = (tuple(round(one, 3) for one in self.model.preprocess(end).flatten().tolist()) for end in ends)
         return METHODS.parse(text.format(low=low, high=high))
 
@@ -241,11 +241,11 @@ def told(cell: Mapping[str, Any]) -> Interval | None:
     return None if cell["refused"] else mean_interval(cell["gain"], groups=cell["slides"], bounds=(0.0, math.inf))
 
 
-def short(interval: Interval | None) -> str:
-    """Return the cell of the table; a dot says that chance may do as well."""
+def short(interval: Interval | None, edges: Interval | None) -> str:
+    """Return the cell of the table; a dot says that the control that only sees edges may do as well."""
     if interval is None:
         return "–"
-    dot = " ·" if interval.low <= 1 else ""
+    dot = " ·" if edges is not None and interval.low <= edges.value else ""
     return f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]{dot}"
 
 
@@ -275,7 +275,9 @@ def report(nets: Mapping[tuple[str, str], Any], cells: Mapping[tuple[str, str], 
         return -sum(known) / len(known) if known else math.inf
 
     rows = [
-        "| " + " | ".join([name, *(short(grid[name].get(column)) for column in cells)]) + " |"
+        "| "
+        + " | ".join([name, *(short(grid[name].get(column), grid["`edge_map`"][column]) for column in cells)])
+        + " |"
         for name in sorted(grid, key=merit)
     ]
     head = ["method", *(f"{SCENES[scene].title}: {net}" for scene, net in cells)]

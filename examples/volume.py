@@ -11,7 +11,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
 import pellucid
 from pellucid.images import phantoms
@@ -23,7 +22,7 @@ METHODS = (
 )  # fmt: skip
 
 
-def montage(x: torch.Tensor, maps: dict[str, np.ndarray], truth: np.ndarray, path: Path) -> None:
+def montage(x: np.ndarray, maps: dict[str, np.ndarray], truth: np.ndarray, path: Path) -> None:
     """Draw the same slices of the scan and of every map, the nodules outlined."""
     depth = np.flatnonzero(truth.any((1, 2)))
     slices = depth[np.linspace(0, len(depth) - 1, 5).astype(int)]
@@ -56,7 +55,7 @@ def main(path: Path, *, quick: bool) -> dict[str, float]:
     phantom = phantoms.volumes(60 if quick else 700, (12, 24, 24) if quick else (12, 28, 28))
     fitted = fit(phantom.images, epochs=2 if quick else 16, width=8, depth=3, batch_size=16, learning_rate=6e-3)
     print(f"held-out accuracy {fitted.performance.accuracy}")
-    ids = surest(fitted, phantom, 6)
+    ids = surest(fitted, phantom, 2 if quick else 6)
     x, truth = phantom.images.tensor(ids), phantom.factor_mask("truth", ids)
     density, shown = {}, {}
     for method in METHODS:
@@ -66,7 +65,7 @@ def main(path: Path, *, quick: bool) -> dict[str, float]:
         density[method] = float((inside / truth.float().mean((1, 2, 3))).mean())
         shown[method] = pellucid.combine(found, ["pool_channels(how='sum')", "upsample"], x=x).values[0, 0].numpy()
         print(f"{density[method]:6.1f} × chance  {method}")
-    montage(x[0], shown, truth[0].numpy(), path)
+    montage(x[0].numpy(), shown, truth[0].numpy(), path)
     return density
 
 
