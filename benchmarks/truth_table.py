@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import harness
@@ -270,8 +271,15 @@ def report(nets: Mapping[tuple[str, str], Any], cells: Mapping[tuple[str, str], 
         for cell in found:
             grid.setdefault(name_of(cell["method"]), {})[column] = told(cell)
 
+    def level(column: tuple[str, str]) -> float:
+        return median(one.value for found in grid.values() if (one := found.get(column)) is not None)
+
+    usual = {column: level(column) for column in cells}
+
     def merit(name: str) -> float:
-        known = [math.log(max(one.value, 0.01)) for one in grid[name].values() if one is not None]
+        known = [
+            math.log(max(one.value / usual[column], 0.01)) for column, one in grid[name].items() if one is not None
+        ]
         return -sum(known) / len(known) if known else math.inf
 
     rows = [
