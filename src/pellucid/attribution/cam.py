@@ -242,6 +242,6 @@ class guided_gradcam(Method):
         at, warnings = chosen_layer(call, self.at)
         coarse = _map(call, at, self.grid, mean_slope)[0].clamp(min=0)
         same_axes(coarse, call, at, self)
-        fine = call.passes.gradient(call.inputs, call.read, rules=relu_rules("guided"), known=call.output)[2]
+        fine = call.passes.gradient(call.inputs, call.read, rules=relu_rules("guided", self.name), known=call.output)[2]
         values = tuple(slopes * resized(coarse, tuple(slopes.shape[2:])) for slopes in fine)
         return Attribution(values, warnings=warnings, details=place(at, coarse))

@@ -162,11 +162,11 @@ def relevance_rules(composite: Composite, books: Books, at: str | None = None) -
             entered = Enter.apply(ledger, *inputs)  # type: ignore[no-untyped-call]
             state = RelevanceState(composite, ledger, entered)
             rules = _POSITIVE if composite.positive_sums else _RULES
-            outputs = intercepted(rules, state, model, forward, entered)
+            outputs = intercepted(rules.named(composite.method), state, model, forward, entered)
             if composite.first is not None and at is None and not state.seen:
                 raise CannotExplain(
-                    "lrp: no convolution or linear layer of the network sees the pixels themselves, which this "
-                    "composite's first-layer rule needs; use lrp(composite='epsilon')"
+                    f"{composite.method}: no convolution or linear layer of the network sees the pixels themselves, which "
+                    "the first layer's rule needs; use lrp(composite='epsilon')"
                 )
             out = [Leave.apply(ledger, output) for output in (outputs if at is None else outputs[:1])]  # type: ignore[no-untyped-call]
             return (*out, *outputs[len(out) :])
