@@ -9,9 +9,10 @@ from torch import Tensor
 
 from pellucid.attribution.attention.products import Arrange
 from pellucid.attribution.attention.tap import See, Sheet, Tap
-from pellucid.attribution.attention.tokens import PatchGrid, Tokens, found_tokens
+from pellucid.attribution.attention.tokens import found_tokens
 from pellucid.attribution.method import METHODS, Call
 from pellucid.attribution.packing import rows_of
+from pellucid.attribution.tokens import PatchGrid, Tokens
 from pellucid.errors import CannotExplain, GuardError
 from pellucid.models import Forward, Inputs, Model, Rules
 from pellucid.models.agreement import check_agreement
