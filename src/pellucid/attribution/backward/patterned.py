@@ -11,7 +11,8 @@ from pellucid.attribution.backward.functions import QUOTIENTS, RECTIFIERS, funct
 from pellucid.attribution.backward.graph import LINEAR, MOVES, PEAKS, node_name
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries, intercepted
 from pellucid.attribution.backward.linear_calls import Kind, LinearCall, PatternPull, PatternRun, linear_call
-from pellucid.attribution.backward.operation import Operation, Pullback, apply_rule, tensors_in
+from pellucid.attribution.backward.operands import detached, one
+from pellucid.attribution.backward.operation import Operation, Pullback, apply_rule
 from pellucid.attribution.backward.weighted import CONVOLUTIONS, normalisation, weighted
 from pellucid.errors import CannotExplain, GuardError
 from pellucid.models import Forward, Model, Rules
@@ -34,7 +35,7 @@ def _normalise(run: PatternRun, function: Any, args: tuple[Any, ...], kwargs: Ma
         _refuse_tapped(source)
         return apply_rule(_scaled, run, function, args, kwargs)
     call = before.call
-    output = function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
+    output = function(*detached(args), **{name: detached(value) for name, value in kwargs.items()})
     if not call.op.foldable:
         return apply_rule(_scaled, run, function, args, kwargs)
     scale, _ = normalisation(Operation(function, args, kwargs, (), ()))
@@ -57,10 +58,6 @@ def _refuse_tapped(source: Tensor) -> None:
             "pattern_net and pattern_attribution fold a BatchNorm into the layer before it, so that nothing arrives in "
             "between: name the BatchNorm in at= or of= instead"
         )
-
-
-def _plain(values: Any) -> Any:
-    return values.detach() if isinstance(values, Tensor) else values
 
 
 def _scaled(operation: Operation, run: PatternRun) -> tuple[Tensor, Pullback]:
@@ -103,16 +100,11 @@ def _behind(source: Tensor) -> LinearCall | None:
 def _input_alone(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Say whether the model's input reaches a call by its first operand and no other."""
     first = args[0] if args else kwargs.get("input")
-    active = sum(tensor.requires_grad for tensor in tensors_in((args, dict(kwargs))))
-    return isinstance(first, Tensor) and first.requires_grad and active == 1
+    return isinstance(first, Tensor) and first.requires_grad and one(args, kwargs)
 
 
 def _matrix(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return _input_alone(args, kwargs) and len(args) > 1 and args[1].ndim == 2
-
-
-def _one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return sum(tensor.requires_grad for tensor in tensors_in((args, dict(kwargs)))) == 1
 
 
 _MATRICES = ("matmul", "mm")
@@ -124,7 +116,7 @@ _RULES = RuleSet(
         **entries(RECTIFIERS, Entry(_rectify)),
         **entries((*CONVOLUTIONS, "linear"), Entry(_weights, _input_alone)),
         **{function: Entry(_weights, _matrix) for function in functions(_MATRICES) if function not in _TURNED},
-        **entries(("mul", "multiply"), Entry(_scaled, _one)),
+        **entries(("mul", "multiply"), Entry(_scaled, one)),
         **entries(QUOTIENTS, Entry(_scaled, _input_alone)),
         functional.batch_norm: Entry(make=_normalise),
     },
