@@ -8,7 +8,8 @@ from torch.nn import functional
 import pellucid
 from pellucid.attribution.attention.products import headed
 from pellucid.attribution.attention.tap import Tap
-from pellucid.attribution.attention.tokens import Sightings, Tokens, found_tokens
+from pellucid.attribution.attention.tokens import Sightings, found_tokens
+from pellucid.attribution.tokens import Tokens
 from pellucid.errors import CannotExplain, GuardError
 from pellucid.testing import small_images, small_net, untouched
 

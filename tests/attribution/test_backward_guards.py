@@ -13,7 +13,7 @@ import pellucid.attribution.backward.intercept as interception
 from pellucid.attribution import explain
 from pellucid.attribution import lrp as _lrp  # noqa: F401  # registers the method
 from pellucid.errors import CannotExplain, GuardError
-from pellucid.models import Model, Passes, passes
+from pellucid.models import Model, Passes, derivative
 
 METHODS = ["deconvnet", "guided_backprop", "deeplift", "deeplift_reveal_cancel", "lrp"]
 
@@ -157,7 +157,7 @@ def test_without_the_forward_guard_the_aliased_relu_gives_a_wrong_map(nets, pixe
     net = nets.lived_in(nets.Call(aliased, nn.Linear(12, 8), nn.Linear(8, 2)))
     x = pixels(4, 3, 2, 2)
     right = explain(net, x, "lrp", target=1).values
-    monkeypatch.setattr(passes, "_agree", lambda *_args: None)
+    monkeypatch.setattr(derivative, "check_agreement", lambda *_args, **_named: None)
     monkeypatch.setattr(
         interception._Intercept, "_write",
         lambda self, entry, function, args, kwargs: self._make(entry, function, (args[0].clone(), *args[1:]), kwargs),
@@ -272,3 +272,44 @@ def test_a_layer_of_torch_itself_is_told_where_the_model_is_made_of_such(pixels)
     net = nn.Sequential(nn.Flatten(2), nn.LPPool1d(2, 2), nn.Flatten(), nn.Linear(6, 2))
     with pytest.raises(GuardError, match=r"lp_pool1d at pooling.py:\d+ in LPPool1d.forward"):
         explain(net, pixels(2, 3, 2, 2), "deeplift", target=0)
+
+
+RULED = [
+    *METHODS, "deep_shap(background=('zero', 'noise'))", "guided_gradcam(at='parts.1')", "deep_taylor", "excitation_backprop",
+    "attn_lrp",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", RULED)
+def test_a_refusal_names_the_method_that_was_asked_for(nets, pixels, method):
+    net = nets.lived_in(nets.Call(
+        lambda x, a, b, c: c(CustomReLU.apply(b(functional.relu(a(x)))).mean((2, 3))),
+        nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)))  # fmt: skip
+    with pytest.raises(GuardError, match=rf"^{method.partition('(')[0]} has no rule for .*CustomReLU"):
+        explain(net, pixels(2, 3, 4, 4), method, target=0)
+
+
+@pytest.mark.parametrize("kind", ["net", "attribution"])
+def test_patterns_are_refused_in_the_name_of_their_method(nets, pixels, kind):
+    from pellucid.attribution.backward.patterned import pattern_rules
+    from pellucid.models.targets import Class
+
+    net = two_layers(nets, lambda h: h.tanh())
+    model, rules = Model.of(net), pattern_rules((), kind, [].append)
+    read = Class(0).freeze(model, torch.zeros(2, 2))
+    with Passes(model) as way, pytest.raises(GuardError, match=rf"^pattern_{kind} has no rule for .*Tanh"):
+        way.gradient((pixels(2, 3, 2, 2),), read, rules=rules)
+
+
+@pytest.mark.parametrize("method", ["deep_taylor", 'lrp(composite="epsilon_plus_flat")'])
+def test_a_refused_first_layer_names_the_call_and_the_method_once(nets, pixels, method):
+    name, x = method.partition("(")[0], pixels(2, 3, 4, 4)
+    net = nets.lived_in(
+        nets.Call(lambda y, a, b: b(a(y * 2 + 1).relu().mean((2, 3))), nn.Conv2d(3, 4, 1), nn.Linear(4, 2))
+    )
+    said = rf"^conv2d at [\w.]+:\d+ in [\w.<>]+: the network rescales its input .* the rule of {name} for that layer"
+    with pytest.raises(CannotExplain, match=said):
+        explain(net, x, method, target=0)
+    blind = nets.Call(lambda y, a: a(y.square().flatten(1)), nn.Linear(48, 2))
+    with pytest.raises(CannotExplain, match=rf"^{name}: no convolution or linear layer"):
+        explain(blind, x, method, target=0)

@@ -205,3 +205,9 @@ def test_row_i_alone_equals_row_i_in_a_batch_of_tokens(method):
     for row in range(3):
         alone = pellucid.explain(net, x[row : row + 1], f"{method}(at='body')", target=row)
         torch.testing.assert_close(together.values[row], alone.values[0], rtol=1e-5, atol=1e-7)
+
+
+def test_tokens_along_a_sequence_have_no_grid_of_two_axes():
+    net, x = SequenceTokens(), torch.randn(3, 4, 24, generator=torch.Generator().manual_seed(1))
+    with pytest.raises(CannotExplain, match=r"cannot be told from grid=\(2, 3\)"):
+        pellucid.explain(net, x, "hirescam(at='body', grid=(2, 3))", target=1)

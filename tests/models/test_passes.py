@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pellucid.errors import CannotExplain, PellucidError, ShapeError
+from pellucid.errors import CannotExplain, GuardError, PellucidError, ShapeError
 from pellucid.models import Model, Normalise, Passes, ReadOut, frozen, repeat_rows, take_rows
 from pellucid.models.targets import Class, Latent
 
@@ -372,3 +372,86 @@ def test_preprocessing_leads_into_model_space_and_back():
 def test_images_that_are_none_are_refused(x, says):
     with pytest.raises(ShapeError, match=says):
         Model(linear_net()).prepare(x)
+
+
+def _to_zero(_model, forward):
+    """Change a forward by what rounding would."""
+    return lambda *given: tuple(output + 1e-9 for output in forward(*given))
+
+
+def _to_nothing(_model, forward):
+    return lambda *given: tuple(output * torch.nan for output in forward(*given))
+
+
+def _elsewhere(_model, forward):
+    return lambda *given: tuple(output + 1e-3 for output in forward(*given))
+
+
+def silent_net():
+    """A net whose outputs are exactly zero, though they depend on the image."""
+    return lambda x: x.flatten(1)[:, :3] * 0
+
+
+def test_rules_that_round_an_output_of_exactly_zero_are_followed():
+    model = Model(silent_net())
+    with Passes(model) as passes:
+        score, _, (slopes,) = passes.gradient((X,), Class(1).freeze(model, torch.zeros(5, 3)), rules=_to_zero)
+    assert torch.equal(score, torch.full((5,), 1e-9))
+    assert not slopes.any()
+
+
+@pytest.mark.parametrize("net", [silent_net(), linear_net()])
+@pytest.mark.parametrize("rules", [_to_nothing, _elsewhere])
+def test_rules_that_change_the_output_are_refused(net, rules):
+    model = Model(net)
+    read = Class(1).freeze(model, torch.zeros(5, 3))
+    with Passes(model) as passes, pytest.raises(GuardError, match="the rules cannot follow"):
+        passes.gradient((X,), read, rules=rules)
+
+
+def test_a_value_that_is_no_number_names_its_row():
+    def rules(_model, forward):
+        def run(x):
+            (output,) = forward(x)
+            broken = torch.where(torch.arange(len(x)) == 3, torch.nan, 0.0)
+            return (output + broken[:, None],)
+
+        return run
+
+    model = Model(linear_net())
+    with Passes(model) as passes, pytest.raises(GuardError, match="gives nan in row 3"):
+        passes.gradient((X,), Class(1).freeze(model, torch.zeros(5, 3)), rules=rules)
+
+
+class Normalised(nn.Module):
+    """An instance norm behind which activations are permuted, so that its gradient arrives channels-last."""
+
+    def __init__(self, rank, width, *, scripted):
+        super().__init__()
+        torch.manual_seed(0)
+        norm = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}[rank](width, affine=True)
+        self.norm = torch.jit.script(norm) if scripted else norm
+        self.mix = nn.Linear(width, 4)
+
+    def forward(self, x):
+        h = self.mix(self.norm(x).movedim(1, -1)).tanh()
+        return h.flatten(1, -2).square().mean(1)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("scripted", [False, True])
+@pytest.mark.parametrize("width", [1, 2, 5])
+@pytest.mark.parametrize("space", [(7,), (4, 5), (3, 3), (3, 4, 2)])
+def test_one_rows_gradient_through_an_instance_norm_equals_finite_differences(space, width, scripted):
+    """Torch's own is wrong there for a batch of one: see `graph.lay_out_gradients`."""
+    model = Model(Normalised(len(space), width, scripted=scripted).double())
+    stream = torch.Generator().manual_seed(1)
+    x, along = (torch.randn(3, width, *space, generator=stream, dtype=torch.float64) for _ in range(2))
+    read = Class(2).freeze(model, torch.zeros(3, 4))
+    with Passes(model) as passes:
+        there, back = (passes.scores((x + step * along,), read) for step in (1e-5, -1e-5))
+        together = passes.gradient((x,), read)[2][0]
+    with Passes(model, batch_size=1) as passes:
+        alone = passes.gradient((x,), read)[2][0]
+    torch.testing.assert_close((alone * along).flatten(1).sum(1), (there - back) / 2e-5, rtol=1e-5, atol=1e-9)
+    torch.testing.assert_close(alone, together)

@@ -1,12 +1,14 @@
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import torch
 from torch import nn
 
+import pellucid
 from pellucid.attribution import METHODS, Attribution, Method
 from pellucid.errors import CannotExplain, PellucidError, ShapeError
 from pellucid.evaluation import METRICS, Metric, Outcome
@@ -122,9 +124,8 @@ def test_definitions_are_the_same_in_another_process():
         "    for name in sorted(registry):\n"
         "        print(name, registry[name]().definition)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}
-    )
+    inherited = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(pellucid.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=inherited)
     told = dict(line.split() for line in done.stdout.splitlines())
     assert told == {name: kind().definition for registry in (METHODS, METRICS) for name, kind in registry.items()}
     assert len(set(told.values())) == len(told)

@@ -52,7 +52,7 @@ class attn_lrp(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Share the target's value out."""
-        found = relevance(call, Composite(epsilon=self.epsilon, halves=True), self.at)
+        found = relevance(call, Composite(method=self.name, epsilon=self.epsilon, halves=True), self.at)
         curved, warnings = curvature(call, found.started)
         return Attribution(
             found.values,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pellucid.attribution.backward import relu_rules
 from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place, same_axes, weighted_sum
-from pellucid.attribution.cam_layout import PatchGrid, layout_of
+from pellucid.attribution.cam_layout import layout_of
 from pellucid.attribution.cam_weights import (
     Weigh,
     conserving_slope,
@@ -24,6 +24,7 @@ from pellucid.attribution.cam_weights import (
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
 from pellucid.attribution.scaling import resized
+from pellucid.attribution.tokens import PatchGrid
 
 __all__ = ["gradcam", "gradcam_plus_plus", "guided_gradcam", "hirescam", "layercam", "xgradcam"]
 
@@ -242,6 +243,6 @@ class guided_gradcam(Method):
         at, warnings = chosen_layer(call, self.at)
         coarse = _map(call, at, self.grid, mean_slope)[0].clamp(min=0)
         same_axes(coarse, call, at, self)
-        fine = call.passes.gradient(call.inputs, call.read, rules=relu_rules("guided"), known=call.output)[2]
+        fine = call.passes.gradient(call.inputs, call.read, rules=relu_rules("guided", self.name), known=call.output)[2]
         values = tuple(slopes * resized(coarse, tuple(slopes.shape[2:])) for slopes in fine)
         return Attribution(values, warnings=warnings, details=place(at, coarse))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place, same_axes, weighted_sum
-from pellucid.attribution.cam_layout import Layout, PatchGrid, layout_of
+from pellucid.attribution.cam_layout import Layout, layout_of
 from pellucid.attribution.fills import Fill, reference
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
 from pellucid.attribution.scaling import resized
+from pellucid.attribution.tokens import PatchGrid
 from pellucid.errors import CannotExplain
 
 __all__ = ["ablationcam", "scorecam"]

@@ -9,9 +9,10 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from torch import Tensor
 
 from pellucid.attribution.cam_layer import checked_maps, chosen_layer, place
-from pellucid.attribution.cam_layout import PatchGrid, layout_of
+from pellucid.attribution.cam_layout import layout_of
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
+from pellucid.attribution.tokens import PatchGrid
 
 __all__ = ["eigencam", "first_component"]
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pellucid.attribution.cam_layout import Sighting, layout_of, patch_grid, sightings
+from pellucid.attribution.cam_layout import layout_of, patch_grid
+from pellucid.attribution.layer_outputs import LayerOutput, layer_outputs
 from pellucid.attribution.method import Call
 from pellucid.attribution.packing import rows_of
 from pellucid.errors import CannotExplain
@@ -25,16 +26,16 @@ def spatial_layers(call: Call) -> list[tuple[str, tuple[int, ...]]]:
     CannotExplain
         When there is none.
     """
-    return [(sighting.name, grid) for sighting, grid in _feature_maps(call, sightings(call))]
+    return [(layer.name, grid) for layer, grid in _feature_maps(call, layer_outputs(call))]
 
 
-def _feature_maps(call: Call, seen: list[Sighting]) -> list[tuple[Sighting, tuple[int, ...]]]:
+def _feature_maps(call: Call, seen: list[LayerOutput]) -> list[tuple[LayerOutput, tuple[int, ...]]]:
     ranks = {x.ndim - 1 for x in call.inputs}
     maps = []
-    for sighting in _called_once(seen):
-        if len(sighting.shape) in ranks and min(sighting.shape[1:], default=1) > 1:
+    for layer in _called_once(seen):
+        if len(layer.shape) in ranks and min(layer.shape[1:], default=1) > 1:
             try:
-                maps.append((sighting, layout_of(call, sighting.name, sighting.shape, None).grid))
+                maps.append((layer, layout_of(call, layer.name, layer.shape, None).grid))
             except CannotExplain:  # channels first or last cannot be told: not a layer to choose unasked
                 continue
     if not maps:
@@ -42,9 +43,9 @@ def _feature_maps(call: Call, seen: list[Sighting]) -> list[tuple[Sighting, tupl
     return maps
 
 
-def _called_once(seen: list[Sighting]) -> list[Sighting]:
-    calls = [sighting.name for sighting in seen]
-    return [sighting for sighting in seen if calls.count(sighting.name) == 1 and not sighting.last]
+def _called_once(seen: list[LayerOutput]) -> list[LayerOutput]:
+    calls = [layer.name for layer in seen]
+    return [layer for layer in seen if calls.count(layer.name) == 1 and not layer.last]
 
 
 def last_spatial_layer(call: Call) -> str:
@@ -58,31 +59,31 @@ def last_spatial_layer(call: Call) -> str:
     CannotExplain
         When there is none.
     """
-    seen = sightings(call)
+    seen = layer_outputs(call)
     found, grid = _feature_maps(call, seen)[-1]
     later = _called_once(seen)
-    for sighting in reversed(later[later.index(found) + 1 :]):
-        if _carries_patches(call, seen, (found.shape[0], *grid), sighting) and _reaches(call, sighting):
-            return sighting.name
+    for layer in reversed(later[later.index(found) + 1 :]):
+        if _carries_patches(call, seen, (found.shape[0], *grid), layer) and _reaches(call, layer):
+            return layer.name
     return found.name
 
 
-def _carries_patches(call: Call, seen: list[Sighting], patches: tuple[int, ...], sighting: Sighting) -> bool:
+def _carries_patches(call: Call, seen: list[LayerOutput], patches: tuple[int, ...], layer: LayerOutput) -> bool:
     """Return whether a layer gives tokens that are the patches of a feature map, as wide as they were made."""
-    if isinstance(call.passes.model.layer(sighting.name), nn.Linear):
+    if isinstance(call.passes.model.layer(layer.name), nn.Linear):
         return False  # queries, keys or values
-    wide = len(sighting.shape) == 2 and sighting.shape[1] == patches[0]
-    return wide and patch_grid(call, seen, sighting.shape[0]) == patches[1:]
+    wide = len(layer.shape) == 2 and layer.shape[1] == patches[0]
+    return wide and patch_grid(call, seen, layer.shape[0]) == patches[1:]
 
 
-def _reaches(call: Call, sighting: Sighting) -> bool:
+def _reaches(call: Call, layer: LayerOutput) -> bool:
     """Return whether the target of the first row depends on the patches of a layer of tokens."""
     first = rows_of(call, torch.arange(1))
     try:
-        (slopes,) = first.passes.gradient(first.inputs, first.read, at=sighting.name)[2]
+        (slopes,) = first.passes.gradient(first.inputs, first.read, at=layer.name)[2]
     except CannotExplain:
         return False
-    layout = layout_of(call, sighting.name, sighting.shape, None)
+    layout = layout_of(call, layer.name, layer.shape, None)
     return bool(layout.maps(slopes).any())
 
 

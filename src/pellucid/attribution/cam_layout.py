@@ -3,32 +3,20 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
+from pellucid.attribution.layer_outputs import LayerOutput, layer_outputs
 from pellucid.attribution.method import Call
+from pellucid.attribution.tokens import PatchGrid, Tokens, last_grid
 from pellucid.errors import CannotExplain
-from pellucid.models import take_rows
 
-__all__ = ["Layout", "PatchGrid", "Sighting", "layout_of", "patch_grid", "sightings"]
-
-PatchGrid = tuple[Annotated[int, Field(ge=1)], ...] | None
-"""Annotation of a recipe's ``grid``: patches along each axis of the image, where a net does not show them itself."""
+__all__ = ["Layout", "layout_of", "patch_grid"]
 
 _EXTRA = 8
 """Class, distillation and register tokens that may stand before the patches."""
-
-
-@dataclass(frozen=True)
-class Sighting:
-    """One output of a layer in a forward of one row: the layer's name and the output's shape without its rows."""
-
-    name: str
-    shape: tuple[int, ...]
-    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,18 +29,18 @@ class Layout:
         Places along each axis.
     kind
         ``"channels first"`` ``(N, C, *grid)``, ``"channels last"`` ``(N, *grid, C)`` or ``"tokens"`` ``(N, T, C)``.
-    extra
-        Tokens before the patches: the class token, registers.
+    tokens
+        Which of them are the patches, where they are tokens.
     """
 
     grid: tuple[int, ...]
     kind: Literal["channels first", "channels last", "tokens"]
-    extra: int = 0
+    tokens: Tokens | None = None
 
     def maps(self, out: Tensor) -> Tensor:
         """Return a layer's output, or its slopes, as feature maps ``(N, C, *grid)``; extra tokens are left out."""
-        if self.kind == "tokens":
-            return out[:, self.extra :].mT.reshape(len(out), -1, *self.grid)
+        if self.tokens is not None:
+            return self.tokens.image(out.mT)
         return out.movedim(-1, 1) if self.kind == "channels last" else out
 
     def silenced(self, out: Tensor, channels: Tensor) -> Tensor:
@@ -63,49 +51,22 @@ class Layout:
         return out * kept.view(len(out), *(-1 if place == axis else 1 for place in range(1, out.ndim)))
 
 
-def sightings(call: Call) -> list[Sighting]:
-    """Return the tensors that the layers give in a forward of the first row, in order; `last` marks the model's own.
-
-    Where the target reads a layer, those after it are left out: nothing that it sees comes from there.
-    """
-    module = call.passes.model.module
-    if module is None:
-        raise CannotExplain("class activation maps need layers; a plain callable has none: wrap an nn.Module")
-    seen: list[tuple[str, Tensor]] = []
-
-    def note(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                seen.append((name, output))
-
-        return hook
-
-    hooks = [part.register_forward_hook(note(name)) for name, part in module.named_modules()]
-    try:
-        call.passes.outputs(take_rows(call.inputs, slice(0, 1)))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    final = next((output for name, output in reversed(seen) if not name), None)
-    names = [name for name, _ in seen]
-    if call.read.layer in names:
-        seen = seen[: names.index(call.read.layer) + 1]
-    return [Sighting(name, tuple(output.shape[1:]), output is final) for name, output in seen if name]
-
-
-def patch_grid(call: Call, seen: Sequence[Sighting], tokens: int) -> tuple[int, ...] | None:
+def patch_grid(call: Call, seen: Sequence[LayerOutput], tokens: int) -> tuple[int, ...] | None:
     """Return the grid of the patches among so many `tokens`, or None where the forward did not show it.
 
     It is that of the last feature map that has as many places as there are tokens, less a few extra ones, and whose
     channels became a token's: the patch convolution's.
     """
     ranks = {x.ndim - 1 for x in call.inputs}
-    for sighting in reversed(seen):
-        channels, *grid = sighting.shape
-        joined = any(len(other.shape) == 2 and other.shape == (tokens, channels) for other in seen)
-        if len(sighting.shape) in ranks and len(grid) > 1 and 0 <= tokens - math.prod(grid) <= _EXTRA and joined:
-            return tuple(grid)
-    return None
+    maps = [layer.shape for layer in seen if len(layer.shape) in ranks and len(layer.shape) > 2]
+    embedded = [shape[1:] for shape in maps if any(layer.shape == (tokens, shape[0]) for layer in seen)]
+    return last_grid(embedded, range(tokens - _EXTRA, tokens + 1))
+
+
+def _behind(tokens: int, grid: tuple[int, ...]) -> Layout | None:
+    """Return the layout of tokens of which the last are those patches, or None where they are too many or too few."""
+    layout = Tokens.behind(tokens, grid)
+    return Layout(grid, "tokens", layout) if 0 <= layout.first <= _EXTRA else None
 
 
 def layout_of(call: Call, at: str, shape: tuple[int, ...], grid: PatchGrid) -> Layout:
@@ -141,8 +102,9 @@ def layout_of(call: Call, at: str, shape: tuple[int, ...], grid: PatchGrid) -> L
 
 def _tokens(call: Call, at: str, shape: tuple[int, ...], grid: PatchGrid) -> Layout:
     tokens = shape[0]
-    found = grid or patch_grid(call, sightings(call), tokens)
-    if found is None or not 0 <= tokens - math.prod(found) <= _EXTRA:
+    found = grid or patch_grid(call, layer_outputs(call), tokens)
+    layout = None if found is None else _behind(tokens, found)
+    if layout is None:
         said = (
             "no patch convolution was seen that they fit" if found is None else f"grid={found} has {math.prod(found)}"
         )
@@ -150,7 +112,7 @@ def _tokens(call: Call, at: str, shape: tuple[int, ...], grid: PatchGrid) -> Lay
             f"layer {at!r} gives {tokens} tokens (N, {tokens}, {shape[1]}), and {said}: say the patches along each axis, "
             "as grid=(rows, columns), or choose a layer with feature maps with at="
         )
-    return Layout(tuple(found), "tokens", tokens - math.prod(found))
+    return layout
 
 
 def _mapped(call: Call, at: str, shape: tuple[int, ...], grid: PatchGrid) -> Layout:
@@ -158,9 +120,9 @@ def _mapped(call: Call, at: str, shape: tuple[int, ...], grid: PatchGrid) -> Lay
     first, last = Layout(shape[1:], "channels first"), Layout(shape[:-1], "channels last")
     spaces = [tuple(x.shape[2:]) for x in call.inputs if x.ndim == len(shape) + 1]
     if grid is not None:
-        extra = shape[0] - math.prod(grid) if len(shape) == 2 else 0  # a sequence's tokens have a feature map's axes
-        told = Layout(grid, "tokens", extra) if 0 < extra <= _EXTRA else last
-        fit = [layout for layout in (first, told) if layout.grid == grid]
+        sequence = len(shape) == 2 and len(grid) == 1  # whose tokens have a feature map's axes
+        told = _behind(shape[0], grid) if sequence else None
+        fit = [layout for layout in (first, last if last.grid == grid else told) if layout and layout.grid == grid]
     elif not _normalises_last(call.passes.model.module):
         fit = [first]
     else:

@@ -53,7 +53,7 @@ class deep_shap(Method):
         totals = tuple(torch.zeros_like(x, dtype=torch.float64) for x in call.inputs)
         before = torch.zeros_like(call.output, dtype=torch.float64)
         for pack in packs(call.passes, call.inputs, len(known)):
-            pair = Comparison(RESCALE, len(call.inputs))
+            pair = Comparison(RESCALE.named(self.name), len(call.inputs))
             values, scores = compared(call, known.of(pack.owner, pack.turn), pack.owner, pair)
             for total, part in zip((*totals, before), (*values, scores), strict=True):
                 total.index_add_(0, pack.owner.to(total.device), part.double())

@@ -1,6 +1,6 @@
 """Deep Taylor decomposition: positive evidence, handed back by first-order expansions at root points."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -67,7 +67,8 @@ class deep_taylor(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Share the positive part of the target's value out."""
-        rules = Composite(convolution=unbiased_plus, dense=unbiased_plus, first=self._first(call), positive_sums=True)
+        z_plus = Composite(method=self.name, convolution=unbiased_plus, dense=unbiased_plus, positive_sums=True)
+        rules = replace(z_plus, first=self._first(call))
         found = relevance(call, rules, self.at)
         on = call.output > 0
         shares = tuple(torch.where(_wide(on, part), part, 0.0) for part in found.values)

@@ -47,14 +47,12 @@ class excitation_backprop(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Pass winning probabilities down from the target."""
-        rules = Composite(convolution=unbiased_plus, dense=unbiased_plus, positive_sums=True)
+        rules = Composite(method=self.name, convolution=unbiased_plus, dense=unbiased_plus, positive_sums=True)
         found = relevance(call, rules, self.at)
         started = found.started
         if bool((started == 0).any()):
             row = int((started == 0).nonzero()[0])
-            raise CannotExplain(
-                f"excitation_backprop: the output of row {row} is exactly zero and has no winner; leave it out"
-            )
+            raise CannotExplain(f"{self.name}: the output of row {row} is exactly zero and has no winner; leave it out")
         shares = tuple(part / started.view(-1, *[1] * (part.ndim - 1)) for part in found.values)
         return Attribution(
             positive(shares, self.name), details={"lost": (found.taken / started).cpu()}, warnings=found.warnings

@@ -1,6 +1,7 @@
 """Layer-wise relevance propagation: how the output's value is shared out among the pixels."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -98,15 +99,15 @@ class lrp(Method):
         return Attribution(found.values, absorbed=found.taken + curved, warnings=warnings, details=found.details)
 
     def _rules(self) -> Composite:
-        halves = self.gates == "half"
+        same = partial(Composite, epsilon=self.epsilon, halves=self.gates == "half")
         if self.composite == "epsilon_plus_flat":
-            return Composite(convolution=plus, first=flat, epsilon=self.epsilon, halves=halves)
+            return same(convolution=plus, first=flat)
         if self.composite == "epsilon_alpha2_beta1_flat":
-            return Composite(convolution=alpha_beta, first=flat, epsilon=self.epsilon, halves=halves)
+            return same(convolution=alpha_beta, first=flat)
         if self.low is not None and self.high is not None:
             low, high = (lambda x, bound=bound: filled(bound, x) for bound in (self.low, self.high))
-            return Composite(convolution=gamma(self.gamma), first=box(low, high), epsilon=self.epsilon, halves=halves)
-        return Composite(epsilon=self.epsilon, halves=halves)
+            return same(convolution=gamma(self.gamma), first=box(low, high))
+        return same()
 
     def _outside(self, call: Call) -> tuple[str, ...]:
         low, high = self.low, self.high

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.attribution.backward.patterned import LinearCall, watching
+from pellucid.attribution.backward.linear_calls import LinearCall
+from pellucid.attribution.backward.patterned import watching
 from pellucid.attribution.patterns import Patterns
 from pellucid.errors import CannotExplain, GuardError, ShapeError
 from pellucid.images import ImageSet

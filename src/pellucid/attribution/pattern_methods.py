@@ -4,7 +4,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from pellucid.attribution.backward.patterned import from_values, pattern_rules
+from pellucid.attribution.backward.outset import from_values
+from pellucid.attribution.backward.patterned import pattern_rules
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.patterns import Fitted, Patterns
 from pellucid.errors import CannotExplain

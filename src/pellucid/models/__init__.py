@@ -7,11 +7,12 @@ from pellucid.models.frozen import frozen
 from pellucid.models.loading import load_model
 from pellucid.models.model import Capabilities, Inputs, Model, Normalise, Source
 from pellucid.models.networks import residual_net
-from pellucid.models.passes import Passes, repeat_rows, take_rows
+from pellucid.models.passes import Passes
 from pellucid.models.performance import Performance, performance
 from pellucid.models.pixels import Failure
 from pellucid.models.predict import Predictions, predict
 from pellucid.models.resampling import Estimate
+from pellucid.models.rows import repeat_rows, take_rows
 from pellucid.models.split import Split, split_images
 from pellucid.models.tapping import Forward, Rules
 from pellucid.models.targets import ReadOut, Target

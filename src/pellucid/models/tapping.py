@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.models.model import Model
 
-__all__ = ["Forward", "Rules", "tapping"]
+__all__ = ["Forward", "Rules", "tapping", "unread"]
 
 Forward = Callable[..., tuple[Tensor, ...]]
 """One call of the network: from its inputs to its output, followed by the layers that were tapped."""
@@ -38,6 +38,16 @@ def tapping(model: Model, taps: tuple[str, ...], placed: Mapping[str, Tensor]) -
         return (_checked(output, len(given[0])), *(tapped[name] for name in taps))
 
     return forward
+
+
+def unread(forward: Forward) -> Forward:
+    """Return the same call with the network's own output cut from the graph."""
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        output, *layers = forward(*given)
+        return (output.detach(), *layers)
+
+    return run
 
 
 def _keep(tapped: dict[str, Tensor], name: str, placed: Tensor | None) -> Callable[[nn.Module, Any, Any], Tensor]:

@@ -6,11 +6,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pellucid.attribution.attention.readers import readers
-from pellucid.attribution.attention.tokens import PatchGrid, Query
+from pellucid.attribution.attention.readers import Query, readers
 from pellucid.attribution.attention.watching import accounted, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
+from pellucid.attribution.tokens import PatchGrid
 from pellucid.errors import CannotExplain
 
 __all__ = ["chefer"]

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_flow
 
-from pellucid.attribution.attention.readers import readers
+from pellucid.attribution.attention.readers import Query, readers
 from pellucid.attribution.attention.rollout import with_residual
-from pellucid.attribution.attention.tokens import PatchGrid, Query
 from pellucid.attribution.attention.watching import Layers, read_layers, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
+from pellucid.attribution.tokens import PatchGrid
 from pellucid.errors import CannotExplain
 
 __all__ = ["attention_flow", "largest_flows"]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.attention.blocks import block_names, ending_early
-from pellucid.attribution.attention.tokens import PatchGrid
 from pellucid.attribution.attention.watching import Layers, accounted, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import LazyCall, batches, owned
+from pellucid.attribution.tokens import PatchGrid
 from pellucid.models import repeat_rows
 
 __all__ = ["legrad"]

@@ -7,11 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from pellucid.attribution.attention.readers import readers
-from pellucid.attribution.attention.tokens import PatchGrid, Query
+from pellucid.attribution.attention.readers import Query, asked_readers, readers
 from pellucid.attribution.attention.watching import Layers, layers_of, read_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
+from pellucid.attribution.tokens import PatchGrid
 from pellucid.errors import CannotExplain
 
 __all__ = ["attention_maps"]
@@ -101,5 +101,5 @@ class attention_maps(Method):
                 "stand for the output; choose another layer"
             )
         if layers.shapes[-1][1] != queries:
-            return layers.tokens.readers(self.query)
+            return asked_readers(layers.tokens, self.query)
         return readers(call, layers, self.query)

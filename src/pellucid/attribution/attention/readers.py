@@ -1,15 +1,44 @@
 """Which tokens stand for the output: those that it reads."""
 
+import math
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from pellucid.attribution.attention.tokens import Query
 from pellucid.attribution.attention.watching import Layers, accounted
 from pellucid.attribution.method import Call
 from pellucid.attribution.packing import LazyCall, rows_of
+from pellucid.attribution.tokens import Tokens
 from pellucid.errors import CannotExplain
 
-__all__ = ["readers"]
+__all__ = ["Query", "asked_readers", "readers"]
+
+Query = Literal["class", "mean"]
+"""Which tokens stand for the output: the class token, or all patches alike."""
+
+
+def asked_readers(tokens: Tokens, query: Query | None) -> tuple[Tensor, tuple[str, ...]]:
+    """Return how much each token ``(T,)`` counts as the output's, adding up to 1, and what was chosen unasked.
+
+    Raises
+    ------
+    CannotExplain
+        When the class token is asked for and there is none.
+    """
+    weights = torch.zeros(tokens.count)
+    if query == "class" and not tokens.extra:
+        raise CannotExplain(
+            f"query='class' asks for a class token, and all {tokens.count} tokens are patches; say query='mean'"
+        )
+    chosen = query or ("class" if tokens.extra else "mean")
+    if chosen == "class":
+        weights[tokens.extra[0]] = 1
+    else:
+        weights[tokens.patches] = 1 / math.prod(tokens.grid)
+    said = (f"token {tokens.extra[0]} was taken for the class token" if chosen == "class"
+            else "there is no class token, and the patches' own rows are averaged")  # fmt: skip
+    return weights, (*tokens.remarks, *(() if query else (said,)))
 
 
 def readers(call: Call, layers: Layers, query: Query | None) -> tuple[Tensor, tuple[str, ...]]:
@@ -25,16 +54,16 @@ def readers(call: Call, layers: Layers, query: Query | None) -> tuple[Tensor, tu
     """
     tokens = layers.tokens
     if query is not None or not tokens.extra:
-        return tokens.readers(query)
+        return asked_readers(tokens, query)
     try:
         read = _read(call, layers)
     except CannotExplain:  # a model without gradients
-        return tokens.readers(None)
+        return asked_readers(tokens, None)
     extra = [place for place in tokens.extra if read[place]]
     if not extra and not read.any():
-        return tokens.readers(None)
+        return asked_readers(tokens, None)
     if not extra:
-        weights, remarks = tokens.readers("mean")
+        weights, remarks = asked_readers(tokens, "mean")
         return weights, (*remarks, "the output reads no class token, and the patches' own rows are averaged")
     weights = torch.zeros(tokens.count)
     weights[extra] = 1 / len(extra)

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pellucid.attribution.attention.readers import readers
-from pellucid.attribution.attention.tokens import PatchGrid, Query
+from pellucid.attribution.attention.readers import Query, readers
 from pellucid.attribution.attention.watching import read_layers, square_layers
 from pellucid.attribution.method import METHODS, Attribution, Call, Method, Taxonomy
 from pellucid.attribution.packing import batches
+from pellucid.attribution.tokens import PatchGrid
 
 __all__ = ["attention_rollout", "with_residual"]
 

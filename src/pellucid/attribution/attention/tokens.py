@@ -1,23 +1,13 @@
-"""Which part of the image a token is: the grid of patches, and the extra tokens beside them."""
+"""The layout of the tokens that are attended to, from what one forward showed of the way to them."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
 
-import torch
-from pydantic import Field
-from torch import Tensor
-
+from pellucid.attribution.tokens import PatchGrid, Tokens, last_grid
 from pellucid.errors import CannotExplain
 
-__all__ = ["PatchGrid", "Query", "Sightings", "Tokens", "found_tokens"]
-
-PatchGrid = tuple[Annotated[int, Field(ge=1)], ...] | None
-"""Patches along each axis of the image, where the network does not show them itself."""
-
-Query = Literal["class", "mean"]
-"""Which tokens stand for the output: the class token, or all patches alike."""
+__all__ = ["Sightings", "found_tokens"]
 
 
 @dataclass
@@ -34,70 +24,6 @@ class Sightings:
 
     grids: list[tuple[int, ...]] = field(default_factory=list)
     joins: list[tuple[int, ...]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The layout of a sequence of tokens.
-
-    Attributes
-    ----------
-    count
-        Tokens in all, T.
-    grid
-        Spatial shape of the patches, row-major.
-    first
-        Place of the first patch; tokens before and behind the patches are class tokens or registers.
-    assumed
-        What the layout supposes beyond what was seen, as a sentence, or "".
-    """
-
-    count: int
-    grid: tuple[int, ...]
-    first: int = 0
-    assumed: str = ""
-
-    @property
-    def patches(self) -> slice:
-        """Places of the patches."""
-        return slice(self.first, self.first + math.prod(self.grid))
-
-    @property
-    def remarks(self) -> tuple[str, ...]:
-        """What the reader of a map must know of the layout."""
-        return (self.assumed,) if self.assumed else ()
-
-    @property
-    def extra(self) -> tuple[int, ...]:
-        """Places of the tokens that are no patches."""
-        inside = range(self.patches.start, self.patches.stop)
-        return tuple(place for place in range(self.count) if place not in inside)
-
-    def image(self, values: Tensor) -> Tensor:
-        """Lay one number a token ``(N, C, T)`` out as a map ``(N, C, *grid)``; extra tokens are dropped."""
-        return values[..., self.patches].reshape(*values.shape[:-1], *self.grid)
-
-    def readers(self, query: Query | None) -> tuple[Tensor, tuple[str, ...]]:
-        """Return how much each token ``(T,)`` counts as the output's, adding up to 1, and what was chosen unasked.
-
-        Raises
-        ------
-        CannotExplain
-            When the class token is asked for and there is none.
-        """
-        weights = torch.zeros(self.count)
-        if query == "class" and not self.extra:
-            raise CannotExplain(
-                f"query='class' asks for a class token, and all {self.count} tokens are patches; say query='mean'"
-            )
-        chosen = query or ("class" if self.extra else "mean")
-        if chosen == "class":
-            weights[self.extra[0]] = 1
-        else:
-            weights[self.patches] = 1 / math.prod(self.grid)
-        said = (f"token {self.extra[0]} was taken for the class token" if chosen == "class"
-                else "there is no class token, and the patches' own rows are averaged")  # fmt: skip
-        return weights, (*self.remarks, *(() if query else (said,)))
 
 
 def found_tokens(count: int, seen: Sightings, images: Sequence[tuple[int, ...]], told: PatchGrid = None) -> Tokens:
@@ -129,9 +55,9 @@ def found_tokens(count: int, seen: Sightings, images: Sequence[tuple[int, ...]],
     patches = max(joined)
     before = sum(joined[: joined.index(patches)])
     if joined.count(patches) == 1:
-        for grid in reversed(seen.grids):
-            if math.prod(grid) == patches:
-                return Tokens(count, grid, before)
+        grid = last_grid(seen.grids, range(patches, patches + 1))
+        if grid is not None:
+            return Tokens(count, grid, before)
         for shape in () if seen.grids else images:
             supposed = _cut(shape, patches)
             if supposed is not None:
@@ -153,7 +79,7 @@ def _told(count: int, joined: tuple[int, ...], grid: tuple[int, ...]) -> Tokens:
         return Tokens(count, grid, sum(joined[: joined.index(patches)]))
     extra = count - patches
     assumed = f"the {extra} tokens beside the grid={grid} were taken to come before it" if extra else ""
-    return Tokens(count, grid, extra, assumed)
+    return Tokens.behind(count, grid, assumed)
 
 
 def _cut(shape: tuple[int, ...], patches: int) -> tuple[int, ...] | None:

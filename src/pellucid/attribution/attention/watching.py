@@ -9,11 +9,13 @@ from torch import Tensor
 
 from pellucid.attribution.attention.products import Arrange
 from pellucid.attribution.attention.tap import See, Sheet, Tap
-from pellucid.attribution.attention.tokens import PatchGrid, Tokens, found_tokens
+from pellucid.attribution.attention.tokens import found_tokens
 from pellucid.attribution.method import METHODS, Call
 from pellucid.attribution.packing import rows_of
+from pellucid.attribution.tokens import PatchGrid, Tokens
 from pellucid.errors import CannotExplain, GuardError
 from pellucid.models import Forward, Inputs, Model, Rules
+from pellucid.models.agreement import check_agreement
 
 __all__ = ["Fuse", "Layers", "Weigh", "accounted", "layers_of", "read_layers", "square_layers", "tapped"]
 
@@ -22,9 +24,6 @@ Fuse = Callable[[int, Tensor], Tensor]
 
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """From attention and its gradient ``(B, heads, Q, K)`` to what a method keeps, one row a row."""
-
-_AGREEMENT = 1e-4
-"""How far, relative to a row's largest output, a forward under the tap may lie from the plain forward."""
 
 
 @dataclass(frozen=True)
@@ -136,14 +135,13 @@ def _watched(call: Call, fuse: Fuse) -> tuple[list[Tensor], list[Sheet]]:
 
 def _agree(call: Call, outputs: Tensor) -> None:
     score = call.read(outputs, torch.arange(len(call), device=outputs.device))
-    away = (score - call.output.to(score)).abs()
-    if bool((away > _AGREEMENT * outputs.flatten(1).abs().amax(1)).any()):
-        worst = int(away.argmax())
-        raise GuardError(
-            f"the forward under the attention tap gives {float(score[worst]):.6g} in row {worst} and the plain forward "
-            f"{float(call.output[worst]):.6g}: the network attends in a way that the tap cannot follow; use "
-            "integrated_gradients, occlusion or kernel_shap"
-        )
+    check_agreement(
+        score,
+        call.output,
+        outputs,
+        under="the attention tap",
+        use="integrated_gradients, occlusion or kernel_shap",
+    )
 
 
 def _same_layers(sheet: Sheet, layers: Layers) -> None:

@@ -12,7 +12,10 @@ Line = tuple[CodeType, int]
 """A line of code, kept as a reference: its words are made only for a refusal."""
 
 _TORCH = str(Path(torch.__file__).parent)
-_OURS = tuple(str(Path(__file__).parents[2] / part) for part in ("attribution", "models/tapping", "models/passes"))
+_OURS = tuple(
+    str(Path(__file__).parents[2] / part)
+    for part in ("attribution", "models/tapping", "models/passes", "models/derivative")
+)
 _LAYERS = str(Path(_TORCH) / "nn" / "modules")
 _theirs: dict[str, bool] = {}
 

@@ -6,7 +6,7 @@ autograd graph all the same, and there they are found.
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -14,8 +14,9 @@ from torch import Tensor
 from pellucid.attribution.backward.frames import described
 from pellucid.attribution.backward.operation import Ruled
 from pellucid.errors import GuardError
+from pellucid.models.graph import nodes_behind
 
-__all__ = ["CURVED", "LINE", "LINEAR", "MOVES", "PEAKS", "WEIGHTED", "check_graph", "node_name", "nodes_behind"]
+__all__ = ["CURVED", "LINE", "LINEAR", "MOVES", "PEAKS", "WEIGHTED", "check_graph", "node_name"]
 
 
 def _named(names: str) -> frozenset[str]:
@@ -76,19 +77,6 @@ def node_name(node: Any) -> str:
     """Return a node's operation: ``ReluBackward0`` is ``Relu``."""
     matched = _PATTERN.match(node.name().removeprefix("struct "))
     return matched.group(1).lstrip("_") if matched else str(node.name())
-
-
-def nodes_behind(tensors: Iterable[Tensor]) -> Iterator[Any]:
-    """Walk the autograd graph from tensors to its leaves, each node once."""
-    waiting = [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
-    seen = set(waiting)
-    while waiting:
-        node = waiting.pop()
-        yield node
-        for before, _ in node.next_functions:
-            if before is not None and before not in seen:
-                seen.add(before)
-                waiting.append(before)
 
 
 def _bends(node: Any, name: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -84,6 +84,10 @@ class RuleSet:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", MappingProxyType(dict(self.table)))
+
+    def named(self, method: str) -> "RuleSet":
+        """Return the same rules in the name of another method, which its refusals then tell."""
+        return replace(self, name=method)
 
 
 class _Intercept(TorchFunctionMode):

@@ -30,25 +30,27 @@ def _guided(operation: Operation, met: list[str]) -> tuple[Tensor, Pullback]:
 
 
 _SETS = {
-    name: RuleSet(name, entries(RECTIFIERS, Entry(rule)), LINEAR | WEIGHTED | PEAKS | CURVED, products=True)
-    for name, rule in (("deconvnet", _deconvnet), ("guided_backprop", _guided))
+    kind: RuleSet(name, entries(RECTIFIERS, Entry(rule)), LINEAR | WEIGHTED | PEAKS | CURVED, products=True)
+    for kind, name, rule in (("deconvnet", "deconvnet", _deconvnet), ("guided", "guided_backprop", _guided))
 }
 
 
-def relu_rules(kind: Literal["deconvnet", "guided"]) -> Rules:
+def relu_rules(kind: Literal["deconvnet", "guided"], method: str | None = None) -> Rules:
     """Return rules for `Passes.gradient` that let only positive signals back through each ReLU.
 
     Parameters
     ----------
     kind
         ``"deconvnet"`` stops negative signals; ``"guided"`` stops them and everything at units that were off.
+    method
+        Who asks, for messages; None: the method of that kind itself.
 
     Raises
     ------
     CannotExplain
         In the pass, when the network has no ReLU: the rules would change nothing and the map be the plain gradient.
     """
-    rules = _SETS["guided_backprop" if kind == "guided" else kind]
+    rules = _SETS[kind] if method is None else _SETS[kind].named(method)
 
     def change(model: Model, forward: Forward) -> Forward:
         def changed(*inputs: Tensor) -> tuple[Tensor, ...]:

@@ -14,12 +14,13 @@ from pellucid.attribution.backward.functions import ACTIVATIONS, COMPARISONS, PR
 from pellucid.attribution.backward.graph import LINEAR, PEAKS
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries, intercepted
 from pellucid.attribution.backward.ledger import Books, Enter, Leave, Ledger
+from pellucid.attribution.backward.operands import detached, one, several
 from pellucid.attribution.backward.operation import Operation, Pullback, Rule, apply_rule, tensors_in
 from pellucid.attribution.backward.parts import ATTENTION, PARTS, RECURRENT
 from pellucid.attribution.backward.rows import in_rows
 from pellucid.attribution.backward.spread import Composite, RelevanceState, spread
 from pellucid.attribution.backward.standardised import NORMS, running, standardised
-from pellucid.attribution.backward.sums import active, addcmul, added, addmm, lerp
+from pellucid.attribution.backward.sums import addcmul, added, addmm, lerp
 from pellucid.attribution.backward.weighted import CONVOLUTIONS, DENSE, Weighted, normalisation
 from pellucid.errors import CannotExplain
 from pellucid.models import Forward, Model, Rules
@@ -44,7 +45,7 @@ def _normalise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwar
     before = getattr(getattr(source.grad_fn, "pullback", None), "op", None)
     if not isinstance(before, Weighted) or not before.foldable:
         return apply_rule(in_rows(shifted), state, function, args, kwargs)
-    output = function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
+    output = function(*detached(args), **{name: detached(value) for name, value in kwargs.items()})
     scale, shift = normalisation(Operation(function, args, kwargs, (), ()))
     folded = before.folded(scale, shift, output)
 
@@ -52,12 +53,6 @@ def _normalise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwar
         return output, spread(folded, "conv + batch_norm" if folded.convolution else "linear + batch_norm", state)
 
     return apply_rule(rule, state, function, (before.source,), {})
-
-
-def _plain(values: Any) -> Any:
-    if isinstance(values, tuple):
-        return tuple(_plain(value) for value in values)
-    return values.detach() if isinstance(values, Tensor) else values
 
 
 def _standardise(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -72,7 +67,7 @@ def _standardise(state: RelevanceState, function: Any, args: tuple[Any, ...], kw
 
 def _mask(_state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Take a mask of activations for a constant: ``h * (h > 0)`` then hands relevance on as a ReLU does."""
-    return function(*_plain(args), **{name: _plain(value) for name, value in kwargs.items()})
+    return function(*detached(args), **{name: detached(value) for name, value in kwargs.items()})
 
 
 def _route(operation: Operation, state: RelevanceState) -> tuple[Tensor, Pullback]:
@@ -85,21 +80,13 @@ def _fills(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return bool(args[3] if len(args) > 3 else kwargs.get("value"))
 
 
-def _one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return active(args, kwargs) == 1
-
-
-def _two(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return active(args, kwargs) > 1
-
-
 def _divided(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a quotient divides by an activation."""
-    return active(args, kwargs) > 1 or (len(args) > 1 and isinstance(args[1], Tensor) and args[1].requires_grad)
+    return several(args, kwargs) or (len(args) > 1 and isinstance(args[1], Tensor) and args[1].requires_grad)
 
 
 def _against_constant(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return active(args, kwargs) == 1 and len(list(tensors_in((args, dict(kwargs))))) > 1
+    return one(args, kwargs) and len(list(tensors_in((args, dict(kwargs))))) > 1
 
 
 def _rule(rule: Rule, when: Any = None) -> Entry:
@@ -113,25 +100,25 @@ _RULES = RuleSet(
     "lrp",
     {
         **{function: Entry(parts=part) for name, part in _REST.items() for function in entries((name,), Entry())},
-        **entries((*ACTIVATIONS, "prelu", "pow"), _rule(through, _one)),
+        **entries((*ACTIVATIONS, "prelu", "pow"), _rule(through, one)),
         **entries(("relu",), _rule(rectified)),
         **entries(("softmax", "log_softmax", "logsumexp"), _rule(taylor)),
         **entries(_LARGER, _rule(through, _against_constant)),
-        **entries(CONVOLUTIONS, _rule(weights, _one)),
-        **entries(PRODUCTS, Entry(make=multiplied, when=_two)),
+        **entries(CONVOLUTIONS, _rule(weights, one)),
+        **entries(PRODUCTS, Entry(make=multiplied, when=several)),
         **entries(DENSE, Entry(make=multiplied)),
         **entries(QUOTIENTS, _rule(quotient, _divided)),
         **dict.fromkeys(TURNED, _rule(quotient)),
-        **entries(_SUMS, _rule(shifted, _one)),
+        **entries(_SUMS, _rule(shifted, one)),
         **entries(_JOINS, _rule(shifted, joins_constants)),
-        **entries(_FILLS, _rule(shifted, _one)),
+        **entries(_FILLS, _rule(shifted, one)),
         **entries(("pad",), _rule(shifted, _fills)),
         **entries(COMPARISONS, Entry(make=_mask)),
         **entries(("addmm", "baddbmm", "addmv"), Entry(parts=addmm)),
         **entries(("addcmul",), Entry(parts=addcmul)),
         **entries(("lerp",), Entry(parts=lerp)),
-        **entries(("grid_sample",), _rule(_route, _two)),
-        **dict.fromkeys(NORMS, Entry(make=_standardise, when=_one)),
+        **entries(("grid_sample",), _rule(_route, several)),
+        **dict.fromkeys(NORMS, Entry(make=_standardise, when=one)),
         **dict.fromkeys((Tensor.__setitem__, Tensor.copy_), Entry(make=written)),
         functional.batch_norm: Entry(make=_normalise),
     },
@@ -162,11 +149,11 @@ def relevance_rules(composite: Composite, books: Books, at: str | None = None) -
             entered = Enter.apply(ledger, *inputs)  # type: ignore[no-untyped-call]
             state = RelevanceState(composite, ledger, entered)
             rules = _POSITIVE if composite.positive_sums else _RULES
-            outputs = intercepted(rules, state, model, forward, entered)
+            outputs = intercepted(rules.named(composite.method), state, model, forward, entered)
             if composite.first is not None and at is None and not state.seen:
                 raise CannotExplain(
-                    "lrp: no convolution or linear layer of the network sees the pixels themselves, which this "
-                    "composite's first-layer rule needs; use lrp(composite='epsilon')"
+                    f"{composite.method}: no convolution or linear layer of the network sees the pixels themselves, which "
+                    "the first layer's rule needs; use lrp(composite='epsilon')"
                 )
             out = [Leave.apply(ledger, output) for output in (outputs if at is None else outputs[:1])]  # type: ignore[no-untyped-call]
             return (*out, *outputs[len(out) :])

@@ -15,27 +15,16 @@ from pellucid.attribution.backward.functions import ACTIVATIONS, MAX_POOLS, QUAD
 from pellucid.attribution.backward.graph import LINEAR, WEIGHTED
 from pellucid.attribution.backward.intercept import Entry, RuleSet, entries
 from pellucid.attribution.backward.masks import MASKS, follow_masks
-from pellucid.attribution.backward.operation import Function, tensors_in
+from pellucid.attribution.backward.operands import active, one, several
+from pellucid.attribution.backward.operation import Function
 from pellucid.attribution.backward.parts import PARTS
 from pellucid.attribution.backward.slopes import bent, middle, quotient, straight
 
 __all__ = ["RESCALE"]
 
 
-def _active(args: Any, kwargs: Mapping[str, Any]) -> int:
-    return sum(tensor.requires_grad for tensor in tensors_in((args, dict(kwargs))))
-
-
-def _one(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args, kwargs) == 1
-
-
-def _several(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args, kwargs) > 1
-
-
 def _by_activation(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    return _active(args[1:], kwargs) > 0
+    return active(args[1:], kwargs) > 0
 
 
 def _addcdiv(_state: Any, input: Tensor, one: Tensor, other: Tensor, *, value: float = 1) -> Tensor:  # noqa: A002
@@ -58,18 +47,18 @@ def _distance(state: Any, x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1
 _FORWARD = [function for function in functions(QUOTIENTS) if not function.__name__.startswith("__r")]
 _TABLE: dict[Function, Entry] = {
     **{function: entry for name, parts in PARTS.items()
-       for function, entry in entries((name,), Entry(parts=parts, when=lambda *call: _active(*call) > 0)).items()},
-    **entries(ACTIVATIONS, Entry(at_both(bent), _one)),
-    **entries(STRAIGHT, Entry(at_both(straight), _one)),
+       for function, entry in entries((name,), Entry(parts=parts, when=lambda *call: active(*call) > 0)).items()},
+    **entries(ACTIVATIONS, Entry(at_both(bent), one)),
+    **entries(STRAIGHT, Entry(at_both(straight), one)),
     **entries(MAX_POOLS, Entry(at_both(peaks.pooled))),
     **entries(("max",), Entry(at_both(peaks.largest))),
-    **entries(QUADRATIC, Entry(at_both(middle), _several)),
+    **entries(QUADRATIC, Entry(at_both(middle), several)),
     **entries(QUOTIENTS, Entry(at_both(quotient))),
     **dict.fromkeys(_FORWARD, Entry(at_both(quotient), _by_activation)),
     **entries(("softmax",), Entry(at_both(soft.softmax))),
     **entries(("log_softmax",), Entry(at_both(soft.log_softmax))),
     **entries(("logsumexp",), Entry(at_both(soft.logsumexp))),
-    **entries(("pow", "float_power"), Entry(at_both(bent), _one)),
+    **entries(("pow", "float_power"), Entry(at_both(bent), one)),
     **entries(("softmin",), Entry(parts=_softmin)),
     **entries(("addcdiv",), Entry(parts=_addcdiv)),
     **entries(("cosine_similarity",), Entry(parts=_cosine)),

@@ -19,10 +19,10 @@ from pellucid.attribution.backward.operation import Function, Operation, apply_r
 from pellucid.attribution.backward.raised import Kind, Parts, Raised, Revealed, Revealing, Split
 from pellucid.attribution.backward.rescale import RESCALE
 from pellucid.attribution.backward.slopes import bent, middle, straight
+from pellucid.attribution.backward.weighted import CONVOLUTIONS
 
 __all__ = ["REVEAL"]
 
-_CONVOLUTIONS = tuple(f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3))
 _CARRIERS = (
     "view", "reshape", "flatten", "unflatten", "permute", "transpose", "movedim", "squeeze", "unsqueeze",
     "dropout", "dropout2d", "dropout3d", "avg_pool1d", "avg_pool2d", "avg_pool3d", "adaptive_avg_pool1d",
@@ -205,7 +205,7 @@ REVEAL = RuleSet(
         **entries(_CARRIERS, Entry(make=_carry)),
         **entries(("cat", "concat", "concatenate", "stack"), Entry(make=_join)),
         **entries(_SUMS, Entry(make=_sum)),
-        **entries((*_CONVOLUTIONS, "linear"), Entry(make=_weigh)),
+        **entries((*CONVOLUTIONS, "linear"), Entry(make=_weigh)),
         **entries(("mul", "multiply", "neg", "negative", *QUOTIENTS), Entry(make=_scale)),
         functional.batch_norm: Entry(make=_scale),
     },

@@ -21,7 +21,7 @@ class RowsMoved(GuardError):
 def moved(name: str, shape: tuple[int, ...], rows: int) -> RowsMoved:
     """Return the refusal to tell rows apart in an activation."""
     return RowsMoved(
-        f"lrp: {name} works on shape {tuple(shape)}, whose first axis does not hold the {rows} rows; keep the row axis "
+        f"{name} works on shape {tuple(shape)}, whose first axis does not hold the {rows} rows; keep the row axis "
         "first, or explain one row at a time"
     )
 

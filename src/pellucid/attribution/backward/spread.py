@@ -32,6 +32,8 @@ class Composite:
 
     Attributes
     ----------
+    method
+        Who asks, for messages.
     convolution, dense
         Rules of convolutions and of linear layers.
     first
@@ -45,6 +47,7 @@ class Composite:
         activations does; otherwise it is a constant.
     """
 
+    method: str = "lrp"
     convolution: ShareRule = shares.epsilon
     dense: ShareRule = shares.epsilon
     first: ShareRule | None = None
@@ -81,7 +84,7 @@ class _Spread:
     def __call__(self, arrived: Tensor) -> tuple[Tensor]:
         if self.op.entering._version != self.version:  # noqa: SLF001
             raise GuardError(
-                f"lrp: the input of {self.name} was overwritten in place afterwards; write it out of place"
+                f"{self.state.composite.method}: the input of {self.name} was overwritten in place afterwards; write it out of place"
             )
         relevance = arrived * self.op.output
         shared = (self._shared(share, relevance) for share in self.rule(self.op))
@@ -142,7 +145,7 @@ class _Spread:
 def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
     """Return how an operation with weights pulls relevance back under the composite's rule for it."""
     composite = state.composite
-    first = composite.first is not None and _sees_pixels(op.source, name)
+    first = composite.first is not None and _sees_pixels(op.source, name, composite.method)
     if first:
         state.seen.append(name)
     rule = composite.first if first else composite.convolution if op.convolution else composite.dense
@@ -151,7 +154,7 @@ def spread(op: Weighted, name: str, state: RelevanceState) -> _Spread:
     return _Spread(kept, name, rule, state, first, op.entering._version)  # noqa: SLF001
 
 
-def _sees_pixels(source: Tensor, name: str) -> bool:
+def _sees_pixels(source: Tensor, name: str, method: str) -> bool:
     """Say whether an operation sees nothing but the images themselves, moved about at most."""
     entry, ruled = (kind._backward_cls for kind in (Enter, Ruled))  # noqa: SLF001
     waiting, scaled = [source.grad_fn], False
@@ -167,8 +170,8 @@ def _sees_pixels(source: Tensor, name: str) -> bool:
         waiting += [before for before, _ in node.next_functions]
     if scaled:
         raise CannotExplain(
-            f"lrp: the network rescales its input before the first layer ({name}), so that this layer's rule would not "
-            "speak of the pixels; take that step out and give it as Model(..., preprocess=Normalise(mean, std)), or use "
-            "lrp(composite='epsilon')"
+            f"the network rescales its input before the first layer ({name}), so that the rule of {method} for that layer "
+            "would not speak of the pixels; take that step out and give it as Model(..., preprocess=Normalise(mean, std)), "
+            "or use lrp(composite='epsilon')"
         )
     return True

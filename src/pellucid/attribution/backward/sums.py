@@ -7,22 +7,18 @@ import torch
 from torch import Tensor
 
 from pellucid.attribution.backward.bends import shifted, slope
-from pellucid.attribution.backward.operation import Operation, Pullback, apply_rule, tensors_in
+from pellucid.attribution.backward.operands import one
+from pellucid.attribution.backward.operation import Operation, Pullback, apply_rule
 from pellucid.attribution.backward.rows import in_rows
 from pellucid.attribution.backward.shares import stabiliser
 from pellucid.attribution.backward.spread import STABILISER, RelevanceState
 
-__all__ = ["active", "addcmul", "added", "addmm", "lerp"]
-
-
-def active(args: Any, kwargs: Any) -> int:
-    """Return how many operands of a call are activations."""
-    return sum(tensor.requires_grad for tensor in tensors_in((args, dict(kwargs))))
+__all__ = ["addcmul", "added", "addmm", "lerp"]
 
 
 def added(state: RelevanceState, function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Tell a shift by a constant from a sum of activations."""
-    rule = shifted if active(args, kwargs) == 1 else _positive_terms
+    rule = shifted if one(args, kwargs) else _positive_terms
     return apply_rule(in_rows(rule), state, function, args, kwargs)
 
 
