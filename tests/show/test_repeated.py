@@ -61,9 +61,9 @@ def row(measure: str, value: float, width: float = 0.05, method: str = "saliency
     ],
 )
 def test_the_check_of_a_method_follows_from_the_correlation(measure: str, value: float, word: str, part: str) -> None:
-    ((said, sentence),) = repeat_checks(pa.Table.from_pylist([row(measure, value)]), "saliency")
-    assert said == word
-    assert part in sentence
+    (check,) = repeat_checks(pa.Table.from_pylist([row(measure, value)]), "saliency")
+    assert check.word == word
+    assert part in check.sentence
 
 
 def test_nothing_repeated_is_nothing_said() -> None:
