@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import torch
 from harness import Contest, main
 from nets import BasicBlock, NearFree, resnet18, vgg11
+from peers import peer
 from torch import Tensor, nn
 
-from peers import peer
 from pellucid import explain
 from pellucid.attribution.cam_eigen import first_component
 from pellucid.models import residual_net
