@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pellucid import Explanation, evaluate, explain, rank
+from pellucid.errors import CannotExplain
 from pellucid.evaluation import Scores, calibrate
 from pellucid.evaluation.scores import SCHEMA
 from pellucid.images import phantoms
@@ -107,12 +108,20 @@ def study(name: str, seed: int) -> dict[str, Any]:
         ranks(fitted.model, phantom, draw, [factor for factor in used if factor in LOCAL], seed) for draw in draws
     ]
     findings = interpreted(fitted.model, phantom, test, seed)
-    x, outlines = phantom.images.tensor(test[:60]), phantom.factor_mask("object", test[:60])
-    calibrated = calibrate(fitted.model, x, outlines, METHODS, ids=test[:60], seed=seed)
     return {
         "family": name, "seed": seed, "accuracy": fitted.performance.accuracy.value, "effects": effects, "used": used,
-        "draws": ranked, "findings": findings, "calibrated": [calibrated.chosen, list(calibrated.judged)], "trained": trained, "seconds": time.perf_counter() - began,
+        "draws": ranked, "findings": findings,
+        "calibrated": chosen_by_edits(fitted.model, phantom, test[:60], seed), "trained": trained, "seconds": time.perf_counter() - began,
     }  # fmt: skip
+
+
+def chosen_by_edits(model: Model, phantom: Phantom, ids: Sequence[str], seed: int) -> str | None:
+    """Return the method that calibration by edits of the object chooses; None where the model does not answer to them."""
+    x, outlines = phantom.images.tensor(ids), phantom.factor_mask("object", ids)
+    try:
+        return calibrate(model, x, outlines, METHODS, ids=ids, seed=seed).chosen
+    except CannotExplain:
+        return None
 
 
 def ranks(model: Model, phantom: Phantom, ids: Sequence[str], causes: Sequence[str], seed: int) -> dict[str, Any]:
@@ -181,8 +190,8 @@ def among(result: dict[str, Any]) -> list[bool]:
 def calibrated(result: dict[str, Any]) -> list[bool]:
     """Say for both draws whether the method that calibration chose is level with the truly best."""
     return [
-        result["calibrated"][0] in {method for method, _, tied in draw["truth"] if tied}
-        for draw in result["draws"] if draw["truth"]
+        result["calibrated"] in {method for method, _, tied in draw["truth"] if tied}
+        for draw in result["draws"] if draw["truth"] and result["calibrated"]
     ]  # fmt: skip
 
 
