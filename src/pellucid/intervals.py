@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm, t
 
-__all__ = ["Interval", "mean_interval", "share_interval", "widening"]
+__all__ = ["Interval", "mean_interval", "or_null", "share_interval", "widening"]
 
 _TAIL = 0.025
 _CHUNK = 2**22
@@ -31,6 +31,11 @@ class Interval:
         if np.isnan(self.low):
             return f"{self.value:.3g} [no interval from {self.groups} group{'' if self.groups == 1 else 's'}]"
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+
+def or_null(value: float) -> float | None:
+    """Return a number, or None where it is NaN: tables hold nulls, not NaN."""
+    return None if np.isnan(value) else float(value)
 
 
 def mean_interval(

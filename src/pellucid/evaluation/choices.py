@@ -19,7 +19,7 @@ from pellucid.evaluation.ranking.average import nanmean, tree
 from pellucid.evaluation.ranking.sides import SIDES
 from pellucid.evaluation.ranking.standings import standings
 from pellucid.evaluation.scores import SCHEMA, Scores
-from pellucid.intervals import mean_interval
+from pellucid.intervals import mean_interval, or_null
 
 __all__ = ["EFFECTS", "choice_effects"]
 
@@ -263,7 +263,7 @@ def _line(
     return {
         "factor": factor, "level": level, "reference": reference, "side": side, "winner": methods[int(np.nanargmin(means[1]))],
         "winner_reference": methods[int(np.nanargmin(means[0]))], "changed": int(sum(changed)), "n": len(changed),
-        "low": _known(found.low), "high": _known(found.high), "tau": _tau(*means),
+        "low": or_null(found.low), "high": or_null(found.high), "tau": _tau(*means),
     } | _moved(methods, *means)  # fmt: skip
 
 
@@ -279,7 +279,7 @@ def _best_moved(old: Array, new: Array) -> bool:
 
 def _tau(was: Array, now: Array) -> float | None:
     both = ~np.isnan(was) & ~np.isnan(now)
-    return _known(round(float(kendalltau(was[both], now[both]).statistic), 12)) if both.sum() > 1 else None
+    return or_null(round(float(kendalltau(was[both], now[both]).statistic), 12)) if both.sum() > 1 else None
 
 
 def _moved(methods: Sequence[str], was: Array, now: Array) -> dict[str, object]:
@@ -288,10 +288,6 @@ def _moved(methods: Sequence[str], was: Array, now: Array) -> dict[str, object]:
     old, new = (np.argsort(np.argsort(means[both], kind="stable"), kind="stable") + 1.0 for means in (was, now))
     at = int(np.argmax(np.abs(new - old)))
     return {"moved": methods[both[at]], "rank_reference": float(old[at]), "rank": float(new[at])}
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)
 
 
 def _chance(side: str, placed: _Placed, seed: int) -> dict[str, object]:

@@ -12,7 +12,7 @@ from pellucid.attribution import Explanation
 from pellucid.evaluation import METRICS, annotator_agreement, evaluate
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
-from pellucid.intervals import Interval, mean_interval
+from pellucid.intervals import Interval, mean_interval, or_null
 
 __all__ = ["CEILINGS", "find_annotators"]
 
@@ -64,7 +64,7 @@ def find_annotators(
         "agree with them better.",
         evidence=f"Mean over pairs and {dice.n} images: Dice {dice}, Cohen's kappa {kappa}. Scores against the masks are "
         "means over the annotators.",
-        value=dice.value, low=_known(dice.low), high=_known(dice.high),
+        value=dice.value, low=or_null(dice.low), high=or_null(dice.high),
     )  # fmt: skip
     return [finding], {"annotators": agreed, "ceilings": ceilings}
 
@@ -122,8 +122,10 @@ def _ceiling(evidence: Evidence, rows: Sequence[dict[str, Any]], metric: str) ->
     found = mean_interval(
         [float(np.mean(values)) for values in told.values()], groups=evidence.groups(list(told)), seed=evidence.seed
     )
-    return {"metric": metric, "value": found.value, "low": _known(found.low), "high": _known(found.high), "n": found.n}
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
+    return {
+        "metric": metric,
+        "value": found.value,
+        "low": or_null(found.low),
+        "high": or_null(found.high),
+        "n": found.n,
+    }

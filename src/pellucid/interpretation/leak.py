@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
-from pellucid.intervals import Interval, mean_interval
+from pellucid.intervals import Interval, mean_interval, or_null
 from pellucid.measure.surface import fill_hole
 
 __all__ = ["HOLES", "LEAK", "find_leak"]
@@ -191,14 +191,10 @@ def _line(
     stays = evidence.logits(hidden).argmax(1) == called
     accuracy, chance = told
     return {
-        "hole": hole, "outline": accuracy.value, "outline_low": _known(accuracy.low), "outline_high": _known(accuracy.high),
-        "chance": chance, "fill": fill, "drop": drop.value, "drop_low": _known(drop.low), "drop_high": _known(drop.high),
+        "hole": hole, "outline": accuracy.value, "outline_low": or_null(accuracy.low), "outline_high": or_null(accuracy.high),
+        "chance": chance, "fill": fill, "drop": drop.value, "drop_low": or_null(drop.low), "drop_high": or_null(drop.high),
         "kept": int(stays.sum()), "n": len(cases),
     }  # fmt: skip
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else value
 
 
 def _hidden(image: Tensor, hole: Mask, fill: str) -> Tensor:
@@ -219,5 +215,5 @@ def _finding(
         f"class (balanced accuracy {own.value:.2f}, chance {chance:.2f}).",
         evidence=f"Size, place and form of the hole, {len(cases)} marked held-out images, out of sample: {own}; of its shape "
         f"joined with {_JOINED} others' drawn whatever their class: {joined}. Calls of the model that stay: {kept}.",
-        value=own.value, low=_known(own.low), high=_known(own.high), verdict="supported" if leaks else "refuted",
+        value=own.value, low=or_null(own.low), high=or_null(own.high), verdict="supported" if leaks else "refuted",
     )  # fmt: skip

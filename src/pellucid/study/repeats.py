@@ -19,6 +19,7 @@ from pellucid.evaluation import equally_accurate
 from pellucid.evaluation.stability import REPEATED, box_atlas
 from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
+from pellucid.intervals import or_null
 from pellucid.models import Model, fit, load_model, predict, save_model, split_images
 from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Store, failure_row, part_name
@@ -126,11 +127,7 @@ def _judged(setup: Setup, name: str, net: Model, *, progress: bool) -> dict[str,
     groups = None if column is None else [str(value) for value in setup.images.column(column, ids)]
     difference, equal = equally_accurate(right, other, groups=groups, seed=setup.config.seed)
     return {"model": name, "shuffled": name == SHUFFLED, "accuracy": float(other.mean()), "difference": difference.value,
-            "low": _known(difference.low), "high": _known(difference.high), "equal": equal, "images": len(ids)}  # fmt: skip
-
-
-def _known(bound: float) -> float | None:
-    return None if np.isnan(bound) else bound
+            "low": or_null(difference.low), "high": or_null(difference.high), "equal": equal, "images": len(ids)}  # fmt: skip
 
 
 def _compare(setup: Setup, task: int, nets: dict[str, Model]) -> None:

@@ -19,17 +19,16 @@ from pellucid.evaluation.metric import FAMILIES
 from pellucid.evaluation.ranking.average import Branch, nanmean
 from pellucid.evaluation.ranking.ranking import METRICS_RANKED, RANKING, Ranking
 from pellucid.evaluation.ranking.resample import Draws, interval
-from pellucid.evaluation.ranking.separation import first_places, level_with_best, named, not_better_than
+from pellucid.evaluation.ranking.separation import CONTROL, first_places, level_with_best, named, not_better_than
 from pellucid.evaluation.ranking.sides import Side, sides, single
 from pellucid.evaluation.ranking.standings import Standings, standings
 from pellucid.evaluation.scores import Scores
+from pellucid.intervals import or_null
 
-__all__ = ["CONTROL", "CONTROLS", "rank"]
+__all__ = ["CONTROLS", "rank"]
 
-CONTROLS = ("random_map", "edge_map")
+CONTROLS = (CONTROL, "edge_map")
 """Maps that know nothing of the model, which every method must beat."""
-
-CONTROL = CONTROLS[0]
 
 
 def rank(
@@ -75,12 +74,13 @@ def rank(
     left_out = _left_out(found, excluded or {})
     overall = sides(found, left_out, redundant)
     resampled = Draws.of(found.groups, draws=draws, seed=seed)
+    means = [nanmean(entry.places) for entry in found.entries]
     drawn = [resampled.means(entry.places) for entry in found.entries]
     generator = np.random.default_rng([seed, 1])
     rows: list[dict[str, Any]] = []
     for branch, family, label in (*single(found), *((side.branch, side.name, "overall") for side in overall)):
         boot = branch.resampled(drawn, generator)
-        rows += _rows(found, branch, boot, resampled.groups, {"family": family, "metric": label})
+        rows += _rows(found, branch, branch.mean(means), boot, resampled.groups, {"family": family, "metric": label})
     return Ranking(
         table=pa.Table.from_pylist(rows, schema=RANKING),
         metrics=pa.Table.from_pylist(_metrics(found, overall, left_out), schema=METRICS_RANKED),
@@ -122,11 +122,10 @@ def _metrics(found: Standings, overall: Sequence[Side], left_out: Mapping[str, s
 
 
 def _rows(
-    found: Standings, branch: Branch, boot: np.ndarray, groups: int, which: Mapping[str, str]
+    found: Standings, branch: Branch, place: np.ndarray, boot: np.ndarray, groups: int, which: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Turn places in [0, 1] into ranks with what the resamples say of them; best first."""
     entries = found.entries
-    place = branch.mean([nanmean(entry.places) for entry in entries])
     known = np.any([~np.isnan(entries[leaf].values) for leaf in branch.leaves()], axis=0)
     metrics = _behind(found, branch)
     placed = ~np.isnan(place)
@@ -146,9 +145,9 @@ def _rows(
     return [
         {
             **which, "method": found.methods[column],
-            "rank": _known(1 + scale * place[column]),
-            "low": _known(1 + scale * low[column]), "high": _known(1 + scale * high[column]),
-            "p_best": _known(best[column]), "mean": _known(mean[column]),
+            "rank": or_null(1 + scale * place[column]),
+            "low": or_null(1 + scale * low[column]), "high": or_null(1 + scale * high[column]),
+            "p_best": or_null(best[column]), "mean": or_null(mean[column]),
             "n": int(known[:, column].sum()), "missing": int((~known[:, column]).sum()), "metrics": int(metrics[column]),
             "tied_with_best": tied[column], "control": found.controls[column],
             "below_control": beaten[CONTROL][column] if CONTROL in beaten else None,
@@ -181,7 +180,3 @@ def _score(found: Standings, branch: Branch) -> np.ndarray:
     settings = {found.entries[leaf].metric for leaf in branch.leaves()}
     values = branch.mean([nanmean(entry.values) for entry in found.entries])
     return values if len(settings) == 1 else np.full_like(values, np.nan)
-
-
-def _known(value: float) -> float | None:
-    return None if np.isnan(value) else float(value)

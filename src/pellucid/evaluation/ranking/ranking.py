@@ -16,6 +16,7 @@ from pellucid.evaluation.ranking.separation import level_with_best
 from pellucid.evaluation.ranking.sides import SIDES, Side
 from pellucid.evaluation.ranking.standings import Standings
 from pellucid.evaluation.ranking.variance import variance
+from pellucid.intervals import or_null
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,9 +153,8 @@ class Ranking:
         methods = self.standings.methods if len(known) == len(SIDES) else ()
         if not methods:
             return pa.table({name: [] for name in ("method", "faithfulness", "plausibility", "front", "p_front")})
-        drawn = [self.resampled.means(entry.places) for entry in self.standings.entries]
         means = [nanmean(self.places(side.name)) for side in known]
-        often = front([side.branch.mean(drawn) for side in known]).mean(0)
+        often = front([side.branch.mean(self._drawn) for side in known]).mean(0)
         return pa.table(
             {
                 "method": list(methods), "faithfulness": _told(means[0]), "plausibility": _told(means[1]),
@@ -173,7 +173,7 @@ class Ranking:
 
     def _shortly(self, left_out: str, branch: Branch) -> list[dict[str, Any]]:
         place = nanmean(branch.mean([entry.places for entry in self.standings.entries]))
-        boot = branch.mean([self.resampled.means(entry.places) for entry in self.standings.entries])
+        boot = branch.mean(self._drawn)
         tied = level_with_best(place, boot, self.resampled.groups)
         ranks = 1 + max(int((~np.isnan(place)).sum()) - 1, 0) * place
         named = zip(self.standings.methods, _told(ranks), tied, strict=True)
@@ -196,6 +196,11 @@ class Ranking:
     def __repr__(self) -> str:
         return f"Ranking({self.table.num_rows} rows, {self.draws} draws; overall: {', '.join(self.order()) or 'none'})"
 
+    @cached_property
+    def _drawn(self) -> list[np.ndarray]:
+        """Mean places ``(draws, K)`` of every standing over the drawn images."""
+        return [self.resampled.means(entry.places) for entry in self.standings.entries]
+
     def _side(self, name: str) -> Side:
         found = next((side for side in self.sides if side.name == name), None)
         if found is None:
@@ -206,4 +211,4 @@ class Ranking:
 
 
 def _told(numbers: np.ndarray) -> list[float | None]:
-    return [None if np.isnan(number) else float(number) for number in numbers]
+    return [or_null(number) for number in numbers]
