@@ -14,7 +14,7 @@ from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 from pellucid.measure import segment
 from pellucid.models import Model, Passes
-from pellucid.models.predict import two_columns
+from pellucid.models.predict import calibrated_logits
 
 __all__ = ["Case", "Evidence"]
 
@@ -137,10 +137,7 @@ class Evidence:
             When the model is no classifier of these images' classes.
         """
         with Passes(self.model, batch_size=self.batch_size) as passes:
-            outputs = passes.outputs(self.model.prepare(images)).cpu()
-        if outputs.ndim != 2 or self.model.task == "regression":
-            raise CannotExplain(f"the model is no classifier: its outputs have shape {tuple(outputs.shape)}")
-        logits: Tensor = two_columns(outputs).double() / self.model.temperature
+            logits = calibrated_logits(passes, images)
         if logits.shape[1] < len(self.images.classes):
             raise CannotExplain(
                 f"the model has {logits.shape[1]} outputs for the {len(self.images.classes)} classes of the images"

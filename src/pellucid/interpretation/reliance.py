@@ -10,11 +10,10 @@ from torch import Tensor
 
 from pellucid.attribution import Method, explain
 from pellucid.attribution.scaling import resized
-from pellucid.errors import CannotExplain
 from pellucid.images.phantoms import Factor, Phantom
 from pellucid.intervals import Interval, mean_interval
 from pellucid.models import Model, Passes
-from pellucid.models.predict import two_columns
+from pellucid.models.predict import calibrated_logits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -100,18 +99,14 @@ def flip_matrix(
     Counterfactual re-rendering as in Hesse et al. 2023, FunnyBirds, ICCV.
     """
     chosen = phantom.images.ids if ids is None else tuple(ids)
-    dials = [dial for dial in phantom.dials if factors is None or dial.name in set(factors)]
-    values = {row["image"]: row for row in phantom.factors.to_pylist()}
+    dials, values = _dials(phantom, factors), _values(phantom)
     with Passes(model, batch_size=batch_size) as passes:
-        before = _probabilities(passes, phantom.images.tensor(chosen))
+        before = calibrated_logits(passes, phantom.images.tensor(chosen)).softmax(1)
         called = before.argmax(1)
         rows = []
         for dial in dials:
-            goals = [_across(dial, float(values[image][dial.name])) for image in chosen]
-            moved = torch.stack(
-                [phantom.render(image, **{dial.name: goal}) for image, goal in zip(chosen, goals, strict=True)]
-            )
-            after = _probabilities(passes, moved)
+            goals = [_across(dial, values[image][dial.name]) for image in chosen]
+            after = calibrated_logits(passes, _moved(phantom, dial, chosen, goals)).softmax(1)
             own = called[:, None]
             rows.append(
                 (dial.name, goals, (after.gather(1, own) - before.gather(1, own))[:, 0], after.argmax(1) != called)
@@ -165,17 +160,10 @@ def recovered(
     Table
         One row an image and method: ``image``, ``group``, ``method``, ``cosine`` (null where no factor moves the score).
     """
-    dials = [dial for dial in phantom.dials if factors is None or dial.name in set(factors)]
-    values = {row["image"]: row for row in phantom.factors.to_pylist()}
+    dials, values = _dials(phantom, factors), _values(phantom)
     x = phantom.images.tensor(ids)
-    moved = torch.stack(
-        [
-            phantom.render(name, **{dial.name: _across(dial, float(values[name][dial.name]))})
-            for dial in dials
-            for name in ids
-        ]
-    )
-    both, names = torch.cat([x, moved]), list(ids) * (1 + len(dials))
+    moved = [_moved(phantom, dial, ids, [_across(dial, values[name][dial.name]) for name in ids]) for dial in dials]
+    both, names = torch.cat([x, *moved]), list(ids) * (1 + len(dials))
     with Passes(model, batch_size=batch_size) as passes:
         outputs = passes.outputs(model.prepare(both)).cpu()
     called = outputs[: len(x)].argmax(1).repeat(1 + len(dials))
@@ -197,15 +185,20 @@ def recovered(
     return pa.Table.from_pylist(rows)
 
 
+def _dials(phantom: Phantom, factors: Sequence[str] | None) -> list[Factor]:
+    return [dial for dial in phantom.dials if factors is None or dial.name in set(factors)]
+
+
+def _values(phantom: Phantom) -> dict[str, dict[str, float]]:
+    """Return the value of every factor, by image."""
+    return {row["image"]: row for row in phantom.factors.to_pylist()}
+
+
+def _moved(phantom: Phantom, dial: Factor, ids: Sequence[str], goals: Sequence[float]) -> Tensor:
+    """Return images re-rendered with one factor at its goal."""
+    return torch.stack([phantom.render(name, **{dial.name: goal}) for name, goal in zip(ids, goals, strict=True)])
+
+
 def _across(dial: Factor, value: float) -> float:
     """Return a value well on the other side of the middle of the range."""
     return dial.value(1 - _FAR if value > dial.cut(0.5) else _FAR)
-
-
-def _probabilities(passes: Passes, images: Tensor) -> Tensor:
-    model = passes.model
-    outputs = passes.outputs(model.prepare(images)).cpu()
-    if outputs.ndim != 2 or model.task == "regression":
-        raise CannotExplain(f"the model is no classifier: its outputs have shape {tuple(outputs.shape)}")
-    logits: Tensor = two_columns(outputs).double() / model.temperature
-    return logits.softmax(1)

@@ -8,13 +8,13 @@ import torch
 from rich.progress import Progress
 from torch import Tensor
 
-from pellucid.errors import BadImage, ShapeError
+from pellucid.errors import BadImage, CannotExplain, ShapeError
 from pellucid.images import ImageSet
 from pellucid.models.model import Model
 from pellucid.models.passes import Passes
 from pellucid.models.pixels import Failure
 
-__all__ = ["Predictions", "predict", "two_columns"]
+__all__ = ["Predictions", "calibrated_logits", "predict", "two_columns"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,22 @@ class Predictions:
 def two_columns(logits: Tensor) -> Tensor:
     """Return logits ``(N, K)`` with K of 2 or more: a one-logit net is the log-odds of its second class."""
     return torch.cat([torch.zeros_like(logits), logits], 1) if logits.shape[1] == 1 else logits
+
+
+def calibrated_logits(passes: Passes, images: Tensor) -> Tensor:
+    """Return calibrated logits ``(N, K)``, float64, for images in their own units; a one-logit net has two columns.
+
+    Raises
+    ------
+    CannotExplain
+        When the model is no classifier.
+    """
+    model = passes.model
+    outputs = passes.outputs(model.prepare(images)).cpu()
+    if outputs.ndim != 2 or model.task == "regression":
+        raise CannotExplain(f"the model is no classifier: its outputs have shape {tuple(outputs.shape)}")
+    logits: Tensor = two_columns(outputs).double() / model.temperature
+    return logits
 
 
 def predict(
