@@ -13,7 +13,10 @@ import pytest
 import pellucid
 
 ROOT = Path(pellucid.__file__).parent
-ORDER = ["images", "measure", "models", "attribution", "evaluation", "interpretation", "study", "show", "cli"]
+ORDER = [
+    "images", "measure", "models", "attribution", "counterfactual", "concepts", "examples", "evaluation", "interpretation", "study",
+    "show", "cli",
+]  # fmt: skip
 BELOW = ["errors", "hashing", "intervals", "recipes"]
 FOREIGN = {
     "torchvision",

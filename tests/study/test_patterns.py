@@ -38,7 +38,9 @@ def test_the_runner_fits_patterns_on_the_training_images_and_keeps_them(done):
     training = [image for image in setup.images.ids if image not in set(done.chosen)]
     assert len(training) == 4
     patterns = Patterns.load(done.path / "fitted" / "patterns.safetensors")
-    assert patterns == fit_patterns(setup.model, setup.images.tensor(training))
+    # equal to rounding only: this process may run another number of threads than the study's plan
+    again = fit_patterns(setup.model, setup.images.tensor(training))
+    torch.testing.assert_close(dict(patterns.tensors), dict(again.tensors), rtol=1e-5, atol=1e-7)
     assert done.failures.num_rows == 0
     ids = list(done.chosen)
     x = setup.images.tensor(ids)

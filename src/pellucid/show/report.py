@@ -23,6 +23,7 @@ from pellucid.show.charts import ranking_chart
 from pellucid.show.colour import DIVERGING, GREYS, shade
 from pellucid.show.figure import sign_of
 from pellucid.show.gallery import Album
+from pellucid.show.sections import SECTIONS, Section
 from pellucid.show.standing import Cell, HeatTable
 from pellucid.show.svg import inline_svg
 from pellucid.study import Study
@@ -116,7 +117,7 @@ class _Content:
         """Return the template's variables."""
         return {
             **_assets(), **self._opening(), **self._performance(), **self._ranking(), **self._gallery(),
-            **self._values(), **self._pipeline(), **self._tests(), **self._record(),
+            **self._values(), **self._pipeline(), **self._tests(), **self._record(), "sections": self._sections(),
         }  # fmt: skip
 
     def _opening(self) -> dict[str, Any]:
@@ -232,6 +233,10 @@ class _Content:
             "swaps_told": changes.swap_interval(swaps) if swaps.num_rows else "",
             "changes": _svg(changes.changes_chart(edits), "changes"),
         }
+
+    def _sections(self) -> list[tuple[Section, dict[str, Any]]]:
+        contents = [(section, section.content(self.study)) for section in SECTIONS]
+        return [(section, content) for section, content in contents if content is not None]
 
     def _record(self) -> dict[str, Any]:
         study, failures = self.study, self.study.failures

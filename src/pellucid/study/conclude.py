@@ -15,6 +15,7 @@ from pellucid.evaluation import METRICS, Ranking, Scores, augmentation_curves, c
 from pellucid.evaluation.augmentation import augmentation_robustness
 from pellucid.images import ImageSet
 from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
+from pellucid.study.inquiries import answered
 from pellucid.study.repeats import read_repeats
 from pellucid.study.selftest import without_say
 from pellucid.study.setup import Setup
@@ -47,10 +48,13 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
             lambda: interpret(evidence), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
             lambda: _by_holes(setup, evidence), lambda: _by_change(setup, evidence),
         )]  # fmt: skip
+        further = answered(setup, evidence, failed)
     store.write_failures("interpret", failed)
     for name, table in (item for verdict in verdicts for item in verdict.tables.items()):
         store.write_table(f"interpretation/{name}.parquet", table)
-    store.write_json("findings.json", [finding.to_dict() for verdict in verdicts for finding in verdict.findings])
+    store.write_json(
+        "findings.json", [*(finding.to_dict() for verdict in verdicts for finding in verdict.findings), *further]
+    )
 
 
 def _concluded(step: Callable[[], Interpretations], failed: Rows) -> Interpretations:

@@ -1,0 +1,32 @@
+"""Sections of the report that answer the further questions of a study, one module and one template each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pellucid.study import Study
+
+__all__ = ["SECTIONS", "Section"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One section.
+
+    Attributes
+    ----------
+    name
+        Its anchor; ``templates/NAME.html.j2`` draws it from the variable ``content``.
+    title
+        In the list of contents.
+    content
+        What the template prints of a study; None where the study did not ask.
+    """
+
+    name: str
+    title: str
+    content: Callable[[Study], dict[str, Any] | None]
+
+
+SECTIONS: tuple[Section, ...] = ()
+"""In the order of the report."""
