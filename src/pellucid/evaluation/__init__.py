@@ -21,6 +21,7 @@ from pellucid.evaluation.annotators import annotator_agreement
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.calibration import Calibration, calibrate
 from pellucid.evaluation.choices import choice_effects
+from pellucid.evaluation.contrasts import input_dependence, input_independence, model_contrast
 from pellucid.evaluation.disagreement import Agreement, agree
 from pellucid.evaluation.evaluate import PANEL, PLAUSIBILITY, evaluate
 from pellucid.evaluation.metric import FAMILIES, METRICS, Metric, Outcome, Profile, metrics
@@ -38,6 +39,6 @@ __all__ = [
     "CONTROLS", "FAMILIES", "METRICS", "PANEL", "PLAUSIBILITY", "Agreement", "Bench", "Calibration", "Friedman",
     "Metric", "Outcome", "Pipeline", "Profile", "Ranking", "RatingAgreement", "Rescored", "Scores", "SelfTest", "Sweep", "agree",
     "annotator_agreement", "augmentation_curves", "average_distances", "calibrate", "choice_effects",
-    "compare_models", "equally_accurate", "evaluate", "explanation_spread", "metrics", "rank", "rating_agreement",
+    "compare_models", "equally_accurate", "evaluate", "explanation_spread", "input_dependence", "input_independence", "metrics", "model_contrast", "rank", "rating_agreement",
     "readout_quality", "rescore", "risk_coverage", "self_test", "sweep",
 ]  # fmt: skip
