@@ -2,6 +2,7 @@
 
 from pellucid.measure.edit import EDITS, Edit, EditResult
 from pellucid.measure.intensity_edits import blur_texture, brighten, flatten_background, recolour
+from pellucid.measure.joined import Joined, per_image, read_measures
 from pellucid.measure.measuring import measure_images, phenotypes
 from pellucid.measure.object_edits import resize_object, swap_background
 from pellucid.measure.patch_edits import paste_patch, remove_patch
@@ -13,6 +14,7 @@ __all__ = [
     "PHENOTYPES",
     "Edit",
     "EditResult",
+    "Joined",
     "Phenotype",
     "blur_texture",
     "brighten",
@@ -20,7 +22,9 @@ __all__ = [
     "flatten_background",
     "measure_images",
     "paste_patch",
+    "per_image",
     "phenotypes",
+    "read_measures",
     "recolour",
     "remove_patch",
     "resize_object",
