@@ -109,7 +109,7 @@ def _colour(values: Array, record: ImageRecord) -> Row:
     if record.channels != _RGB:
         return {}
     low, high = record.display_range
-    hue, saturation, _ = rgb2hsv(np.clip((values.T - low) / (high - low), 0.0, 1.0)).T  # type: ignore[no-untyped-call]
+    hue, saturation, _ = rgb2hsv(np.clip((values.T - low) / (high - low), 0.0, 1.0)).T
     mean = (saturation * np.exp(2j * np.pi * hue)).mean()
     seen = abs(mean) > 1e-6
     return {
