@@ -91,8 +91,9 @@ class proxy_line(Search):
             z = torch.cat([problem.fitted.encode(part) for part in x.split(64)])
         walk = _Walk(problem, z, proxy)
         for _ in range(self.steps):
-            if not walk.go(self.stride):
+            if not len(walk.rows):
                 break
+            walk.go(self.stride)
         return LatentMove(problem.fitted, support, x, z, walk.best)
 
 
@@ -106,11 +107,12 @@ class _Walk:
         self.back = torch.linalg.pinv(support.whiten)
         self.now = self.start + problem.jitter * problem.starts.to(z)
         self.best = torch.zeros_like(z)
-        self.missing = torch.full((len(z),), torch.inf, device=z.device)
-        self.rows = torch.arange(len(z), device=z.device)
+        every = torch.arange(len(z), device=z.device)
+        self.missing = problem.aim.gap(problem.aim.start, every)
+        self.rows = every[self.missing > 0]
 
-    def go(self, stride: float) -> bool:
-        """Take one step with the rows that have not arrived; False when all have."""
+    def go(self, stride: float) -> None:
+        """Take one step with the rows that have not arrived."""
         problem, rows = self.problem, self.rows
         self.now[rows] += stride * self._uphill(rows)
         step = (self.now[rows] - self.start[rows]) @ self.back
@@ -123,7 +125,6 @@ class _Walk:
         self.best[rows[better]] = step[better]
         self.missing[rows[better]] = gap[better]
         self.rows = rows[gap > 0]
-        return len(self.rows) > 0
 
     def _uphill(self, rows: Tensor) -> Tensor:
         """Return unit steps along which the stand-in's score nears the goal."""

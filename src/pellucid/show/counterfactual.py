@@ -108,7 +108,8 @@ def _drawn(
             reached = bool(found.aim.reached(scores[row, place : place + 1].cpu(), torch.tensor([row])))
             _under(axes[place], dose, float(scores[row, place]), reached=reached, outside=float(strain[row, place]) > 1)
         _difference(axes[-1], change, view)
-        axes[0].set_title(f"{found.ids[row]}: {found.reasons[row]}", loc="left", fontsize=7.5, fontweight="normal")
+        axes[0].set_title(f"{found.ids[row]}: {found.reasons[row]}", loc="left", fontsize=7.5, fontweight="normal"
+                          ).set_in_layout(False)  # it may run over the pictures beside it  # noqa: FBT003
     figure.suptitle(str(found.gate), fontsize=9, color="#24292f" if found.gate.passed else _WARN,
                     fontweight="normal" if found.gate.passed else "bold", wrap=True)  # fmt: skip
     figure.supxlabel(_caption(found, len(chosen), chosen_by=chosen_by), fontsize=7)
@@ -140,6 +141,8 @@ def _difference(axes: Axes, change: Tensor, view: View) -> None:
         axes.imshow(difference_colours(change, view), interpolation="nearest")
     axes.set_xticks([])
     axes.set_yticks([])
+    for side in axes.spines.values():
+        side.set_visible(False)
     axes.set_xlabel(f"change, ±{float(change.mean(0).abs().max()):.2g}", fontsize=7)
 
 
