@@ -131,7 +131,7 @@ class _Cases:
         eligible = np.flatnonzero(other & elsewhere)
         if not len(eligible):
             return [told | {"rank": 1, "reason": self._why(row, other, target)}]
-        order = sorted(eligible, key=lambda place: (distances[place], self.ids[place]))[:count]
+        order = sorted(map(int, eligible), key=lambda place: (distances[place], self.ids[place]))[:count]
         return [told | self._row(rank, place, distances, eligible) for rank, place in enumerate(order, 1)]
 
     def _row(

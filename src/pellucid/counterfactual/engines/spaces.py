@@ -45,7 +45,8 @@ class Space:
         known = ~np.isnan(squares)
         shared = known.sum(1)
         total = np.where(known, squares, 0.0).sum(1)
-        return np.sqrt(np.divide(total, shared, out=np.full(len(total), np.inf), where=shared > 0))
+        mean: NDArray[np.float64] = np.divide(total, shared, out=np.full(len(total), np.inf), where=shared > 0)
+        return np.sqrt(mean)
 
 
 def _standardised(features: NDArray[np.float64]) -> NDArray[np.float64]:
