@@ -115,7 +115,7 @@ class _Walk:
         """Take one step with the rows that have not arrived."""
         problem, rows = self.problem, self.rows
         self.now[rows] += stride * self._uphill(rows)
-        step = (self.now[rows] - self.start[rows]) @ self.back
+        step = ((self.now[rows] - self.start[rows]) @ self.back) * (problem.support.spread > 0)
         with torch.no_grad():
             move = LatentMove(problem.fitted, problem.support, problem.x[rows.cpu()], self.z[rows], step)
             shown = move.at(1.0, torch.arange(len(rows)))

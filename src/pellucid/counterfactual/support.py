@@ -30,7 +30,7 @@ class Support:
     outputs
         ``(N, K)`` or ``(N, K, *S)``: what the model says of them.
     centre, spread
-        ``(D,)`` mean and standard deviation of every latent number.
+        ``(D,)`` mean of every latent number, and its standard deviation; 0 for one that may not be moved.
     whiten
         ``(D, D)``: a latent less the centre, times this, has covariance 1.
     distance_limit
@@ -73,7 +73,7 @@ class Support:
         centre, whiten = _whitening(latents)
         distances = ((latents - centre) @ whiten).norm(dim=1)
         return cls(
-            latents, outputs, centre, _spread(latents), whiten, float(distances.quantile(LIMIT)),
+            latents, outputs, centre, _spread(latents, fitted.movable), whiten, float(distances.quantile(LIMIT)),
             float(errors.quantile(LIMIT)), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True), _typical(images),
         )  # fmt: skip
 
@@ -103,9 +103,10 @@ def _errors(fitted: FittedGenerator, images: Tensor, latents: Tensor) -> Tensor:
     return torch.cat([(fitted.decode(z) - part.to(z)).abs().flatten(1).mean(1) for part, z in parts])
 
 
-def _spread(latents: Tensor) -> Tensor:
+def _spread(latents: Tensor, movable: Tensor | None) -> Tensor:
     spread = latents.std(0, correction=0)
-    return torch.where(spread > 0, spread, torch.zeros_like(spread))
+    free = spread > 0 if movable is None else (spread > 0) & movable.to(spread.device)
+    return torch.where(free, spread, torch.zeros_like(spread))
 
 
 def _whitening(latents: Tensor) -> tuple[Tensor, Tensor]:
