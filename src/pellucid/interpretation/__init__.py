@@ -1,6 +1,7 @@
 """From explanation to interpretation: claims about the model that were tested, in words and with intervals."""
 
 from pellucid.interpretation.annotators import find_annotators
+from pellucid.interpretation.associate import associate
 from pellucid.interpretation.background import find_background_use
 from pellucid.interpretation.batch_colour import find_batch_colour
 from pellucid.interpretation.cases import judge_cases
@@ -18,7 +19,7 @@ from pellucid.interpretation.trust import find_trust
 from pellucid.interpretation.verdict import judge
 
 __all__ = [
-    "Check", "Evidence", "Finding", "Interpretations", "Judged", "Reliance", "check_methods", "find_annotators",
+    "Check", "Evidence", "Finding", "Interpretations", "Judged", "Reliance", "associate", "check_methods", "find_annotators",
     "find_background_use", "find_batch_colour", "find_choices", "find_confounders", "find_leak", "find_locality",
     "find_setting_spread", "find_stability", "find_trust", "flip_matrix", "interpret", "judge", "judge_cases",
     "recovered",
