@@ -21,6 +21,8 @@ OBJECTS = "Objects_Count"
 
 Array = NDArray[np.float64]
 
+_OTSU = otsu()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Profiler:
@@ -40,7 +42,7 @@ class Profiler:
 
     record: ImageRecord
     names: tuple[str, ...] = ()
-    outline: Callable[[Tensor], Tensor] = otsu()
+    outline: Callable[[Tensor], Tensor] = _OTSU
     spot_diameter: float | None = None
     spot_contrast: float = 0.08
 

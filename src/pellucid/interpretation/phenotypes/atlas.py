@@ -45,8 +45,8 @@ class Atlas:
         ``(P,)`` over the images, in the phenotypes' own units.
     directions
         The way of each phenotype; ``directions.heads.r2`` says how well the latents hold it.
-    groups
-        The independent unit of each image that the ways were learnt from.
+    images, values, groups
+        What the ways were learnt from: images, their phenotypes ``(n, P)`` in standard deviations, their independent units.
     """
 
     space: Space
@@ -56,6 +56,8 @@ class Atlas:
     mean: Array
     sd: Array
     directions: Directions
+    images: Tensor
+    values: Array
     groups: tuple[Hashable, ...]
 
     @classmethod
@@ -105,8 +107,9 @@ class Atlas:
         whole = np.isfinite(chosen).all(1)
         mean, sd = chosen[whole].mean(0), chosen[whole].std(0)
         own = [unit for unit, known in zip(units, whole, strict=True) if known]
-        heads = Heads.fit(space.encode(images[torch.from_numpy(whole)]), (chosen[whole] - mean) / sd, own, seed=seed)
-        return cls(space, profiler, found, left_out, mean, sd, Directions(heads, others), tuple(own))
+        learnt, numbers = images[torch.from_numpy(whole)].cpu(), (chosen[whole] - mean) / sd
+        heads = Heads.fit(space.encode(learnt), numbers, own, seed=seed)
+        return cls(space, profiler, found, left_out, mean, sd, Directions(heads, others), learnt, numbers, tuple(own))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -159,8 +159,8 @@ def dose_response(
         ways = [atlas.directions.unit(run.start, place) for place in range(len(moves))]
         own = pull(atlas.space, scorer, run.images, ways, _LENGTH)
         null = null_pulls(
-            atlas.space, atlas.directions.heads, scorer, run.images, groups=atlas.groups, length=_LENGTH,
-            permutations=permutations, random=np.random.default_rng([seed, 1]), progress=progress,
+            atlas, scorer, run.images, length=_LENGTH, permutations=permutations,
+            random=np.random.default_rng([seed, 1]), progress=progress,
         )  # fmt: skip
     p, q = step_down(own, null, atlas.directions.heads.kernels, atlas.directions.heads.r2 >= HELD)
     rows = [row for place, move in enumerate(moves) for row in run.rows(place, move, own, null)]

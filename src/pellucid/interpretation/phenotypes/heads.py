@@ -147,8 +147,8 @@ def _held_out(points: Tensor, target: Tensor, folds: NDArray[np.int64], kernel: 
 def _chosen(told: dict[tuple[str, float], float]) -> tuple[str, float]:
     """Return kernel and penalty: the best straight one unless a bent one tells clearly more."""
     best: dict[str, tuple[str, float]] = {}
-    for key in told:
-        if key[0] not in best or told[key] > told[best[key[0]]]:
+    for key, value in told.items():
+        if key[0] not in best or value > told[best[key[0]]]:
             best[key[0]] = key
     chosen = next(iter(best.values()))
     for key in best.values():

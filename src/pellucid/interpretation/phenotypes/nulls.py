@@ -10,8 +10,8 @@ from rich.progress import track
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
+from pellucid.interpretation.phenotypes.atlas import Atlas
 from pellucid.interpretation.phenotypes.directions import Directions
-from pellucid.interpretation.phenotypes.heads import Heads
 from pellucid.interpretation.phenotypes.scoring import Scorer
 from pellucid.interpretation.phenotypes.space import Space
 
@@ -56,21 +56,25 @@ def pull(space: Space, scorer: Scorer, images: Tensor, ways: Sequence[Tensor], l
 
 
 def null_pulls(
-    space: Space, heads: Heads, scorer: Scorer, images: Tensor, *, groups: Sequence[Hashable], length: float,
-    permutations: int, random: np.random.Generator, progress: bool = False,
-) -> dict[str, Pulls]:  # fmt: skip
+    atlas: Atlas,
+    scorer: Scorer,
+    images: Tensor,
+    *,
+    length: float,
+    permutations: int,
+    random: np.random.Generator,
+    progress: bool = False,
+) -> dict[str, Pulls]:
     """Return by kernel what directions of dealt-out phenotypes do to the scores.
 
     Each is learnt with the form of the phenotypes' own regressions, from their numbers given to other groups' images.
 
     Parameters
     ----------
-    space, heads, scorer
-        Latents, regressions and score.
+    atlas, scorer
+        Where the phenotypes lie, and the score.
     images
         Images that are moved.
-    groups
-        The independent unit of the images that `heads` were fitted to.
     length
         Mahalanobis length of the move.
     permutations
@@ -78,15 +82,17 @@ def null_pulls(
     random, progress
         As everywhere.
     """
-    values, start = heads.predict(heads.points).numpy() + heads.residuals, space.encode(images)
+    heads, start = atlas.directions.heads, atlas.space.encode(images)
     found = {}
     for kernel in dict.fromkeys(heads.kernels):
         own = [place for place, kind in enumerate(heads.kernels) if kind == kernel]
-        columns = np.stack([values[dealt(groups, random), own[turn % len(own)]] for turn in range(permutations)], 1)
+        columns = np.stack(
+            [atlas.values[dealt(atlas.groups, random), own[turn % len(own)]] for turn in range(permutations)], 1
+        )
         null = heads.refitted(columns, kernel, float(np.median([heads.penalties[place] for place in own])))
         turns = track(range(permutations), "meaningless directions", disable=not progress, transient=True)
         parts = [
-            pull(space, scorer, images, [Directions(null.columns([turn]), "free").unit(start, 0)], length)
+            pull(atlas.space, scorer, images, [Directions(null.columns([turn]), "free").unit(start, 0)], length)
             for turn in turns
         ]
         found[kernel] = Pulls(
@@ -98,7 +104,7 @@ def null_pulls(
 def step_down(
     own: Pulls, null: dict[str, Pulls], forms: Sequence[str], tried: NDArray[np.bool_]
 ) -> tuple[Array, Array]:
-    """Return p and q ``(P, T)`` of phenotypes: does the score follow them more than it follows meaningless directions?
+    """Return p and q ``(P, T)``: whether the score follows a phenotype more than it follows meaningless directions.
 
     In rounds. In each, the mean change along a phenotype's way is held against those along the null's ways of its form.
     Phenotypes with q ≤ 0.05 (Benjamini and Hochberg's over all phenotypes and targets that are tried) are found; what
