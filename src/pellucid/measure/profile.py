@@ -12,11 +12,11 @@ from pellucid.errors import BadImage, BadRecipe
 from pellucid.images.imageset import ImageRecord
 from pellucid.measure.measuring import phenotypes
 from pellucid.measure.outlining import otsu
-from pellucid.measure.phenotype import columns
+from pellucid.measure.phenotype import Panel, columns
 
 __all__ = ["OBJECTS", "Profiler"]
 
-OBJECTS = "Objects_Count"
+OBJECTS = "Count_Objects"
 """Column of the number of objects in the image."""
 
 Array = NDArray[np.float64]
@@ -33,7 +33,8 @@ class Profiler:
     record
         Of the images: channels, pixel size, display range.
     names
-        Phenotypes to measure, by column; default: all of `columns` and the number of objects.
+        Phenotypes to measure, by column, of the core or the full panel; default: those of the core panel and the number of
+        objects.
     outline
         From an image ``(C, *S)`` to integer labels ``(*S)``.
     spot_diameter, spot_contrast
@@ -47,16 +48,21 @@ class Profiler:
     spot_contrast: float = 0.08
 
     def __post_init__(self) -> None:
-        known = (*columns(self.record), OBJECTS)
-        object.__setattr__(self, "names", tuple(self.names) or known)
+        object.__setattr__(self, "names", tuple(self.names) or (*columns(self.record), OBJECTS))
+        known = (*columns(self.record, "full"), OBJECTS)
         for name in self.names:
             if name not in known:
                 raise BadRecipe(f"there is no phenotype {name!r} of these images; there are {', '.join(known)}")
 
     @property
+    def panel(self) -> Panel:
+        """The smallest panel that has all names."""
+        return "core" if set(self.names) <= {*columns(self.record), OBJECTS} else "full"
+
+    @property
     def units(self) -> dict[str, str]:
         """The unit of each phenotype."""
-        units = {name: unit for name, (_, unit) in columns(self.record).items()} | {OBJECTS: "1"}
+        units = {name: unit for name, (_, unit) in columns(self.record, "full").items()} | {OBJECTS: "1"}
         return {name: units[name] for name in self.names}
 
     def __call__(self, images: Tensor | Sequence[Tensor], *, progress: bool = False) -> Array:
@@ -71,8 +77,9 @@ class Profiler:
         except BadImage:
             return [np.nan] * len(self.names)
         table = phenotypes(
-            image, labels, self.record, spot_diameter=self.spot_diameter, spot_contrast=self.spot_contrast
-        )
+            image, labels, self.record, panel=self.panel, spot_diameter=self.spot_diameter,
+            spot_contrast=self.spot_contrast,
+        )  # fmt: skip
         if not table.num_rows:
             return [0.0 if name == OBJECTS else np.nan for name in self.names]
         means = {name: _mean(table[name].to_pylist()) for name in self.names if name != OBJECTS}
