@@ -49,7 +49,7 @@ class Generator(Recipe):
     def fit(
         self, images: Tensor, model: Model, *, seed: int = 0, checkpoint: Path | None = None, progress: bool = False
     ) -> FittedGenerator:
-        """Learn from images ``(N, C, *S)``, as the model takes them, what they and the model have in common.
+        """Learn from images ``(N, C, *S)`` in their own units, as `pellucid.explain` takes them, what they and the model share.
 
         Parameters
         ----------
