@@ -17,19 +17,25 @@ from pellucid.measure.object_edits import (
     stretch_object,
     swap_background,
 )
+from pellucid.measure.outlining import SEGMENTATIONS, Segmentation, otsu
 from pellucid.measure.patch_edits import paste_patch, remove_patch
 from pellucid.measure.phenotype import PHENOTYPES, Phenotype, columns
+from pellucid.measure.profile import OBJECTS, Profiler
 from pellucid.measure.rim_edits import blur_rim, brighten_rim, shift_rim
 from pellucid.measure.segmentation import segment
 from pellucid.measure.spot_edits import add_spots, remove_spots, scale_spots
 
 __all__ = [
     "EDITS",
+    "OBJECTS",
     "PHENOTYPES",
+    "SEGMENTATIONS",
     "Edit",
     "EditResult",
     "Joined",
     "Phenotype",
+    "Profiler",
+    "Segmentation",
     "add_spots",
     "blur_rim",
     "blur_texture",
@@ -40,6 +46,7 @@ __all__ = [
     "flatten_illumination",
     "measure_images",
     "move_object",
+    "otsu",
     "paste_patch",
     "per_image",
     "phenotypes",
