@@ -1,9 +1,12 @@
 """Networks from factories: ``"package.module:function"`` becomes a network, and weights are put into it."""
 
+import hashlib
 import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 from pellucid.errors import CannotExplain, PellucidError
 from pellucid.models.sources.source import Factory, first_line
 
-__all__ = ["build", "fill", "found", "spelt"]
+__all__ = ["build", "fill", "found", "module_of", "spelt"]
 
 
 def spelt(factory: Factory) -> str:
@@ -40,6 +43,25 @@ def found(text: str) -> Callable[..., Any]:
     if not callable(named):
         raise CannotExplain(f"factory={text!r} is {type(named).__name__} and cannot be called; name a function")
     return cast("Callable[..., Any]", named)
+
+
+def module_of(content: bytes, name: str) -> ModuleType:
+    """Run Python source and return what it defines; only after consent. No compiled file is read or left behind.
+
+    Raises
+    ------
+    CannotExplain
+        When it fails.
+    """
+    module = ModuleType(f"pellucid_source_{hashlib.sha256(content).hexdigest()[:16]}")
+    module.__file__ = name
+    sys.modules[module.__name__] = module  # where dataclasses and pickles look for what it defines
+    try:
+        exec(compile(content, name, "exec"), module.__dict__)  # noqa: S102  # the user consented to this content
+    except Exception as error:
+        del sys.modules[module.__name__]
+        raise CannotExplain(f"the source code {name} failed: {type(error).__name__}: {first_line(error)}") from error
+    return module
 
 
 def build(factory: Callable[..., Any], settings: Mapping[str, Any], name: str | None) -> nn.Module:
