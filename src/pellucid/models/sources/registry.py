@@ -8,6 +8,7 @@ from pellucid.errors import CannotExplain
 from pellucid.models.sources.bioimageio import BioimageioPackage
 from pellucid.models.sources.estimators import Compressed, Skops
 from pellucid.models.sources.hugging_face import HuggingFace
+from pellucid.models.sources.monai_bundle import MonaiBundle
 from pellucid.models.sources.onnx_graph import OnnxGraph
 from pellucid.models.sources.programs import ExportedProgram, TorchScript
 from pellucid.models.sources.source import ModelSource
@@ -20,7 +21,7 @@ GROUP = "pellucid.model_sources"
 """Entry points of other packages: each names a `ModelSource`."""
 
 BUILT_IN: tuple[ModelSource, ...] = (
-    Safetensors(), TorchFile(), TorchScript(), ExportedProgram(), Compressed(), Skops(), OnnxGraph(), BioimageioPackage(), HuggingFace(),
+    Safetensors(), TorchFile(), TorchScript(), ExportedProgram(), Compressed(), Skops(), OnnxGraph(), BioimageioPackage(), MonaiBundle(), HuggingFace(),
 )  # fmt: skip
 
 
