@@ -39,7 +39,7 @@ class Passes:
     model
         The model; taken as it is, inputs are in model space.
     batch_size
-        Rows a pass; default: chosen from the size of a row and the device.
+        Rows a pass; default: chosen from the size of a row and the device. Never more than the model takes at once.
     progress
         Whether to show a bar; engines announce their cost with `expect`.
 
@@ -53,7 +53,7 @@ class Passes:
         self.model = model
         self.forwards = 0
         self.backwards = 0
-        self._batches = Batches(model.device, batch_size)
+        self._batches = Batches(model.device, batch_size, most=model.known.rows)
         self._frozen = frozen(model.module)
         self._layout = Layout(model)
         self._bar = Bar(shown=progress)
