@@ -125,6 +125,36 @@ class Study:
         write_report(self, path)
         return path
 
+    def export(
+        self,
+        to: str,
+        out: str | Path | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
+    ) -> Path:
+        """Write images, maps, masks and numbers for another program, and return the folder.
+
+        Parameters
+        ----------
+        to
+            ``"ome-zarr"``, ``"ome-tiff"``, ``"nifti"``, ``"dicom"``, ``"qupath"``, ``"csv"``, ``"anndata"`` or ``"napari"``.
+        out
+            The folder; default ``exports/NAME`` in the study's directory. An earlier export in it is replaced.
+        ids
+            Images; default all explained ones.
+        methods
+            Methods; default all but the controls.
+
+        Raises
+        ------
+        BadStudy
+            When that cannot be written, for one of the reasons that its sentence gives.
+        """
+        from pellucid.show import write_export  # noqa: PLC0415  # as the report: pictures know a study
+
+        return write_export(self, to, None if out is None else Path(out), ids=ids, methods=methods)
+
     @property
     def path(self) -> Path:
         """The directory."""
