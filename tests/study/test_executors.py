@@ -36,7 +36,7 @@ def test_no_more_tasks_are_held_than_the_width():
             threading.Timer(0.005, finish).start()
             return future
 
-    assert len(list(completed(Counting(), operator.neg, range(20), width=3))) == 20
+    assert len(list(completed(Counting(), operator.neg, range(20), width=lambda: 3))) == 20
     assert max(most) <= 3
 
 

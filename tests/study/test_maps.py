@@ -13,7 +13,7 @@ SALIENCY = METHODS.parse("saliency")
 
 @pytest.fixture
 def store(tmp_path):
-    found = MapStore(tmp_path / "maps.zarr", 3)
+    found = MapStore(tmp_path / "maps.zarr", 3, 7)
     found.make(SALIENCY, 7, (2, 8, 6), IMAGES)
     return found
 
@@ -60,7 +60,7 @@ def test_axes_and_pixel_sizes_are_told_in_the_manner_of_ome_ngff(store):
 
 
 def test_a_layer_has_larger_pixels(tmp_path):
-    store = MapStore(tmp_path / "maps.zarr", 3)
+    store = MapStore(tmp_path / "maps.zarr", 3, 7)
     store.make(SALIENCY, 2, (1, 4, 3), IMAGES)
     group = next(iter(zarr.open_group(store.root, mode="r").groups()))[1]
     scale = dict(group.attrs)["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"]

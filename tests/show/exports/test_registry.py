@@ -35,7 +35,7 @@ def expected(study, two):
 def test_an_unknown_format_image_or_method_is_one_sentence(study, tmp_path):
     with pytest.raises(BadStudy, match="there is no export 'excel'; there are ome-zarr"):
         study.export("excel")
-    with pytest.raises(BadStudy, match="is not among the 16 explained images"):
+    with pytest.raises(BadStudy, match="is not among the 16 images"):
         study.export("csv", tmp_path / "a", ids=["nothing"])
     with pytest.raises(BadStudy, match="has no maps of lime"):
         study.export("csv", tmp_path / "a", methods=["lime"])

@@ -106,7 +106,8 @@ def outlines(plane: Array) -> list[list[list[list[float]]]]:
     A pixel covers the unit square from its index on, as in QuPath.
     """
     padded = np.pad(plane.astype(float), 1)
-    points, offsets = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    filled: Any = contour_generator(z=padded, fill_type=FillType.OuterOffset).filled(0.5, 2.0)
+    points, offsets = filled
     return [list(_rings(one, np.asarray(starts))) for one, starts in zip(points, offsets, strict=True)]
 
 

@@ -128,11 +128,13 @@ def _whole(export: Export, content: Content, folder: Path) -> None:
 def _images(study: Study, ids: Sequence[str] | None) -> tuple[str, ...]:
     scored = set(study.scores.table["image"].to_pylist())
     if ids is None:
-        return tuple(image for image in study.chosen if image in scored)
-    explained = set(study.chosen)
+        return tuple(image for image in study.mapped if image in scored)
+    explained = set(study.mapped)
     for image in ids:
         if image not in explained:
-            raise BadStudy(f"{image!r} is not among the {len(explained)} explained images of {study.path}")
+            raise BadStudy(
+                f"{image!r} is not among the {len(explained)} images of {study.path} whose maps are kept in full"
+            )
     return tuple(dict.fromkeys(ids))
 
 
