@@ -345,6 +345,7 @@ def main() -> int:
     parser.add_argument("--inline", type=int, default=36, help="random kills of a study in one process")
     parser.add_argument("--pool", type=int, default=12, help="random kills of the leader of two worker processes")
     parser.add_argument("--dask", type=int, default=12, help="random kills of the leader on a Dask cluster")
+    parser.add_argument("--writes", type=int, default=1, help="kill at every n-th write")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -359,7 +360,7 @@ def main() -> int:
         )
         tally = Tally(home / "whole")
         kills(toml, home, tally, "one process", 3 if asked.short else asked.inline, span)
-        writes(toml, home, tally, iter((5, 31)) if asked.short else iter(range(1, 10_000)))
+        writes(toml, home, tally, iter((1, 31)) if asked.short else iter(range(1, 10_000, asked.writes)))
         starved(toml, home, tally, "disk full at a write", at_write(35, raises(28)))
         twice(toml, home, tally)
         if not asked.short:

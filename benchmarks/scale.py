@@ -130,7 +130,9 @@ def spread(home: Path, count: int, shard: int, workers: int) -> None:
         with LocalCluster(n_workers=number, threads_per_worker=1, dashboard_address=None, silence_logs=50) as cluster:
             run(toml, home / f"warm-{number}", cluster.scheduler_address)
             walls.append(run(toml, home / f"out-{number}", cluster.scheduler_address)["run_parts"][0])
-    parts = [[path.read_bytes() for path in sorted((home / f"out-{number}" / "scores").iterdir())] for number in (1, workers)]
+    parts = [
+        [path.read_bytes() for path in sorted((home / f"out-{number}" / "scores").iterdir())] for number in (1, workers)
+    ]
     print(f"{count:,} images: {walls[0]:.1f} s on one Dask worker, {walls[1]:.1f} s on {workers}: {walls[0] / walls[1]:.2f} times as fast; "
           f"parts bitwise {'equal' if parts[0] == parts[1] else 'DIFFERENT'}")  # fmt: skip
 

@@ -59,9 +59,11 @@ class Plan:
     @classmethod
     def from_settings(cls, values: Mapping[str, Any], ids: Sequence[str]) -> "Plan":
         """Read a plan as `settings` spells it; `ids` are those of the manifest."""
-        lists = {name: tuple(values[name]) for name in ("methods", "metrics")}
         known = {name: values[name] for name in ("batch_size", "threads", "device", "dtype", "shard", "definitions")}
-        return cls(**known, **lists, ids=tuple(ids), whole=values.get("whole", len(ids)))
+        return cls(
+            **known, methods=tuple(values["methods"]), metrics=tuple(values["metrics"]), ids=tuple(ids),
+            whole=values.get("whole", len(ids)),
+        )  # fmt: skip
 
     def settings(self, manifest: str) -> dict[str, Any]:
         """Return plain values for the study file; `manifest` is the hash of the file that holds the images."""

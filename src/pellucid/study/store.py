@@ -44,9 +44,14 @@ def failure_row(stage: str, sentence: str, *, image: str = "", method: str = "",
     return {"image": image, "method": method, "metric": metric, "stage": stage, "sentence": told}
 
 
-_MANIFEST = "explained.parquet"
+_MANIFEST, _LOCK = "explained.parquet", ".lock"
 
 _STAGES = ("fit", "predict", "patterns", "choose", "plan", "self_test", "interpret")
+
+
+def _foreign(path: Path) -> bool:
+    """Say whether a file is none of those that a run leaves behind which was killed before its first word."""
+    return path.name != _LOCK and not path.name.endswith(".partial")
 
 
 def part_name(task: int) -> str:
@@ -114,7 +119,7 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise BadStudy(f"{self.root} is a file; choose another --out")
         at_home = toml.resolve().is_relative_to(self.root.resolve())
-        if self.root.is_dir() and any(self.root.iterdir()) and not (self.study_file.is_file() or at_home):
+        if self.root.is_dir() and any(map(_foreign, self.root.iterdir())) and not (self.study_file.is_file() or at_home):
             raise BadStudy(f"{self.root} is not empty and holds no study; choose another --out")
 
     def settings(self) -> dict[str, Any]:
@@ -288,7 +293,7 @@ class Store:
         except ImportError:
             yield
             return
-        with (self.root / ".lock").open("w") as file:
+        with (self.root / _LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

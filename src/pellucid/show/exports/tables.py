@@ -81,7 +81,7 @@ def object_rows(content: Content) -> Iterable[tuple[str, Row]]:
             continue
         for row in phenotypes(pixels, labels, content.record).to_pylist():
             own = mask == row["object"]
-            told = {
+            told: Row = {
                 f"Relevance_Sum_{method}": float(values[own].sum(dtype=np.float64)) for method, values in maps.items()
             }
             told |= {
