@@ -85,7 +85,9 @@ class proxy_line(Search):
         """
         support, aim, x = problem.support, problem.aim, problem.x
         if aim.read.layer is not None or support.outputs.ndim != 2:
-            raise CannotExplain(f"{self} foretells outputs (N, K); aim at a class or an output, or use latent_optimisation")
+            raise CannotExplain(
+                f"{self} foretells outputs (N, K); aim at a class or an output, or use latent_optimisation"
+            )
         proxy = Proxy.of(support)
         with torch.no_grad():
             z = torch.cat([problem.fitted.encode(part) for part in x.split(64)])
@@ -104,7 +106,6 @@ class _Walk:
         self.problem, self.z, self.proxy = problem, z, proxy
         support = problem.support
         self.start = (z - support.centre) @ support.whiten
-        self.back = torch.linalg.pinv(support.whiten)
         self.now = self.start + problem.jitter * problem.starts.to(z)
         self.best = torch.zeros_like(z)
         every = torch.arange(len(z), device=z.device)
@@ -115,7 +116,7 @@ class _Walk:
         """Take one step with the rows that have not arrived."""
         problem, rows = self.problem, self.rows
         self.now[rows] += stride * self._uphill(rows)
-        step = (self.now[rows] - self.start[rows]) @ self.back
+        step = (self.now[rows] - self.start[rows]) @ problem.support.colour
         with torch.no_grad():
             move = LatentMove(problem.fitted, problem.support, problem.x[rows.cpu()], self.z[rows], step)
             shown = move.at(1.0, torch.arange(len(rows)))
