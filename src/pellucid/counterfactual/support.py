@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import one_input
+from pellucid.counterfactual.parts import encoded, in_parts
 from pellucid.errors import ShapeError
 from pellucid.models import Model, Passes
 
@@ -66,7 +67,7 @@ class Support:
         if len(images) < _LEAST:
             raise ShapeError(f"Support.of() needs {_LEAST} images or more, not {tuple(images.shape)}")
         with torch.no_grad(), Passes(model, batch_size=batch_size) as passes:
-            latents = torch.cat([fitted.encode(part) for part in images.split(64)])
+            latents = encoded(fitted, images)
             errors = _errors(fitted, images, latents)
             outputs = passes.outputs((one_input(model, images),)).clone()
         axes = (0, *range(2, images.ndim))
@@ -79,7 +80,8 @@ class Support:
 
     def distance(self, z: Tensor) -> Tensor:
         """Return the Mahalanobis distance ``(N,)`` of latents from the training images', in shares of its limit."""
-        return ((z - self.centre) @ self.whiten).norm(dim=1) / max(self.distance_limit, 1e-12)
+        lengths: Tensor = ((z - self.centre) @ self.whiten).norm(dim=1)
+        return lengths / max(self.distance_limit, 1e-12)
 
     @torch.no_grad()
     def strain(self, fitted: FittedGenerator, images: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class Support:
 
         The greater of the latent's distance and of the error of its reconstruction, each in shares of its limit.
         """
-        z = torch.cat([fitted.encode(part) for part in images.split(64)])
+        z = encoded(fitted, images)
         return torch.maximum(self.distance(z), _errors(fitted, images, z) / max(self.error_limit, 1e-12))
 
     def within(self, changed: Tensor, x: Tensor) -> Tensor:
@@ -99,7 +101,7 @@ class Support:
 
 
 def _errors(fitted: FittedGenerator, images: Tensor, latents: Tensor) -> Tensor:
-    parts = zip(images.split(64), latents.split(64), strict=True)
+    parts = zip(in_parts(images), in_parts(latents), strict=True)
     return torch.cat([(fitted.decode(z) - part.to(z)).abs().flatten(1).mean(1) for part, z in parts])
 
 
