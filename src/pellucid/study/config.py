@@ -19,8 +19,8 @@ from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig",
-    "StudyConfig", "default_out", "read_config",
+    "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig",
+    "StabilityConfig", "StoreConfig", "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -206,6 +206,26 @@ class RunConfig(_Table):
     shard: AtLeastOne = 8
 
 
+class StoreConfig(_Table):
+    """``[store]``: what is kept of the maps; scores are kept of every image in any case.
+
+    Attributes
+    ----------
+    maps
+        Explained images whose maps are kept in full, rounded up to whole shards; 0 = all. They are the first in the order of a
+        hash, so they are a fair sample, and what needs maps of many images looks at them.
+    reduced
+        Longest side of the small maps, channels added up, that are kept of every explained image; 0 = none.
+    """
+
+    maps: Count = 0
+    reduced: Count = 0
+
+    def whole(self, images: int, shard: int) -> int:
+        """Return how many of so many images keep their maps in full."""
+        return images if not self.maps else min(images, -(-self.maps // shard) * shard)
+
+
 class StudyConfig(_Table):
     """All of a study file.
 
@@ -213,7 +233,7 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, run
+    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
         the same maps are scored under other choices where there is a ``[pipeline]``.
     """
@@ -228,6 +248,12 @@ class StudyConfig(_Table):
     stability: StabilityConfig | None = None
     counterfactual: CounterfactualConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
+    store: StoreConfig | None = None
+
+    @property
+    def kept(self) -> StoreConfig:
+        """What is kept of the maps: all of them where there is no ``[store]``."""
+        return self.store or StoreConfig()
 
     def resolved(self) -> dict[str, Any]:
         """Return plain values for TOML: every default spelt out, absent ones left out."""

@@ -113,7 +113,7 @@ def _shards(setup: Setup) -> int:
     if setup.config.stability is None:
         raise BadStudy("this study trains no net again; give a table [stability]")
     most = setup.config.stability.images or len(setup.plan.ids)
-    return min(len(setup.plan.shards), -(-most // setup.plan.shard))
+    return min(setup.plan.tasks, -(-most // setup.plan.shard))
 
 
 def _judged(setup: Setup, name: str, net: Model, *, progress: bool) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def _compare(setup: Setup, task: int, nets: dict[str, Model]) -> None:
     name, store = f"stability/{part_name(task)}", setup.store
     if (store.root / name).is_file():
         return
-    shard = Shard.read(setup, setup.plan.shards[task])
+    shard = Shard.read(setup, setup.plan.images(task))
     methods = [text for text in setup.plan.methods if METHODS.parse(text).taxonomy.family != "control"]
     explanations = [found for method in methods if (found := shard.explain(method)) is not None]
     tables = [_beside(shard, net, model, explanations) for net, model in nets.items()]
