@@ -1,5 +1,6 @@
 """Networks whose axes come in another order than images do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
