@@ -40,7 +40,7 @@ class Aim:
     scale
         ``(N,)`` what counts as a large change of the score.
     clear
-        ``(N,)`` how far past the goal to aim.
+        ``(N,)`` how far past the goal to aim; 0 for a row that is there as it is.
     """
 
     words: tuple[str, ...]
@@ -129,8 +129,10 @@ def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor) -> 
     names = model.classes if len(model.classes) == both.shape[1] else tuple(map(str, range(both.shape[1])))
     words = tuple(f"class {names[column]}" for column in own.tolist())
     nothing = torch.zeros_like(scale)
-    return Aim(words, "logit of the target class less the greatest other", ReadOut(read), read(outputs, rows), nothing,
-               torch.ones_like(scale), scale, _CLEAR * scale)  # fmt: skip
+    start = read(outputs, rows)
+    clear = torch.where(start < 0, _CLEAR * scale, nothing)
+    told = "logit of the target class less the greatest other"
+    return Aim(words, told, ReadOut(read), start, nothing, torch.ones_like(scale), scale, clear)
 
 
 def _next(both: Tensor) -> Tensor:
@@ -142,4 +144,3 @@ def _columns(target: Any, model: Model, both: Tensor) -> Tensor:
     if type(wanted) is not Class:
         raise BadTarget(f"{wanted} is a number, not a class: give the value= that it is to reach")
     return columns_of(wanted.index, model, both, str(wanted))
-

@@ -1,5 +1,6 @@
 """A small convolutional autoencoder for signals, images and volumes of any number of channels."""
 
+import itertools
 from collections.abc import Mapping
 from math import prod
 
@@ -12,6 +13,10 @@ from pellucid.errors import CannotExplain
 __all__ = ["Coder"]
 
 _CONVOLUTIONS: Mapping[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_LAYOUT = {1: torch.contiguous_format, 2: torch.channels_last, 3: torch.channels_last_3d}
+"""Twice as fast on a CPU as channels first."""
+
 _SMALLEST = 8
 _DEEPEST = 5
 _GRID = 4
@@ -65,23 +70,24 @@ class Coder(nn.Module):
             nn.Flatten(1),
             nn.Linear(widths[-1] * prod(grid), 2 * latents),
         )
-        steps = [64, *[32 if stage else 64 for stage in range(depth)][::-1]]
+        steps = [64, *[64] * (depth - 2), *[32] * min(1, depth - 1)]
+        finest = _TRANSPOSED[len(size)](steps[-1], 16, 4, stride=2, padding=1)
+        self.start = nn.Sequential(nn.Linear(latents, steps[0] * prod(grid)), nn.Unflatten(1, (steps[0], *grid)))
         self.decoder = nn.Sequential(
-            nn.Linear(latents, steps[0] * prod(grid)),
-            nn.Unflatten(1, (steps[0], *grid)),
             nn.SiLU(),
             *(
                 nn.Sequential(nn.Upsample(scale_factor=2), _normed(convolution(before, after, 3, padding=1), after))
-                for before, after in zip(steps[:-1], steps[1:], strict=True)
+                for before, after in itertools.pairwise(steps)
             ),
-            convolution(steps[-1], channels, 3, padding=1),
+            finest,
+            nn.SiLU(),
+            convolution(16, channels, 3, padding=1),
         )
         self.register_buffer("centre", torch.zeros(1, channels, *[1] * len(size)))
         self.register_buffer("reach", torch.ones(1, channels, *[1] * len(size)))
         self.centre: Tensor
         self.reach: Tensor
-        if len(size) == 2:
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # three times as fast on a CPU
+        self.to(memory_format=_LAYOUT[len(size)])  # type: ignore[call-overload]
 
     def scale_to(self, images: Tensor) -> None:
         """Take the scale of every channel from images: all but one pixel in a hundred lie within −1 to 1."""
@@ -94,14 +100,17 @@ class Coder(nn.Module):
         """Return mean and log-variance ``(N, D)`` of the latents of images."""
         scaled = (x - self.centre) / self.reach
         fill = [edge for side, padded in zip(self.size, self.padded, strict=True) for edge in (padded - side, 0)][::-1]
-        code: Tensor = self.encoder(functional.pad(scaled, fill, mode="replicate") if any(fill) else scaled)
+        if any(fill):
+            scaled = functional.pad(scaled, fill, mode="replicate")
+        code: Tensor = self.encoder(scaled.contiguous(memory_format=_LAYOUT[len(self.size)]))
         mean, spread = code.chunk(2, 1)
         return mean, spread.clamp(-12, 4)
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images of latents ``(N, D)``."""
         cut = tuple(slice(0, side) for side in self.size)
-        scaled: Tensor = self.decoder(z)[(slice(None), slice(None), *cut)]
+        coarse = self.start(z).contiguous(memory_format=_LAYOUT[len(self.size)])
+        scaled: Tensor = self.decoder(coarse)[(slice(None), slice(None), *cut)]
         return scaled * self.reach + self.centre
 
 

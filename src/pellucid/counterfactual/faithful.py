@@ -13,7 +13,7 @@ from torch import Tensor
 from pellucid.counterfactual.coder import Coder
 from pellucid.counterfactual.generator import GENERATORS, FittedGenerator, Generator
 from pellucid.counterfactual.guidance import Guide
-from pellucid.counterfactual.training import Run, Weights, digest, train
+from pellucid.counterfactual.training import COLUMNS, Run, Weights, digest, train
 from pellucid.errors import ShapeError
 from pellucid.hashing import hash_seed
 from pellucid.models import Model, Passes
@@ -119,5 +119,5 @@ class faithful_autoencoder(Generator):
         coder = self._coder(shape)
         known = {name: tensor for name, tensor in tensors.items() if not name.startswith("history.")}
         coder.load_state_dict(known)
-        columns = {name[8:]: tensors[name].tolist() for name in tensors if name.startswith("history.")}
+        columns = {name: tensors[f"history.{name}"].tolist() for name in COLUMNS}
         return FittedAutoencoder(self, coder, pa.table(columns))

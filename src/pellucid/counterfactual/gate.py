@@ -90,8 +90,8 @@ def gate(
         found = seek(passes, drawn, fitted, support, target=target, value=value, search=search, ids=names, seed=seed)
         again = _again(passes, found, drawn, fitted, support, target, value, names, seed)
     checks = (
-        *trip, *_shown(found, fitted, support, known, images, drawn), _composition(fitted, support, drawn),
-        *_stability(found, again, support),
+        *trip, *_shown(found, support, known, images, drawn), _composition(fitted, support, drawn),
+        *_stability(again, support),
     )  # fmt: skip
     return GateVerdict(str(fitted.generator), str(found.search), checks, support, len(images))
 
@@ -133,14 +133,14 @@ def _correlation(before: Tensor, after: Tensor) -> float:
     return min(found) if found and all(number == number for number in found) else float("nan")
 
 
-def _shown(
-    found: Sought, fitted: FittedGenerator, support: Support, known: Tensor, images: Tensor, drawn: Tensor
-) -> list[Check]:
+def _shown(found: Sought, support: Support, known: Tensor, images: Tensor, drawn: Tensor) -> list[Check]:
     """Judge the images that would be shown, by eyes other than the model's."""
     rows = torch.arange(len(drawn))
     with torch.no_grad():
         shown = torch.cat([found.move.at(1.0, part) for part in rows.split(64)]).cpu()
-        strain, at_rest = (torch.cat([found.move.strain(dose, part) for part in rows.split(64)]).cpu() for dose in (1.0, 0.0))
+        strain, at_rest = (
+            torch.cat([found.move.strain(dose, part) for part in rows.split(64)]).cpu() for dose in (1.0, 0.0)
+        )
     eye = RandomFilters(support.low, support.high)
     features = eye(known)
     limit = novelty(features, features).quantile(LIMIT)
@@ -191,7 +191,7 @@ def _again(
     ]  # fmt: skip
 
 
-def _stability(found: Sought, again: list[Sought], support: Support) -> list[Check]:
+def _stability(again: list[Sought], support: Support) -> list[Check]:
     """Compare the moves of two searches that began elsewhere; a change of pixels has no chance in it."""
     first, second = (sought.move for sought in again)
     if not (isinstance(first, LatentMove) and isinstance(second, LatentMove)):

@@ -98,4 +98,4 @@ class PixelMove(Move):
 def pasted(fitted: FittedGenerator, support: Support, x: Tensor, z: Tensor, step: Tensor) -> Tensor:
     """Return images with what the step changes laid over them; differentiable in the step."""
     there, here = fitted.decode(torch.cat([z + step, z])).chunk(2)
-    return support.within(x.to(there) + there - here, x)
+    return support.within(x.to(there) + (there - here), x)

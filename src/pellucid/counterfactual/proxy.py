@@ -85,14 +85,17 @@ class proxy_line(Search):
         """
         support, aim, x = problem.support, problem.aim, problem.x
         if aim.read.layer is not None or support.outputs.ndim != 2:
-            raise CannotExplain(f"{self} foretells outputs (N, K); aim at a class or an output, or use latent_optimisation")
+            raise CannotExplain(
+                f"{self} foretells outputs (N, K); aim at a class or an output, or use latent_optimisation"
+            )
         proxy = Proxy.of(support)
         with torch.no_grad():
             z = torch.cat([problem.fitted.encode(part) for part in x.split(64)])
         walk = _Walk(problem, z, proxy)
         for _ in range(self.steps):
-            if not walk.go(self.stride):
+            if not len(walk.rows):
                 break
+            walk.go(self.stride)
         return LatentMove(problem.fitted, support, x, z, walk.best)
 
 
@@ -103,17 +106,17 @@ class _Walk:
         self.problem, self.z, self.proxy = problem, z, proxy
         support = problem.support
         self.start = (z - support.centre) @ support.whiten
-        self.back = torch.linalg.pinv(support.whiten)
         self.now = self.start + problem.jitter * problem.starts.to(z)
         self.best = torch.zeros_like(z)
-        self.missing = torch.full((len(z),), torch.inf, device=z.device)
-        self.rows = torch.arange(len(z), device=z.device)
+        every = torch.arange(len(z), device=z.device)
+        self.missing = problem.aim.gap(problem.aim.start, every)
+        self.rows = every[self.missing > 0]
 
-    def go(self, stride: float) -> bool:
-        """Take one step with the rows that have not arrived; False when all have."""
+    def go(self, stride: float) -> None:
+        """Take one step with the rows that have not arrived."""
         problem, rows = self.problem, self.rows
         self.now[rows] += stride * self._uphill(rows)
-        step = ((self.now[rows] - self.start[rows]) @ self.back) * (problem.support.spread > 0)
+        step = (self.now[rows] - self.start[rows]) @ problem.support.colour
         with torch.no_grad():
             move = LatentMove(problem.fitted, problem.support, problem.x[rows.cpu()], self.z[rows], step)
             shown = move.at(1.0, torch.arange(len(rows)))
@@ -123,7 +126,6 @@ class _Walk:
         self.best[rows[better]] = step[better]
         self.missing[rows[better]] = gap[better]
         self.rows = rows[gap > 0]
-        return len(self.rows) > 0
 
     def _uphill(self, rows: Tensor) -> Tensor:
         """Return unit steps along which the stand-in's score nears the goal."""

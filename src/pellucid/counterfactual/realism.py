@@ -1,5 +1,6 @@
 """A second eye that never saw the model: fixed random convolutions, and what they say of images and of changes."""
 
+import itertools
 from collections.abc import Mapping
 
 import torch
@@ -27,7 +28,7 @@ class RandomFilters:
         dims, random = low.ndim - 2, torch.Generator().manual_seed(_SEED)
         widths = [low.shape[1], *[_WIDTH] * _STAGES]
         self._filters = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             drawn = torch.randn(after, before, *[3] * dims, generator=random)
             self._filters.append(drawn / (before * 3**dims) ** 0.5)
         self._convolve = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[dims]

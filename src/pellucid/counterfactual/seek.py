@@ -112,4 +112,3 @@ def _stream(seed: int, name: str) -> torch.Generator:
 def read_scores(passes: Passes, x: Tensor, aim: Aim, rows: Tensor) -> Tensor:
     """Return the score ``(B,)`` of images that belong to these rows."""
     return passes.scores((one_input(passes.model, x),), aim.read, rows).clone()
-

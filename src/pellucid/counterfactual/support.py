@@ -29,10 +29,11 @@ class Support:
         ``(N, D)`` of the training images.
     outputs
         ``(N, K)`` or ``(N, K, *S)``: what the model says of them.
-    centre, spread
-        ``(D,)`` mean of every latent number, and its standard deviation; 0 for one that may not be moved.
-    whiten
-        ``(D, D)``: a latent less the centre, times this, has covariance 1.
+    centre
+        ``(D,)`` mean latent.
+    whiten, colour
+        ``(D, D)``: a latent less the centre, times the first, has covariance 1; the second is the way back, for steps: what
+        the generator does not let move stays.
     distance_limit
         Mahalanobis distance within which 99 % of the training latents lie.
     error_limit
@@ -46,8 +47,8 @@ class Support:
     latents: Tensor
     outputs: Tensor
     centre: Tensor
-    spread: Tensor
     whiten: Tensor
+    colour: Tensor
     distance_limit: float
     error_limit: float
     low: Tensor
@@ -70,10 +71,12 @@ class Support:
             errors = _errors(fitted, images, latents)
             outputs = passes.outputs((one_input(model, images),)).clone()
         axes = (0, *range(2, images.ndim))
-        centre, whiten = _whitening(latents)
+        centre, whiten, colour = _whitening(latents)
+        if fitted.movable is not None:
+            colour = colour * fitted.movable.to(colour)
         distances = ((latents - centre) @ whiten).norm(dim=1)
         return cls(
-            latents, outputs, centre, _spread(latents, fitted.movable), whiten, float(distances.quantile(LIMIT)),
+            latents, outputs, centre, whiten, colour, float(distances.quantile(LIMIT)),
             float(errors.quantile(LIMIT)), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True), _typical(images),
         )  # fmt: skip
 
@@ -103,19 +106,15 @@ def _errors(fitted: FittedGenerator, images: Tensor, latents: Tensor) -> Tensor:
     return torch.cat([(fitted.decode(z) - part.to(z)).abs().flatten(1).mean(1) for part, z in parts])
 
 
-def _spread(latents: Tensor, movable: Tensor | None) -> Tensor:
-    spread = latents.std(0, correction=0)
-    free = spread > 0 if movable is None else (spread > 0) & movable.to(spread.device)
-    return torch.where(free, spread, torch.zeros_like(spread))
-
-
-def _whitening(latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean, and what brings the covariance to 1; directions that no image uses weigh as the weakest that one does."""
+def _whitening(latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean, what brings the covariance to 1, and its inverse; directions that no image uses weigh as the weakest that one does."""
     exact = latents.double()
     centre = exact.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov(exact.T, correction=0).reshape(len(centre), len(centre)))
     floor = float(values.max().clamp(min=1e-12)) * _RIDGE
-    return centre.to(latents), (vectors / values.clamp(min=floor).sqrt()).to(latents)
+    lengths = values.clamp(min=floor).sqrt()
+    whiten, colour = (vectors / lengths) @ vectors.T, (vectors * lengths) @ vectors.T  # the turn that moves axes least
+    return centre.to(latents), whiten.to(latents), colour.to(latents)
 
 
 def _typical(images: Tensor) -> float:

@@ -3,15 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
+import pytest
 import torch
 from torch import Tensor, nn
 
-from pellucid.counterfactual import FittedGenerator, Generator
+from pellucid.counterfactual import FittedGenerator, Generator, gate
 from pellucid.models import Model
 
 SIZE, BLOBS = 24, 6
+BRITTLE = 0.5
 
 
 def blobs() -> Tensor:
@@ -100,4 +103,15 @@ class Oracle(FittedGenerator):
         return {}
 
 
-BRITTLE = 0.5
+@pytest.fixture(scope="session")
+def world():
+    """What the tests of counterfactuals take from the world: scenes, readers, generators, and an open gate."""
+    images, z = scenes(300)
+    held_out, z_out = scenes(80, seed=1)
+    model = reader()
+    fitted = oracle().fit(images, model)
+    return SimpleNamespace(
+        scenes=scenes, paint=paint, reader=reader, Reader=Reader, oracle=oracle, brittle=BRITTLE, images=images, z=z,
+        held_out=held_out, z_out=z_out, model=model, fitted=fitted, gate=gate(fitted, model, held_out, training=images),
+        gate_of=lambda model: gate(fitted, model, held_out[:24], training=images),
+    )  # fmt: skip
