@@ -32,12 +32,10 @@ from pellucid.counterfactual import (
     Measured,
     counterfactual,
     gate,
-    natural_counterfactuals,
-    phenotype_space,
-    pixel_space,
     score_counterfactuals,
     summarise,
 )
+from pellucid.counterfactual.engines import natural_counterfactuals, phenotype_space, pixel_space
 from pellucid.errors import PellucidError
 from pellucid.images import ImageRecord, ImageSet, phantoms
 from pellucid.intervals import Interval, mean_interval, or_null, share_interval
@@ -47,7 +45,13 @@ from pellucid.models import Passes, fit, load_model, save_model
 DOCUMENT = Path(__file__).parent.parent / "docs" / "generators.md"
 SIZE = (32, 32)
 CAUSAL = "AreaShape_Area"
-OTHERS = ("AreaShape_Eccentricity", "Intensity_MeanIntensity_blue", "Spots_Count", "Background_MeanIntensity", "Background_Slope")
+OTHERS = (
+    "AreaShape_Eccentricity",
+    "Intensity_MeanIntensity_blue",
+    "Spots_Count",
+    "Background_MeanIntensity",
+    "Background_Slope",
+)
 ENGINES: dict[str, tuple[str, str]] = {
     "faithful autoencoder, optimised": ("faithful_autoencoder()", "latent_optimisation"),
     "plain autoencoder, latent shift": ("variational_autoencoder(beta=0.0)", "latent_shift"),
@@ -123,7 +127,9 @@ def engine_row(name: str, data: dict[str, Any], folder: Path, seed: int, *, quic
     told |= {check.name: or_null(check.value) for check in verdict.checks}
     told["closed_by"] = [check.name for check in verdict.failed]
     began = time.process_time()
-    found = counterfactual(model, unseen, generator=fitted, gate=verdict, search=search, doses=5, ids=data["test"], seed=seed)
+    found = counterfactual(
+        model, unseen, generator=fitted, gate=verdict, search=search, doses=5, ids=data["test"], seed=seed
+    )
     told["search_seconds"] = (time.process_time() - began) / len(unseen)
     return told | scored(found, data)
 
@@ -140,7 +146,9 @@ def scored(found: Counterfactuals, data: dict[str, Any]) -> dict[str, Any]:
     return shares | {"specificity of means": specificity(before, after, spread)}
 
 
-def specificity(before: NDArray[np.float64], after: NDArray[np.float64], spread: NDArray[np.float64]) -> list[float | None]:
+def specificity(
+    before: NDArray[np.float64], after: NDArray[np.float64], spread: NDArray[np.float64]
+) -> list[float | None]:
     """Return the mean shift of the area over the mean drift of the others, with a bootstrap interval over images."""
     sizes = np.abs(after - before) / spread
     known = ~np.isnan(sizes).any(1)
@@ -262,9 +270,14 @@ def main() -> None:
     warnings.simplefilter("ignore")
     given.out.mkdir(parents=True, exist_ok=True)
     data = prepared(given.out, given.seed, quick=given.quick)
-    rows = [kept(given.out, f"natural {space}", lambda space=space: natural_row(space, data)) for space in ("pixels", "phenotypes")]
+    rows = [
+        kept(given.out, f"natural {space}", lambda space=space: natural_row(space, data))
+        for space in ("pixels", "phenotypes")
+    ]
     for name in ENGINES:
-        rows.append(kept(given.out, name, lambda name=name: engine_row(name, data, given.out, given.seed, quick=given.quick)))
+        rows.append(
+            kept(given.out, name, lambda name=name: engine_row(name, data, given.out, given.seed, quick=given.quick))
+        )
         print(line(rows[-1]), flush=True)
     table = "\n".join(["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD), *map(line, rows)])
     command = f"python benchmarks/counterfactual_engines.py OUT{' --quick' if given.quick else ''} --write"

@@ -1,23 +1,9 @@
 """Counterfactuals: the smallest believable change of an image that changes the model's answer."""
 
+from pellucid.counterfactual import engines
 from pellucid.counterfactual.aim import Aim
 from pellucid.counterfactual.attack import pixel_attack
 from pellucid.counterfactual.counterfactual import counterfactual
-from pellucid.counterfactual.engines import (
-    Space,
-    adversarial_autoencoder,
-    class_mean_shift,
-    conditional_autoencoder,
-    diffusion_autoencoder,
-    embedding_space,
-    inverted_shift,
-    latent_shift,
-    linear_discriminant,
-    natural_counterfactuals,
-    phenotype_space,
-    pixel_space,
-    variational_autoencoder,
-)
 from pellucid.counterfactual.faithful import faithful_autoencoder
 from pellucid.counterfactual.gate import gate
 from pellucid.counterfactual.generator import GENERATORS, FittedGenerator, Generator
@@ -31,8 +17,6 @@ from pellucid.counterfactual.verdict import Check, GateVerdict
 
 __all__ = [
     "GENERATORS", "SEARCHES", "Aim", "Check", "Counterfactuals", "Exaggeration", "FittedGenerator", "GateVerdict", "Generator",
-    "LatentMove", "Measured", "Move", "PixelMove", "Problem", "Search", "Space", "Support", "adversarial_autoencoder",
-    "class_mean_shift", "conditional_autoencoder", "counterfactual", "diffusion_autoencoder", "embedding_space", "faithful_autoencoder", "gate",
-    "latent_optimisation", "inverted_shift", "latent_shift", "linear_discriminant", "natural_counterfactuals", "phenotype_space", "pixel_attack",
-    "pixel_space", "proxy_line", "score_counterfactuals", "summarise", "variational_autoencoder",
+    "LatentMove", "Measured", "Move", "PixelMove", "Problem", "Search", "Support", "counterfactual", "engines", "faithful_autoencoder",
+    "gate", "latent_optimisation", "pixel_attack", "proxy_line", "score_counterfactuals", "summarise",
 ]  # fmt: skip

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.counterfactual import GENERATORS, FittedGenerator, Support, counterfactual, gate
-from pellucid.counterfactual.engines import loop
+from pellucid.counterfactual.engines import drawn_in_bins, loop, score_bins
 from pellucid.counterfactual.engines.diffusion import DiffusionCodec
 from pellucid.counterfactual.seek import seek
 from pellucid.errors import BadRecipe, BadStudy, CannotExplain, ShapeError
 from pellucid.models import Model, Passes
 
-from .conftest import Blobs, centre_of, draw_blobs, size_of
+from .conftest import BORDER, Blobs, centre_of, draw_blobs, size_of
 
 SIZE = "latents=4, width=8, batch_size=16, rate=4e-3"
 EVERYTHING = "beta=2.0, total_correlation=2.0, sparsity=0.1, similarity=0.3, agreement=0.05"
@@ -109,8 +109,25 @@ def test_bins_are_reached_in_order_and_keep_the_size(fitted, unseen, model):
         assert correlation(size_of(drawn), unseen.radius) > 0.85
     assert bool((torch.stack(said).diff(dim=0) > 0).all())
     scores = model.network(draw_blobs(256).images).diff(dim=1)[:, 0]
-    levels = engine.codec.levels * scores.std(correction=0)
-    assert torch.allclose(torch.stack(said).mean(1), levels, atol=0.25 * float(scores.std()))
+    assert torch.allclose(torch.stack(said).mean(1), engine.codec.levels, atol=0.25 * float(scores.std()))
+
+
+def test_the_audit_says_what_the_model_makes_of_every_bin(fitted, unseen, model):
+    ids = tuple(f"blob {row}" for row in range(32))
+    table = score_bins(fitted["score"], model, unseen.images, ids)
+    wanted, achieved = (torch.tensor(table[name].to_pylist()).view(32, 5) for name in ("wanted", "achieved"))
+    with torch.no_grad():
+        known = model.network(drawn_in_bins(fitted["score"], unseen.images)[:, 3]).diff(dim=1)[:, 0]
+    assert torch.allclose(achieved[:, 3], known, atol=1e-5)
+    assert float((achieved - wanted).square().mean() / wanted.square().mean()) < 0.05
+    dark = unseen.brightness < BORDER - 0.1
+    flipped = torch.tensor(table["flipped"].to_pylist()).view(32, 5)
+    assert bool(flipped[dark, 4].all())
+    assert not bool(flipped[dark, 0].any())
+    with pytest.raises(CannotExplain, match="score bins need"):
+        score_bins(fitted["class"], model, unseen.images, ids)
+    with pytest.raises(ShapeError, match="1 ids for 32 images"):
+        score_bins(fitted["score"], model, unseen.images, ids[:1])
 
 
 def test_more_weight_on_the_divergence_leaves_less_of_it_and_costs_fit(fitted):

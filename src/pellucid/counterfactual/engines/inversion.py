@@ -53,7 +53,11 @@ class inverted_shift(latent_shift):
     Attributes
     ----------
     depth
-        How far back to noise, 0 to 1: all the way an image keeps too much of what it was, with little it cannot change.
+        How far back to noise, 0 to 1: with little of it, little can change; with all of it, the noise holds the image back.
+
+    References
+    ----------
+    Preechakul et al., Diffusion autoencoders: toward a meaningful and decodable representation, CVPR 2022.
     """
 
     depth: Annotated[float, Field(gt=0, le=1)] = 0.6
