@@ -25,7 +25,7 @@ TRAINED = {
     "subset": f"adversarial_autoencoder({SIZE}, steps=200, subset=1, recogniser=0.05, decorrelation=0.2, agreement=0.05)",
     "score": f"conditional_autoencoder({SIZE}, steps=200, bins=5)",
     "class": f'conditional_autoencoder({SIZE}, steps=200, condition="class")',
-    "diffusion": f"diffusion_autoencoder({SIZE}, steps=250, draws=6)",
+    "diffusion": f"diffusion_autoencoder({SIZE}, steps=350, draws=6)",
 }
 SEARCH = {
     "score": "latent_shift",
@@ -53,8 +53,8 @@ def correlation(a: Tensor, b: Tensor) -> float:
 def test_reconstructions_keep_both_properties(name, fitted, unseen):
     rebuilt = fitted[name].decode(fitted[name].encode(unseen.images))
     assert rebuilt.shape == unseen.images.shape
-    assert correlation(centre_of(rebuilt), unseen.brightness) > 0.85
-    assert correlation(size_of(rebuilt), unseen.radius) > 0.9
+    assert correlation(centre_of(rebuilt), unseen.brightness) > 0.8
+    assert correlation(size_of(rebuilt), unseen.radius) > 0.85
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -130,19 +130,23 @@ def test_the_audit_says_what_the_model_makes_of_every_bin(fitted, unseen, model)
         score_bins(fitted["score"], model, unseen.images, ids[:1])
 
 
-def test_more_weight_on_the_divergence_leaves_less_of_it_and_costs_fit(fitted):
-    plain, more = fitted["plain"].history.to_pylist()[-1], fitted["everything"].history.to_pylist()[-1]
-    assert more["divergence"] < plain["divergence"]
-    assert more["misfit"] > plain["misfit"]
-    assert {"total_correlation", "sparsity", "similarity", "critic", "agreement"} <= set(more)
-
-
-def test_sparse_latents_are_smaller(blobs, model):
+def test_weights_do_what_they_say(blobs, model):
+    """More weight on the divergence leaves less of it and costs fit; sparse latents are smaller."""
     short = GENERATORS.parse(f"variational_autoencoder({SIZE}, steps=60, noise=0.05)")
-    plain, sparse = (
-        one.fit(blobs.images, model).encode(blobs.images) for one in (short, short.replace(sparsity=300.0))
+    plain, strict, sparse = (
+        short.replace(**weight).fit(blobs.images, model) for weight in ({}, {"beta": 100.0}, {"sparsity": 300.0})
     )
-    assert float(sparse.abs().sum(1).mean()) < 0.8 * float(plain.abs().sum(1).mean())
+    before, after = plain.history.to_pylist()[-1], strict.history.to_pylist()[-1]
+    assert after["divergence"] < 0.5 * before["divergence"]
+    assert after["misfit"] > before["misfit"]
+    sizes = [float(one.encode(blobs.images).abs().sum(1).mean()) for one in (sparse, plain)]
+    assert sizes[0] < 0.8 * sizes[1]
+
+
+def test_the_history_names_every_part_of_the_loss(fitted):
+    assert set(fitted["plain"].history.column_names) == {"epoch", "misfit", "divergence"}
+    added = {"total_correlation", "sparsity", "similarity", "critic", "agreement"}
+    assert set(fitted["everything"].history.column_names) == {"epoch", "misfit", "divergence", *added}
 
 
 def test_an_image_is_drawn_again_from_its_own_noise(fitted, unseen):
