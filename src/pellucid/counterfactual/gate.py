@@ -9,6 +9,7 @@ from torch import Tensor
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import one_input
 from pellucid.counterfactual.moves import LatentMove
+from pellucid.counterfactual.parts import in_parts, rebuilt
 from pellucid.counterfactual.realism import RandomFilters, grain, novelty
 from pellucid.counterfactual.search import Search
 from pellucid.counterfactual.seek import Sought, seek
@@ -113,8 +114,8 @@ def _share(name: str, meaning: str, good: Tensor, limit: float, real: Tensor | N
 def _round_trip(passes: Passes, fitted: FittedGenerator, images: Tensor) -> list[Check]:
     """Compare what the model says of images and of their reconstructions."""
     with torch.no_grad():
-        rebuilt = torch.cat([fitted.decode(fitted.encode(part)) for part in images.split(64)])
-    before, after = (passes.outputs((one_input(passes.model, x),)).flatten(1).cpu() for x in (images, rebuilt))
+        again = rebuilt(fitted, images)
+    before, after = (passes.outputs((one_input(passes.model, x),)).flatten(1).cpu() for x in (images, again))
     checks = [
         Check("score_correlation", "least correlation of an output between images and their reconstructions",
               _correlation(before, after), _CORRELATION, rising=True, n=len(images)),
@@ -137,9 +138,9 @@ def _shown(found: Sought, support: Support, known: Tensor, images: Tensor, drawn
     """Judge the images that would be shown, by eyes other than the model's."""
     rows = torch.arange(len(drawn))
     with torch.no_grad():
-        shown = torch.cat([found.move.at(1.0, part) for part in rows.split(64)]).cpu()
+        shown = torch.cat([found.move.at(1.0, part) for part in in_parts(rows)]).cpu()
         strain, at_rest = (
-            torch.cat([found.move.strain(dose, part) for part in rows.split(64)]).cpu() for dose in (1.0, 0.0)
+            torch.cat([found.move.strain(dose, part) for part in in_parts(rows)]).cpu() for dose in (1.0, 0.0)
         )
     eye = RandomFilters(support.low, support.high)
     features = eye(known)
@@ -198,6 +199,6 @@ def _stability(again: list[Sought], support: Support) -> list[Check]:
         return []
     reached = again[0].reached & again[1].reached
     ways = [(move.step @ support.whiten).cpu()[reached] for move in (first, second)]
-    cosines = torch.nn.functional.cosine_similarity(*ways)
+    cosines = torch.nn.functional.cosine_similarity(ways[0], ways[1])
     told = "median cosine of the steps of two searches that began at random places"
     return [Check("stability", told, _median(cosines), _STABLE, rising=True, n=int(reached.sum()))]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pellucid.counterfactual.guidance import one_input
 from pellucid.counterfactual.moves import LatentMove, Move
+from pellucid.counterfactual.parts import encoded
 from pellucid.counterfactual.search import SEARCHES, Problem, Search
 from pellucid.counterfactual.support import Support
 from pellucid.errors import CannotExplain
@@ -90,7 +91,7 @@ class proxy_line(Search):
             )
         proxy = Proxy.of(support)
         with torch.no_grad():
-            z = torch.cat([problem.fitted.encode(part) for part in x.split(64)])
+            z = encoded(problem.fitted, x)
         walk = _Walk(problem, z, proxy)
         for _ in range(self.steps):
             if not len(walk.rows):
@@ -132,5 +133,6 @@ class _Walk:
         leaf = self.now[rows].detach().requires_grad_()
         scores = self.problem.aim.read(self.proxy(leaf), rows)
         (slopes,) = torch.autograd.grad(scores.sum(), leaf)
-        slopes = slopes * self.problem.aim.direction[rows][:, None]
-        return slopes / slopes.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        uphill: Tensor = slopes * self.problem.aim.direction[rows][:, None]
+        lengths: Tensor = uphill.norm(dim=1, keepdim=True)
+        return uphill / lengths.clamp(min=1e-12)

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pellucid.counterfactual.parts import in_parts
+
 __all__ = ["RandomFilters", "grain", "novelty"]
 
 _CONVOLUTIONS: Mapping[int, type[nn.Conv1d | nn.Conv2d | nn.Conv3d]] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -37,7 +39,7 @@ class RandomFilters:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Return features ``(N, F)``, float64."""
-        return torch.cat([self._features(part) for part in images.split(64)])
+        return torch.cat([self._features(part) for part in in_parts(images)])
 
     def _features(self, images: Tensor) -> Tensor:
         x = (2 * (images.cpu() - self.low.cpu()) / (self.high - self.low).cpu() - 1).float()

@@ -12,6 +12,7 @@ from pellucid.counterfactual.aim import Aim
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import follow
 from pellucid.counterfactual.moves import LatentMove, Move, pasted
+from pellucid.counterfactual.parts import encoded, in_parts
 from pellucid.counterfactual.support import Support
 from pellucid.models import Passes
 from pellucid.recipes import Recipe, Registry
@@ -101,9 +102,9 @@ class latent_optimisation(Search):
         """
         x = problem.x
         with torch.no_grad():
-            z = torch.cat([problem.fitted.encode(part) for part in x.split(64)])
+            z = encoded(problem.fitted, x)
         step = torch.zeros_like(z)
-        for rows in torch.arange(len(x)).split(problem.passes.batch_size((x,))):
+        for rows in in_parts(torch.arange(len(x)), problem.passes.batch_size((x,))):
             climb = _Climb(problem, z, rows, problem.jitter * problem.starts[rows].to(z))
             for share in _CHEAPER:
                 if not bool(climb.arrived.all()):

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from pellucid.counterfactual.coder import Coder
 from pellucid.counterfactual.guidance import Guide
+from pellucid.counterfactual.parts import in_parts
 from pellucid.errors import BadStudy
 from pellucid.hashing import hash_seed
 from pellucid.models.checkpoint import read_checkpoint, write_checkpoint
@@ -123,7 +124,7 @@ class Run:
 def _drawn(count: int, size: int, steps: int, random: torch.Generator) -> list[Tensor]:
     """Return the rows of each step: every image once before any comes twice."""
     orders = [torch.randperm(count, generator=random) for _ in range(-(-steps * size // count))]
-    return list(torch.cat(orders)[: steps * size].split(size))
+    return in_parts(torch.cat(orders)[: steps * size], size)
 
 
 def _flipped(x: Tensor, random: torch.Generator) -> Tensor:

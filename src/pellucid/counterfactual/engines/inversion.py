@@ -11,12 +11,11 @@ from pellucid.counterfactual.engines.diffusion import DiffusionCodec
 from pellucid.counterfactual.engines.engine import FittedEngine
 from pellucid.counterfactual.engines.lines import latent_shift
 from pellucid.counterfactual.moves import LatentMove
+from pellucid.counterfactual.parts import in_parts
 from pellucid.counterfactual.search import SEARCHES, Problem
 from pellucid.errors import CannotExplain
 
 __all__ = ["InvertedMove", "inverted_shift"]
-
-_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,6 @@ class inverted_shift(latent_shift):
                 f"{self} needs a diffusion_autoencoder, not {problem.fitted.generator}; use latent_shift"
             )
         with torch.no_grad():
-            parts = zip(torch.split(problem.x, _ROWS), torch.split(z, _ROWS), strict=True)
+            parts = zip(in_parts(problem.x), in_parts(z), strict=True)
             noise = torch.cat([codec.invert(x.to(there), there, depth=self.depth) for x, there in parts])
         return InvertedMove(problem.fitted, problem.support, problem.x, z, step, codec, noise, self.depth)

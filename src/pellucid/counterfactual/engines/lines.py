@@ -12,18 +12,13 @@ from torch import Tensor
 from pellucid.counterfactual.engines.networks import Count
 from pellucid.counterfactual.guidance import follow, one_input
 from pellucid.counterfactual.moves import LatentMove
+from pellucid.counterfactual.parts import encoded, in_parts
 from pellucid.counterfactual.search import SEARCHES, Problem, Search
 from pellucid.errors import BadTarget
 
 __all__ = ["LineSearch", "class_mean_shift", "latent_shift", "linear_discriminant"]
 
 _HALVINGS = 4
-
-
-def spreads(problem: Problem) -> Tensor:
-    """Return the standard deviation ``(D,)`` of every latent over the training images; 0 for one that may not be moved."""
-    found, movable = problem.support.latents.std(0, correction=0), problem.fitted.movable
-    return found if movable is None else found * movable.to(found)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -48,13 +43,13 @@ class LineSearch(Search):
     def find(self, problem: Problem) -> LatentMove:
         """Return how far each row goes along its own line."""
         with torch.no_grad():
-            z = torch.cat([problem.fitted.encode(part) for part in torch.split(problem.x, 64)])
+            z = encoded(problem.fitted, problem.x)
         way = self.directions(problem, z)
-        way = self.reach * way / way.norm(dim=1, keepdim=True).clamp(min=1e-12) * spreads(problem)
+        way = self.reach * way / way.norm(dim=1, keepdim=True).clamp(min=1e-12) * problem.support.spread
         whole = self.move(problem, z, way)
         doses = [
             _Line(problem, whole, rows).doses(self.steps).to(z)
-            for rows in torch.split(torch.arange(len(z)), problem.passes.batch_size((problem.x,)))
+            for rows in in_parts(torch.arange(len(z)), problem.passes.batch_size((problem.x,)))
         ]
         return replace(whole, step=torch.cat(doses)[:, None] * way)
 
@@ -123,14 +118,14 @@ class latent_shift(LineSearch):
         CannotExplain
             When no derivatives reach the image.
         """
-        found, spread = torch.zeros_like(z), spreads(problem)
-        for rows in torch.split(torch.arange(len(z)), problem.passes.batch_size((problem.x,))):
-            near = z[rows] + problem.jitter * problem.starts[rows].to(z) * spread
+        found = torch.zeros_like(z)
+        for rows in in_parts(torch.arange(len(z)), problem.passes.batch_size((problem.x,))):
+            near = z[rows] + problem.jitter * problem.starts[rows].to(z) * problem.support.spread
             leaf = near.detach().requires_grad_()
             images = problem.fitted.decode(leaf)
             _, slopes = follow(problem.passes, images, problem.aim.read, rows)
             (found[rows],) = torch.autograd.grad(images, leaf, slopes)
-        found = found * spread * problem.aim.direction.to(z)[:, None]
+        found = found * problem.support.spread * problem.aim.direction.to(z)[:, None]
         return found if self.latents is None else _steepest(found, self.latents)
 
 
@@ -150,8 +145,9 @@ class _FromExamples(LineSearch):
         BadTarget
             When all training images are past a goal, or none is.
         """
-        support, spread = problem.support, spreads(problem)
-        standard = torch.where(spread > 0, (support.latents - support.centre) / spread.clamp(min=1e-12), 0.0)
+        support = problem.support
+        spread = support.spread.clamp(min=1e-12)
+        standard = torch.where(support.spread > 0, (support.latents - support.centre) / spread, 0.0)
         known: dict[bytes, Tensor] = {}
         found = []
         for row in range(len(z)):
