@@ -10,6 +10,7 @@ from pellucid.counterfactual.engines import (
     class_mean_shift,
     conditional_autoencoder,
     diffusion_autoencoder,
+    drawn_in_bins,
     embedding_space,
     inverted_shift,
     latent_shift,
@@ -17,6 +18,7 @@ from pellucid.counterfactual.engines import (
     natural_counterfactuals,
     phenotype_space,
     pixel_space,
+    score_bins,
     variational_autoencoder,
 )
 from pellucid.counterfactual.faithful import faithful_autoencoder
@@ -37,8 +39,8 @@ __all__ = [
     "CANDIDATES", "GENERATORS", "SCORES", "SEARCHES", "Aim", "Check", "Counterfactuals", "Exaggeration", "FittedGenerator",
     "GateVerdict", "Generator", "LatentMove", "Measured", "MinimalMask", "Move", "Pairs", "PixelMove", "Problem",
     "Search", "Space", "Support", "adversarial_autoencoder", "class_mean_shift", "conditional_autoencoder",
-    "counterfactual", "difference", "diffusion_autoencoder", "discriminative", "embedding_space",
+    "counterfactual", "difference", "diffusion_autoencoder", "discriminative", "drawn_in_bins", "embedding_space",
     "faithful_autoencoder", "gate", "gradient_x_difference", "inverted_shift", "latent_optimisation", "latent_shift",
     "linear_discriminant", "mask_sweep", "minimal_mask", "natural_counterfactuals", "phenotype_space", "pixel_attack",
-    "pixel_space", "proxy_line", "score_counterfactuals", "summarise", "variational_autoencoder",
+    "pixel_space", "proxy_line", "score_bins", "score_counterfactuals", "summarise", "variational_autoencoder",
 ]  # fmt: skip

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from pellucid.counterfactual import GENERATORS, FittedGenerator, Support, counterfactual, gate
-from pellucid.counterfactual.engines import loop
+from pellucid.counterfactual.engines import drawn_in_bins, loop, score_bins
 from pellucid.counterfactual.engines.diffusion import DiffusionCodec
 from pellucid.counterfactual.seek import seek
 from pellucid.errors import BadRecipe, BadStudy, CannotExplain, ShapeError
 from pellucid.models import Model, Passes
 
-from .conftest import Blobs, centre_of, draw_blobs, size_of
+from .conftest import BORDER, Blobs, centre_of, draw_blobs, size_of
 
 SIZE = "latents=4, width=8, batch_size=16, rate=4e-3"
 EVERYTHING = "beta=2.0, total_correlation=2.0, sparsity=0.1, similarity=0.3, agreement=0.05"
@@ -25,7 +25,7 @@ TRAINED = {
     "subset": f"adversarial_autoencoder({SIZE}, steps=200, subset=1, recogniser=0.05, decorrelation=0.2, agreement=0.05)",
     "score": f"conditional_autoencoder({SIZE}, steps=200, bins=5)",
     "class": f'conditional_autoencoder({SIZE}, steps=200, condition="class")',
-    "diffusion": f"diffusion_autoencoder({SIZE}, steps=250, draws=6)",
+    "diffusion": f"diffusion_autoencoder({SIZE}, steps=350, draws=6)",
 }
 SEARCH = {
     "score": "latent_shift",
@@ -53,8 +53,8 @@ def correlation(a: Tensor, b: Tensor) -> float:
 def test_reconstructions_keep_both_properties(name, fitted, unseen):
     rebuilt = fitted[name].decode(fitted[name].encode(unseen.images))
     assert rebuilt.shape == unseen.images.shape
-    assert correlation(centre_of(rebuilt), unseen.brightness) > 0.85
-    assert correlation(size_of(rebuilt), unseen.radius) > 0.9
+    assert correlation(centre_of(rebuilt), unseen.brightness) > 0.8
+    assert correlation(size_of(rebuilt), unseen.radius) > 0.85
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -109,23 +109,44 @@ def test_bins_are_reached_in_order_and_keep_the_size(fitted, unseen, model):
         assert correlation(size_of(drawn), unseen.radius) > 0.85
     assert bool((torch.stack(said).diff(dim=0) > 0).all())
     scores = model.network(draw_blobs(256).images).diff(dim=1)[:, 0]
-    levels = engine.codec.levels * scores.std(correction=0)
-    assert torch.allclose(torch.stack(said).mean(1), levels, atol=0.25 * float(scores.std()))
+    assert torch.allclose(torch.stack(said).mean(1), engine.codec.levels, atol=0.25 * float(scores.std()))
 
 
-def test_more_weight_on_the_divergence_leaves_less_of_it_and_costs_fit(fitted):
-    plain, more = fitted["plain"].history.to_pylist()[-1], fitted["everything"].history.to_pylist()[-1]
-    assert more["divergence"] < plain["divergence"]
-    assert more["misfit"] > plain["misfit"]
-    assert {"total_correlation", "sparsity", "similarity", "critic", "agreement"} <= set(more)
+def test_the_audit_says_what_the_model_makes_of_every_bin(fitted, unseen, model):
+    ids = tuple(f"blob {row}" for row in range(32))
+    table = score_bins(fitted["score"], model, unseen.images, ids)
+    wanted, achieved = (torch.tensor(table[name].to_pylist()).view(32, 5) for name in ("wanted", "achieved"))
+    with torch.no_grad():
+        known = model.network(drawn_in_bins(fitted["score"], unseen.images)[:, 3]).diff(dim=1)[:, 0]
+    assert torch.allclose(achieved[:, 3], known, atol=1e-5)
+    assert float((achieved - wanted).square().mean() / wanted.square().mean()) < 0.05
+    dark = unseen.brightness < BORDER - 0.1
+    flipped = torch.tensor(table["flipped"].to_pylist()).view(32, 5)
+    assert bool(flipped[dark, 4].all())
+    assert not bool(flipped[dark, 0].any())
+    with pytest.raises(CannotExplain, match="score bins need"):
+        score_bins(fitted["class"], model, unseen.images, ids)
+    with pytest.raises(ShapeError, match="1 ids for 32 images"):
+        score_bins(fitted["score"], model, unseen.images, ids[:1])
 
 
-def test_sparse_latents_are_smaller(blobs, model):
+def test_weights_do_what_they_say(blobs, model):
+    """More weight on the divergence leaves less of it and costs fit; sparse latents are smaller."""
     short = GENERATORS.parse(f"variational_autoencoder({SIZE}, steps=60, noise=0.05)")
-    plain, sparse = (
-        one.fit(blobs.images, model).encode(blobs.images) for one in (short, short.replace(sparsity=300.0))
+    plain, strict, sparse = (
+        short.replace(**weight).fit(blobs.images, model) for weight in ({}, {"beta": 100.0}, {"sparsity": 300.0})
     )
-    assert float(sparse.abs().sum(1).mean()) < 0.8 * float(plain.abs().sum(1).mean())
+    before, after = plain.history.to_pylist()[-1], strict.history.to_pylist()[-1]
+    assert after["divergence"] < 0.5 * before["divergence"]
+    assert after["misfit"] > before["misfit"]
+    sizes = [float(one.encode(blobs.images).abs().sum(1).mean()) for one in (sparse, plain)]
+    assert sizes[0] < 0.8 * sizes[1]
+
+
+def test_the_history_names_every_part_of_the_loss(fitted):
+    assert set(fitted["plain"].history.column_names) == {"epoch", "misfit", "divergence"}
+    added = {"total_correlation", "sparsity", "similarity", "critic", "agreement"}
+    assert set(fitted["everything"].history.column_names) == {"epoch", "misfit", "divergence", *added}
 
 
 def test_an_image_is_drawn_again_from_its_own_noise(fitted, unseen):

@@ -19,7 +19,7 @@ from pellucid.errors import CannotExplain
 from pellucid.models import Passes, ReadOut
 from pellucid.models.predict import two_columns
 
-__all__ = ["ConditionalCodec", "conditional_autoencoder"]
+__all__ = ["ConditionalCodec", "conditional_autoencoder", "score_of"]
 
 
 class ConditionalCodec(Codec):
@@ -31,7 +31,7 @@ class ConditionalCodec(Codec):
     Attributes
     ----------
     levels
-        ``(B,)`` what the model says in each bin, in its spread over the training images; empty for classes.
+        ``(B,)`` the model's score in the middle of each bin; empty for classes.
     """
 
     levels: Tensor
@@ -207,31 +207,31 @@ class _Bins:
 
     @classmethod
     def over(cls, outputs: Tensor, codec: ConditionalCodec) -> "_Bins":
-        scores = _score(outputs)
+        scores = score_of(outputs)
         shares = torch.linspace(0, 1, codec.categories + 1, dtype=torch.float64)
         edges = scores.double().quantile(shares[1:-1].to(scores.device)).to(scores)
         place = torch.bucketize(scores, edges)
         spread = max(float(scores.std(correction=0)), 1e-12)
         levels = torch.stack([_level(scores, place == number, edges, number) for number in range(codec.categories)])
-        codec.levels.copy_(levels / spread)
+        codec.levels.copy_(levels)
         return cls(edges, levels, spread)
 
     def category(self, outputs: Tensor) -> Tensor:
         """Return the category ``(N,)`` of outputs."""
-        return torch.bucketize(_score(outputs), self.edges)
+        return torch.bucketize(score_of(outputs), self.edges)
 
     def miss(self, wanted: Tensor) -> ReadOut:
         """Return how far the score is from the middle of a bin, in spreads."""
 
         def read(outputs: Tensor, rows: Tensor) -> Tensor:
-            gap = (_score(outputs) - self.levels[wanted[rows]]) / self.spread
+            gap = (score_of(outputs) - self.levels[wanted[rows]]) / self.spread
             return functional.smooth_l1_loss(gap, torch.zeros_like(gap), reduction="none")
 
         return ReadOut(read)
 
 
-def _score(outputs: Tensor) -> Tensor:
-    """Return the one output, or the second logit less the first."""
+def score_of(outputs: Tensor) -> Tensor:
+    """Return the score ``(N,)`` of a model of one output or two: that output, or the second logit less the first."""
     rows = outputs.flatten(1)
     return rows[:, 0] if rows.shape[1] == 1 else rows[:, 1] - rows[:, 0]
 

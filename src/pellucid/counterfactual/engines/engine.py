@@ -17,6 +17,7 @@ from pellucid.counterfactual.engines.loop import Loop
 from pellucid.counterfactual.engines.networks import Count
 from pellucid.counterfactual.generator import FittedGenerator, Generator
 from pellucid.counterfactual.guidance import Guide, follow
+from pellucid.counterfactual.parts import in_parts
 from pellucid.counterfactual.training import digest
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.hashing import hash_seed
@@ -97,12 +98,12 @@ class FittedEngine(FittedGenerator):
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents ``(N, D)`` of images ``(N, C, *S)``."""
         x = x.to(self.movable.device, torch.float32)
-        return torch.cat([self.codec.latents(part) for part in torch.split(x, _BATCH)])
+        return torch.cat([self.codec.latents(part) for part in in_parts(x, _BATCH)])
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images ``(N, C, *S)`` of latents ``(N, D)``; differentiable."""
         z = z.to(self.movable.device, torch.float32)
-        return torch.cat([self.codec.images(part) for part in torch.split(z, _BATCH)])
+        return torch.cat([self.codec.images(part) for part in in_parts(z, _BATCH)])
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return weights, scale and history, by name."""

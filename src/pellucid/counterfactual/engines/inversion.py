@@ -11,12 +11,11 @@ from pellucid.counterfactual.engines.diffusion import DiffusionCodec
 from pellucid.counterfactual.engines.engine import FittedEngine
 from pellucid.counterfactual.engines.lines import latent_shift
 from pellucid.counterfactual.moves import LatentMove
+from pellucid.counterfactual.parts import in_parts
 from pellucid.counterfactual.search import SEARCHES, Problem
 from pellucid.errors import CannotExplain
 
 __all__ = ["InvertedMove", "inverted_shift"]
-
-_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,11 @@ class inverted_shift(latent_shift):
     Attributes
     ----------
     depth
-        How far back to noise, 0 to 1: all the way an image keeps too much of what it was, with little it cannot change.
+        How far back to noise, 0 to 1: with little of it, little can change; with all of it, the noise holds the image back.
+
+    References
+    ----------
+    Preechakul et al., Diffusion autoencoders: toward a meaningful and decodable representation, CVPR 2022.
     """
 
     depth: Annotated[float, Field(gt=0, le=1)] = 0.6
@@ -72,6 +75,6 @@ class inverted_shift(latent_shift):
                 f"{self} needs a diffusion_autoencoder, not {problem.fitted.generator}; use latent_shift"
             )
         with torch.no_grad():
-            parts = zip(torch.split(problem.x, _ROWS), torch.split(z, _ROWS), strict=True)
+            parts = zip(in_parts(problem.x), in_parts(z), strict=True)
             noise = torch.cat([codec.invert(x.to(there), there, depth=self.depth) for x, there in parts])
         return InvertedMove(problem.fitted, problem.support, problem.x, z, step, codec, noise, self.depth)

@@ -12,6 +12,7 @@ from torch import Tensor
 from pellucid.counterfactual.engines.networks import Count
 from pellucid.counterfactual.guidance import follow, one_input
 from pellucid.counterfactual.moves import LatentMove
+from pellucid.counterfactual.parts import encoded, in_parts
 from pellucid.counterfactual.search import SEARCHES, Problem, Search
 from pellucid.errors import BadTarget
 
@@ -42,13 +43,13 @@ class LineSearch(Search):
     def find(self, problem: Problem) -> LatentMove:
         """Return how far each row goes along its own line."""
         with torch.no_grad():
-            z = torch.cat([problem.fitted.encode(part) for part in torch.split(problem.x, 64)])
+            z = encoded(problem.fitted, problem.x)
         way = self.directions(problem, z)
         way = self.reach * way / way.norm(dim=1, keepdim=True).clamp(min=1e-12) * problem.support.spread
         whole = self.move(problem, z, way)
         doses = [
             _Line(problem, whole, rows).doses(self.steps).to(z)
-            for rows in torch.split(torch.arange(len(z)), problem.passes.batch_size((problem.x,)))
+            for rows in in_parts(torch.arange(len(z)), problem.passes.batch_size((problem.x,)))
         ]
         return replace(whole, step=torch.cat(doses)[:, None] * way)
 
@@ -118,7 +119,7 @@ class latent_shift(LineSearch):
             When no derivatives reach the image.
         """
         found = torch.zeros_like(z)
-        for rows in torch.split(torch.arange(len(z)), problem.passes.batch_size((problem.x,))):
+        for rows in in_parts(torch.arange(len(z)), problem.passes.batch_size((problem.x,))):
             near = z[rows] + problem.jitter * problem.starts[rows].to(z) * problem.support.spread
             leaf = near.detach().requires_grad_()
             images = problem.fitted.decode(leaf)

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from pellucid.counterfactual.parts import in_parts
 from pellucid.errors import BadStudy
 from pellucid.hashing import hash_seed
 from pellucid.models.checkpoint import read_checkpoint, write_checkpoint
@@ -123,7 +124,7 @@ class Loop:
         ]
         totals: dict[str, float] = {}
         device = next(self.networks.parameters()).device
-        for step, rows in enumerate(torch.split(torch.cat(orders)[: steps * self.batch_size], self.batch_size)):
+        for step, rows in enumerate(in_parts(torch.cat(orders)[: steps * self.batch_size], self.batch_size)):
             left = 1 - (number * size + step) / self.steps
             for optimiser, first in zip(self.optimisers, rates, strict=True):
                 for group, rate in zip(optimiser.param_groups, first, strict=True):
