@@ -10,7 +10,7 @@ from pellucid.interpretation.choices import find_choices
 from pellucid.interpretation.claims import Grounds, try_claims
 from pellucid.interpretation.confounding import find_confounders
 from pellucid.interpretation.differences import class_differences
-from pellucid.interpretation.edit_test import EditTests, class_score, dose_response, edit_and_test
+from pellucid.interpretation.edit_test import EditTests, class_score, dose_response, edit_and_test, edit_and_test_each
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
 from pellucid.interpretation.glass_box import GlassBoxes, Held, embedded, glass_boxes, support_margins, surrogates
@@ -63,6 +63,7 @@ __all__ = [
     "class_score",
     "dose_response",
     "edit_and_test",
+    "edit_and_test_each",
     "edit_shares",
     "embedded",
     "feature_alone",
