@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.show import interpret
 from pellucid.study import Study
 
 __all__ = ["SECTIONS", "Section"]
@@ -28,5 +29,5 @@ class Section:
     content: Callable[[Study], dict[str, Any] | None]
 
 
-SECTIONS: tuple[Section, ...] = ()
+SECTIONS: tuple[Section, ...] = (Section("interpret", "Interpretation", interpret.content),)
 """In the order of the report."""
