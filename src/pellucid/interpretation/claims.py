@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from pellucid.errors import BadRecipe, CannotExplain
 from pellucid.interpretation.associate import associate
@@ -19,8 +20,8 @@ from pellucid.measure import EDITS
 
 __all__ = ["MATTERS", "Grounds", "Votes", "try_claims"]
 
-MATTERS = 0.5
-"""Change of the log-odds that an edit must make before it counts."""
+MATTERS = 0.2
+"""Change of the score that an edit must make before it counts, in standard deviations of the score over the images."""
 
 Votes = tuple[int, int]
 """Experts who agree, and experts asked."""
@@ -76,6 +77,10 @@ class Grounds:
     seed: int = 0
     progress: bool = False
 
+    def spread(self, subject: str) -> float:
+        """Return the standard deviation of a class's score over the untouched images."""
+        return float(self.scores[subject](torch.stack([case.image for case in self.cases])).double().std(correction=0))
+
 
 def try_claims(claims: Sequence[Claim], grounds: Grounds) -> tuple[tuple[Interpretation, ...], dict[str, EditTests]]:
     """Test every claim on the same images.
@@ -116,11 +121,16 @@ def _record(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds) -> I
     except BadRecipe:
         return Interpretation(claim=claim, notes=("the edit fits too few of these images to be tried",))
     effect = next(row for row in tests.effects.to_pylist() if row["edit"] == _canonical(claim.edit))
+    least = grounds.matters * grounds.spread(claim.subject)
+    answered = CardLine.of(
+        "edit and test", f"change of the log-odds of {claim.subject} under {claim.edit}, in the claimed direction; what matters is "
+        f"{least:.2g}, {grounds.matters:g} standard deviations of the log-odds over these images",
+        _directed(claim, tests, grounds.seed), least=least,
+    )  # fmt: skip
+    null = f"size of the change beyond that of the null ({effect['null']}); q = {_text(effect['q'])}"
     lines = [
-        CardLine.of("edit and test", f"change of the log-odds of {claim.subject} under {claim.edit}, in the claimed direction; what "
-                f"matters is {grounds.matters:g}", _directed(claim, tests, grounds.seed), least=grounds.matters),
-        CardLine.of("specificity", f"size of the change beyond that of the null ({effect['null']}); q = {_text(effect['q'])}", beyond),
-        *_natural(claim, grounds), *_cross_model(claim, found, grounds), *_voted(claim, grounds),
+        answered, CardLine.of("specificity", null, beyond), *_natural(claim, grounds), *_cross_model(claim, found, grounds, least),
+        *_voted(claim, grounds),
     ]  # fmt: skip
     record = Interpretation(claim=claim, tests=tuple(lines))
     unreal = effect["realistic"] is not None and effect["realistic"] < _UNREAL
@@ -168,14 +178,13 @@ def _sized(row: dict[str, float]) -> tuple[float, float]:
     return (row["low"], row["high"]) if row["value"] >= 0 else (-row["high"], -row["low"])
 
 
-def _cross_model(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds) -> list[CardLine]:
+def _cross_model(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds, least: float) -> list[CardLine]:
     """Ask how many other models answer to the same edit, in the claimed direction and beyond its null."""
     others = [found[f"{claim.subject}\n{place}"] for place, _ in enumerate(grounds.others.get(claim.subject, ()))]
     if not others:
         return []
     agreeing = sum(
-        _directed(claim, tests, grounds.seed).low > grounds.matters and tests.beyond(claim.edit).low > 0
-        for tests in others
+        _directed(claim, tests, grounds.seed).low > least and tests.beyond(claim.edit).low > 0 for tests in others
     )
     words = f"share of {len(others)} other models that answer to the edit as claimed"
     return [CardLine.of("cross-model", words, share_interval(agreeing, len(others)), least=0.5)]

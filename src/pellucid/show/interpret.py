@@ -90,7 +90,10 @@ def _unit(unit: str) -> str:
 
 def _edits(table: pa.Table, name: str) -> Figure | None:
     rows = _of(table, name)[:_EDITS] if table.num_rows else []
-    dots = [Dot(short(row["edit"]), row["change"], row["change_low"], row["change_high"], ACCENT if _sure(row) else INK) for row in rows]
+    dots = [
+        Dot(short(row["edit"]), row["change"], row["change_low"], row["change_high"], ACCENT if _sure(row) else INK)
+        for row in rows
+    ]
     return _chart(dots, f"change of the log-odds of {name} under the edit, 95 % interval")
 
 

@@ -220,7 +220,7 @@ class InterpretConfig(_Table):
     images
         That edits are tried on.
     matters
-        Change of the log-odds that an edit must make before it counts.
+        Change that an edit must make before it counts, in standard deviations of the model's log-odds over the images.
     """
 
     measures: str | None = None
@@ -233,7 +233,7 @@ class InterpretConfig(_Table):
     confounders: list[str] = []
     guideline: Path_ | None = None
     images: AtLeastOne = 60
-    matters: Annotated[float, Field(gt=0, strict=False)] = 0.5
+    matters: Annotated[float, Field(gt=0, strict=False)] = 0.2
 
     @model_validator(mode="after")
     def _once(self) -> Self:
@@ -440,6 +440,10 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
         model = model.model_copy(update={"weights": (folder / model.weights).resolve()})
     asked = config.interpret
     if asked is not None:
-        files = {name: (folder / file).resolve() for name in ("csv", "guideline") if (file := getattr(asked, name)) is not None}
+        files = {
+            name: (folder / file).resolve()
+            for name in ("csv", "guideline")
+            if (file := getattr(asked, name)) is not None
+        }
         asked = asked.model_copy(update=files)
     return config.model_copy(update={"images": images, "model": model, "interpret": asked})

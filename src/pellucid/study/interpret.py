@@ -150,7 +150,9 @@ class _Inquest:
     def learnt_from(self) -> list[str]:
         known = training(self.setup.images, trained_here=self.setup.config.fit is not None, seed=self.evidence.seed)
         own = set(self.ids)
-        return sorted((image for image in known if image not in own), key=lambda name: hash_key(self.evidence.seed, name))[:_LEARNT_FROM]
+        return sorted(
+            (image for image in known if image not in own), key=lambda name: hash_key(self.evidence.seed, name)
+        )[:_LEARNT_FROM]
 
     def _measured(self, part: str, ids: Sequence[str]) -> pa.Table:
         """Return one row an image, measured once and kept; the user's own measures beside ours."""
@@ -162,14 +164,25 @@ class _Inquest:
             )
             table = per_image(objects, ids)
             self.setup.store.write_table(path, table)
-        if self.asked.csv is None:
+        given = self.given
+        if given is None:
             return table
-        joined = read_measures(self.asked.csv, ids, key=self.asked.key)
-        if part == "held_out" and joined.told:
-            self.notes.append(f"{self.asked.csv.name}: {joined.told}")
-        for name in joined.table.column_names[1:]:
-            table = table.append_column(name if name not in table.column_names else f"{name}_given", joined.table[name])
+        place = {name: row for row, name in enumerate(self.evidence.images.ids)}
+        rows = [place[image] for image in ids]
+        for name in given.column_names[1:]:
+            new = name if name not in table.column_names else f"{name}_given"
+            table = table.append_column(new, given[name].take(pa.array(rows, pa.int64())))
         return table
+
+    @cached_property
+    def given(self) -> pa.Table | None:
+        """The user's own measures, one row an image of the set."""
+        if self.asked.csv is None:
+            return None
+        joined = read_measures(self.asked.csv, self.evidence.images.ids, key=self.asked.key)
+        if joined.told:
+            self.notes.append(f"{self.asked.csv.name}: {joined.told}")
+        return joined.table
 
     @property
     def _mask(self) -> str | None:
@@ -178,7 +191,9 @@ class _Inquest:
         if name == "segment":
             return None
         if name is not None and name not in masks:
-            raise BadStudy(f"interpret.measures = {name!r} is no mask of these images; they have {', '.join(masks) or 'none'}")
+            raise BadStudy(
+                f"interpret.measures = {name!r} is no mask of these images; they have {', '.join(masks) or 'none'}"
+            )
         return name
 
     @cached_property
@@ -197,7 +212,9 @@ class _Inquest:
             class_differences(self.held_out, self.labels, label, confounders=self.confounders, groups=self.groups, seed=self.evidence.seed)
             for label in self.subjects
         ]  # fmt: skip
-        return pa.concat_tables([_named(self.classes[label], one) for label, one in zip(self.subjects, tables, strict=True)])
+        return pa.concat_tables(
+            [_named(self.classes[label], one) for label, one in zip(self.subjects, tables, strict=True)]
+        )
 
     @cached_property
     def claims(self) -> tuple[tuple[Interpretation, ...], dict[str, EditTests]]:
@@ -206,7 +223,9 @@ class _Inquest:
         seen = [case.id for case in cases]
         claims = [Claim(**claim.said) for claim in self.asked.claims]
         try:
-            realism = Realism.of(torch.stack([case.image for case in cases]), seen, groups=[case.group for case in cases])
+            realism = Realism.of(
+                torch.stack([case.image for case in cases]), seen, groups=[case.group for case in cases]
+            )
         except (PellucidError, RuntimeError):
             realism = None
         return try_claims(claims, Grounds(
@@ -222,8 +241,13 @@ class _Inquest:
     def _others(self) -> dict[str, list[Score]]:
         """Return the scores of the nets that learnt the task again, where the study has such."""
         names = [name for name in net_names(self.setup) if name != SHUFFLED and net_weights(self.setup, name).is_file()]
-        nets = [replace(self.evidence, model=load_model(net_weights(self.setup, name), device=self.setup.plan.device)) for name in names]
-        return {self.classes[label]: [class_score(net, label) for net in nets] for label in self.subjects} if nets else {}
+        nets = [
+            replace(self.evidence, model=load_model(net_weights(self.setup, name), device=self.setup.plan.device))
+            for name in names
+        ]
+        return (
+            {self.classes[label]: [class_score(net, label) for net in nets] for label in self.subjects} if nets else {}
+        )
 
     @cached_property
     def boxes(self) -> tuple[GlassBoxes | None, pa.Table]:
@@ -239,10 +263,18 @@ class _Inquest:
         told = predict(self.setup.model, images, [*ids, *self.ids], batch_size=self.evidence.batch_size).table
         called = dict(zip(told["image"].to_pylist(), told["predicted"].to_pylist(), strict=True))
         label = self.subjects[-1]
-        wanted = [class_score(self.evidence, label)(images.tensor(ids[start : start + _AT_ONCE])) for start in range(0, len(ids), _AT_ONCE)]
+        wanted = [
+            class_score(self.evidence, label)(images.tensor(ids[start : start + _AT_ONCE]))
+            for start in range(0, len(ids), _AT_ONCE)
+        ]
         own = [called[image] for image in self.ids]
         copies = surrogates(
-            held, [called[image] for image in ids], own, torch.cat(wanted).numpy(), self.scores[label], seed=self.evidence.seed
+            held,
+            [called[image] for image in ids],
+            own,
+            torch.cat(wanted).numpy(),
+            self.scores[label],
+            seed=self.evidence.seed,
         )
         return glass_boxes(held, own, seed=self.evidence.seed), copies
 
@@ -251,12 +283,20 @@ class _Inquest:
         """How much of each class's score single measures recover: those that set the class apart most."""
         tables = []
         for label in self.subjects:
-            rows = [row["measure"] for row in self.differences.to_pylist() if row["class"] == self.classes[label] and row["effect"]]
+            rows = [
+                row["measure"]
+                for row in self.differences.to_pylist()
+                if row["class"] == self.classes[label] and row["effect"]
+            ]
             chosen = rows[:_SHOWN]
-            told = {claim.feature for claim in self.asked.claims if claim.feature and claim.subject == self.classes[label]}
+            told = {
+                claim.feature for claim in self.asked.claims if claim.feature and claim.subject == self.classes[label]
+            }
             chosen += [name for name in sorted(told) if name in self.held_out.column_names and name not in chosen]
             if chosen:
-                found = feature_alone(self.scores[label], self.held_out.select(chosen), groups=self.groups, seed=self.evidence.seed)
+                found = feature_alone(
+                    self.scores[label], self.held_out.select(chosen), groups=self.groups, seed=self.evidence.seed
+                )
                 tables.append(_named(self.classes[label], found))
         return pa.concat_tables(tables) if tables else pa.table({})
 
@@ -272,7 +312,9 @@ class _Inquest:
         explain = partial(variance_shares, measures=self.held_out, groups=self.groups, seed=self.evidence.seed)
         tables = []
         for label in self.subjects:
-            single = {kind: explain(self.scores[label], {kind: names})["share"][0].as_py() for kind, names in families.items()}
+            single = {
+                kind: explain(self.scores[label], {kind: names})["share"][0].as_py() for kind, names in families.items()
+            }
             best = sorted(single, key=lambda kind: -single[kind])[:_FAMILIES]
             found = explain(self.scores[label], {kind: families[kind] for kind in best})
             tables.append(_named(self.classes[label], found))
@@ -286,11 +328,17 @@ class _Inquest:
         cases = self.evidence.cases(self.asked.images, self.evidence.ids)
         if not method or len(cases) < 2:
             return {}
-        maps = resized(self.evidence.maps(method, [case.id for case in cases]).sum(1, keepdim=True), tuple(cases[0].outline.shape))
+        maps = resized(
+            self.evidence.maps(method, [case.id for case in cases]).sum(1, keepdim=True), tuple(cases[0].outline.shape)
+        )
         whole = [row for row, one in enumerate(maps) if bool(one.isfinite().all())]
         table = relevance_measures(maps[whole], [cases[row] for row in whole], self.evidence.images.record)
         effects = relevance_effects(table, seed=self.evidence.seed)
-        return {"under_the_map": effects.append_column("method", pa.array([method] * effects.num_rows))} if effects.num_rows else {}
+        return (
+            {"under_the_map": effects.append_column("method", pa.array([method] * effects.num_rows))}
+            if effects.num_rows
+            else {}
+        )
 
     @cached_property
     def guideline(self) -> dict[str, pa.Table]:
@@ -343,7 +391,9 @@ def _told(record: Interpretation) -> Finding:
 
 def _gap(boxes: GlassBoxes) -> Finding:
     """Return what reading measured features instead of the model would cost."""
-    best = max((row for row in boxes.table.to_pylist() if row["model"] in boxes.fitted), key=lambda row: row["accuracy"])
+    best = max(
+        (row for row in boxes.table.to_pylist() if row["model"] in boxes.fitted), key=lambda row: row["accuracy"]
+    )
     gap = boxes.gap(best["model"])
     kind = {"linear": "weighted sum", "tree": "decision tree", "additive": "sum of curves"}[best["model"]]
     closes = gap.high >= 0 and gap.low <= 0
