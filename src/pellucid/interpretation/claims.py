@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from pellucid.errors import BadRecipe, CannotExplain
 from pellucid.interpretation.associate import associate
 from pellucid.interpretation.differences import class_differences
-from pellucid.interpretation.edit_test import EditTests, Score, edit_and_test
+from pellucid.interpretation.edit_test import EditTests, Score, edit_and_test_each
 from pellucid.interpretation.evidence import Case
 from pellucid.interpretation.power import likeness_within_groups, sample_size
 from pellucid.interpretation.realism import Realism
@@ -19,8 +20,8 @@ from pellucid.measure import EDITS
 
 __all__ = ["MATTERS", "Grounds", "Votes", "try_claims"]
 
-MATTERS = 0.5
-"""Change of the log-odds that an edit must make before it counts."""
+MATTERS = 0.2
+"""Change of the score that an edit must make before it counts, in standard deviations of the score over the images."""
 
 Votes = tuple[int, int]
 """Experts who agree, and experts asked."""
@@ -55,7 +56,9 @@ class Grounds:
         Of real images.
     matters
         See `MATTERS`.
-    seed
+    edits
+        Further edits to try on the same images, whether or not anybody claims something of them.
+    seed, progress
         As everywhere.
     """
 
@@ -70,51 +73,64 @@ class Grounds:
     votes: Mapping[str, Votes] = field(default_factory=dict)
     realism: Realism | None = None
     matters: float = MATTERS
+    edits: Sequence[str] = ()
     seed: int = 0
+    progress: bool = False
+
+    def spread(self, subject: str) -> float:
+        """Return the standard deviation of a class's score over the untouched images."""
+        return float(self.scores[subject](torch.stack([case.image for case in self.cases])).double().std(correction=0))
 
 
 def try_claims(claims: Sequence[Claim], grounds: Grounds) -> tuple[tuple[Interpretation, ...], dict[str, EditTests]]:
-    """CardLine every claim on the same images.
+    """Test every claim on the same images.
 
     Returns
     -------
     records
         One a claim, in their order.
     tests
-        Edit tests by class, of all edits that claims about the class name, so that their false discovery rate is joint.
+        Edit tests by class of `Grounds.scores`: of all claims' edits and of `Grounds.edits`, so that their false discovery
+        rate is joint.
 
     Raises
     ------
     BadRecipe
         When a claim names no edit, or a class that has no score.
     """
-    subjects = dict.fromkeys(claim.subject for claim in claims)
-    for subject in subjects:
-        if subject not in grounds.scores:
+    for claim in claims:
+        if claim.subject not in grounds.scores:
             raise BadRecipe(
-                f"there is no class {subject!r} to make a claim about; there are {', '.join(grounds.scores)}"
+                f"there is no class {claim.subject!r} to make a claim about; there are {', '.join(grounds.scores)}"
             )
-    tests = {
-        subject: edit_and_test(
-            grounds.scores[subject], grounds.cases, list(dict.fromkeys(claim.edit for claim in claims if claim.subject == subject)),
-            realism=grounds.realism, seed=grounds.seed,
-        )
-        for subject in subjects
-    }  # fmt: skip
-    return tuple(_record(claim, tests[claim.subject], grounds) for claim in claims), tests
+    edits = list(dict.fromkeys(_canonical(edit) for edit in (*(claim.edit for claim in claims), *grounds.edits)))
+    beside = {
+        f"{subject}\n{place}": score for subject, each in grounds.others.items() for place, score in enumerate(each)
+    }
+    found = edit_and_test_each(
+        {**grounds.scores, **beside}, grounds.cases, edits, realism=grounds.realism, seed=grounds.seed,
+        progress=grounds.progress,
+    )  # fmt: skip
+    return tuple(_record(claim, found, grounds) for claim in claims), {name: found[name] for name in grounds.scores}
 
 
-def _record(claim: Claim, tests: EditTests, grounds: Grounds) -> Interpretation:
+def _record(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds) -> Interpretation:
+    tests = found[claim.subject]
     try:
         beyond = tests.beyond(claim.edit)
     except BadRecipe:
         return Interpretation(claim=claim, notes=("the edit fits too few of these images to be tried",))
     effect = next(row for row in tests.effects.to_pylist() if row["edit"] == _canonical(claim.edit))
+    least = grounds.matters * grounds.spread(claim.subject)
+    answered = CardLine.of(
+        "edit and test", f"change of the log-odds of {claim.subject} under {claim.edit}, in the claimed direction; what matters is "
+        f"{least:.2g}, {grounds.matters:g} standard deviations of the log-odds over these images",
+        _directed(claim, tests, grounds.seed), least=least,
+    )  # fmt: skip
+    null = f"size of the change beyond that of the null ({effect['null']}); q = {_text(effect['q'])}"
     lines = [
-        CardLine.of("edit and test", f"change of the log-odds of {claim.subject} under {claim.edit}, in the claimed direction; what "
-                f"matters is {grounds.matters:g}", _directed(claim, tests, grounds.seed), least=grounds.matters),
-        CardLine.of("specificity", f"size of the change beyond that of the null ({effect['null']}); q = {_text(effect['q'])}", beyond),
-        *_natural(claim, grounds), *_cross_model(claim, grounds), *_voted(claim, grounds),
+        answered, CardLine.of("specificity", null, beyond), *_natural(claim, grounds), *_cross_model(claim, found, grounds, least),
+        *_voted(claim, grounds),
     ]  # fmt: skip
     record = Interpretation(claim=claim, tests=tuple(lines))
     unreal = effect["realistic"] is not None and effect["realistic"] < _UNREAL
@@ -162,18 +178,16 @@ def _sized(row: dict[str, float]) -> tuple[float, float]:
     return (row["low"], row["high"]) if row["value"] >= 0 else (-row["high"], -row["low"])
 
 
-def _cross_model(claim: Claim, grounds: Grounds) -> list[CardLine]:
+def _cross_model(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds, least: float) -> list[CardLine]:
     """Ask how many other models answer to the same edit, in the claimed direction and beyond its null."""
-    others = grounds.others.get(claim.subject, ())
+    others = [found[f"{claim.subject}\n{place}"] for place, _ in enumerate(grounds.others.get(claim.subject, ()))]
     if not others:
         return []
-    found = [edit_and_test(score, grounds.cases, [claim.edit], seed=grounds.seed) for score in others]
     agreeing = sum(
-        _directed(claim, tests, grounds.seed).low > grounds.matters and tests.beyond(claim.edit).low > 0
-        for tests in found
+        _directed(claim, tests, grounds.seed).low > least and tests.beyond(claim.edit).low > 0 for tests in others
     )
-    words = f"share of {len(found)} other models that answer to the edit as claimed"
-    return [CardLine.of("cross-model", words, share_interval(agreeing, len(found)), least=0.5)]
+    words = f"share of {len(others)} other models that answer to the edit as claimed"
+    return [CardLine.of("cross-model", words, share_interval(agreeing, len(others)), least=0.5)]
 
 
 def _voted(claim: Claim, grounds: Grounds) -> list[CardLine]:

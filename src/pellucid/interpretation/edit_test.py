@@ -1,6 +1,6 @@
 """Edit and test: change the image as an interpretation says, and see whether the model answers to it and not to a null."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from pellucid.interpretation.sign_flips import mean_p_value
 from pellucid.intervals import Interval, mean_interval, or_null
 from pellucid.measure import EDITS, Edit
 
-__all__ = ["EditTests", "Score", "class_score", "dose_response", "edit_and_test", "edited_pairs"]
+__all__ = ["EditTests", "Score", "class_score", "dose_response", "edit_and_test", "edit_and_test_each", "edited_pairs"]
 
 Score = Callable[[Tensor], Tensor]
 """From images ``(N, C, *S)`` in their own units to one number each: what is to be explained."""
@@ -111,24 +111,43 @@ def edit_and_test(
     CannotExplain
         When there are no images.
     """
+    return edit_and_test_each({"": score}, cases, edits, realism=realism, seed=seed, progress=progress)[""]
+
+
+def edit_and_test_each(
+    scores: Mapping[str, Score],
+    cases: Sequence[Case],
+    edits: Sequence[str | Edit],
+    *,
+    realism: Realism | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> dict[str, EditTests]:
+    """Test the same edited images for several scores, such as one a class or one a model; see `edit_and_test`."""
     if not cases:
         raise CannotExplain("edit_and_test needs images with the outline of an object; there are none")
     asked = [EDITS.parse(edit) for edit in edits]
-    before = score(torch.stack([case.image for case in cases])).double().cpu().numpy()
-    rows: list[dict[str, Any]] = []
-    for edit in track(asked, "editing images", disable=not progress):
+    untouched = torch.stack([case.image for case in cases])
+    before = {name: _numbers(score, untouched) for name, score in scores.items()}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in scores}
+    for edit in track(list(dict.fromkeys(asked)), "editing images", transient=True, disable=not progress):
         kept, changed, idle = edited_pairs(cases, edit, seed)
         if not kept:
             continue
-        moved, unmoved = (score(images).double().cpu().numpy() - before[kept] for images in (changed, idle))
         names = [cases[row].id for row in kept]
-        real = [None] * len(kept) if realism is None else [bool(d <= 1) for d in realism.distance(changed, names)]
-        for row, name, change, null_change, looks in zip(kept, names, moved, unmoved, real, strict=True):
-            rows.append(
+        real = [None] * len(kept) if realism is None else (realism.distance(changed, names) <= 1).tolist()
+        for score_name, score in scores.items():
+            moved, unmoved = (_numbers(score, images) - before[score_name][kept] for images in (changed, idle))
+            rows[score_name] += [
                 {"image": name, "group": cases[row].group, "edit": str(edit), "change": float(change),
                  "null_change": float(null_change), "beyond": float(abs(change) - abs(null_change)), "realistic": looks}
-            )  # fmt: skip
-    return EditTests(_table(rows), _effects(rows, asked, seed))
+                for row, name, change, null_change, looks in zip(kept, names, moved, unmoved, real, strict=True)
+            ]  # fmt: skip
+    return {name: EditTests(_table(own), _effects(own, asked, seed)) for name, own in rows.items()}
+
+
+def _numbers(score: Score, images: Tensor) -> NDArray[np.float64]:
+    return np.asarray(score(images).double().cpu().numpy(), dtype=np.float64)
 
 
 def edited_pairs(cases: Sequence[Case], edit: Edit, seed: int) -> tuple[list[int], Tensor, Tensor]:
@@ -219,11 +238,11 @@ def dose_response(
         raise BadRecipe(f"{base} has no setting {setting!r} to turn; it has {', '.join(base.settings) or 'none'}")
     turned = [base.replace(**{setting: dose}) for dose in doses]
     moved = np.full((2, len(turned), len(cases)), np.nan)
-    before = score(torch.stack([case.image for case in cases])).double().cpu().numpy()
+    before = _numbers(score, torch.stack([case.image for case in cases]))
     for place, one in enumerate(turned):
         kept, changed, idle = edited_pairs(cases, one, seed)
         for side, images in enumerate((changed, idle) if kept else ()):
-            moved[side, place, kept] = score(images).double().cpu().numpy() - before[kept]
+            moved[side, place, kept] = _numbers(score, images) - before[kept]
     whole = np.flatnonzero(~np.isnan(moved[0]).any(0))
     if not len(whole):
         raise CannotExplain(f"{base}: no image fits every dose of {setting}; give smaller doses")

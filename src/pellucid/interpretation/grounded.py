@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pellucid.errors import CannotExplain
 
-__all__ = ["Clause", "Paragraph", "class_paragraph", "image_paragraph"]
+__all__ = ["Clause", "Paragraph", "class_paragraph", "image_paragraph", "plain"]
 
 _SHOWN = 4
 """Measures named in a paragraph: those farthest from what is usual."""
@@ -90,7 +90,7 @@ def image_paragraph(image: str, predictions: pa.Table, measures: pa.Table, class
     for name, value, away in _unusual(measures, row, peers)[:_SHOWN]:
         side = "above" if away > 0 else "below"
         clauses.append(
-            Clause(f"Its {_plain(name)} is {_number(value, _unit(measures, name))}, {abs(away):.1f} standard deviations {side} the other "
+            Clause(f"Its {plain(name)} is {_number(value, _unit(measures, name))}, {abs(away):.1f} standard deviations {side} the other "
                    f"{len(peers)} images so called.", f"measures/{image}/{name}")
         )  # fmt: skip
     return Paragraph(image, tuple(clauses))
@@ -127,7 +127,7 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
             continue
         more = "larger" if row["effect"] > 0 else "smaller"
         clauses.append(
-            Clause(f"Images of {subject} have a {more} {_plain(row['measure'])} than the others, by {abs(row['effect']):.2f} standard "
+            Clause(f"Images of {subject} have a {more} {plain(row['measure'])} than the others, by {abs(row['effect']):.2f} standard "
                    f"deviations ({row['low']:.2f} to {row['high']:.2f}).", f"differences/{row['measure']}/effect")
         )  # fmt: skip
     for row in edits.to_pylist():
@@ -151,7 +151,7 @@ _WORDS = {
 }  # fmt: skip
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     """Return a column's name in words: ``AreaShape_FormFactor`` is form factor."""
     family, _, rest = name.partition("_")
     head = _WORDS.get(family, family)

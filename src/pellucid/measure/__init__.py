@@ -1,5 +1,6 @@
 """Measured biology: phenotypes of objects with units, and edits of images, each with its null."""
 
+from pellucid.measure.cellprofiler import cellprofiler_measures
 from pellucid.measure.edit import EDITS, Edit, EditResult
 from pellucid.measure.intensity_edits import (
     blur_texture,
@@ -41,6 +42,7 @@ __all__ = [
     "blur_texture",
     "brighten",
     "brighten_rim",
+    "cellprofiler_measures",
     "columns",
     "flatten_background",
     "flatten_illumination",

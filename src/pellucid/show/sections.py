@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.show import interpret
 from pellucid.show.counterfactuals import counterfactual_content
 from pellucid.study import Study
 
@@ -31,5 +32,6 @@ class Section:
 
 SECTIONS: tuple[Section, ...] = (
     Section("counterfactual", "What would have to change", counterfactual_content),
+    Section("interpret", "Interpretation", interpret.content),
 )
 """In the order of the report."""

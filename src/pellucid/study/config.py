@@ -14,13 +14,15 @@ from pellucid.counterfactual import GENERATORS, SEARCHES
 from pellucid.errors import BadRecipe, BadStudy
 from pellucid.evaluation import METRICS, Pipeline
 from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
+from pellucid.measure import EDITS
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig",
-    "StabilityConfig", "StoreConfig", "StudyConfig", "default_out", "read_config",
+    "ClaimConfig", "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig",
+    "InterpretConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig", "StoreConfig", "StudyConfig",
+    "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -197,6 +199,90 @@ class CounterfactualConfig(_Table):
         return self
 
 
+class ClaimConfig(_Table):
+    """``[[interpret.claims]]``: what somebody says that the model reads, with the edit that can refute it.
+
+    Attributes
+    ----------
+    agree, asked
+        Experts who agree, of how many that were asked.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    statement: Annotated[str, Field(min_length=1)]
+    subject: str
+    edit: str
+    author: str = "not named"
+    feature: str | None = None
+    sign: Literal["more", "less", "any"] = "any"
+    evidence: list[str] = []
+    agree: Count | None = None
+    asked: AtLeastOne | None = None
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if (self.agree is None) != (self.asked is None) or (self.agree or 0) > (self.asked or 0):
+            raise ValueError("agree and asked go together: how many experts agree, of how many that were asked")
+        return self
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is claimed, without the vote."""
+        return self.model_dump(exclude={"agree", "asked", "evidence"}) | {"evidence": tuple(self.evidence)}
+
+    @property
+    def votes(self) -> tuple[int, int] | None:
+        """Experts who agree and experts asked."""
+        return None if self.agree is None or self.asked is None else (self.agree, self.asked)
+
+
+class InterpretConfig(_Table):
+    """``[interpret]``: measure what the classes are, and put claims about what the model reads to the test.
+
+    Attributes
+    ----------
+    measures
+        Mask whose objects are measured, or ``"segment"`` for Otsu's threshold; default: the object's mask.
+    panel
+        ``"core"`` or ``"full"``, see `pellucid.measure.phenotypes`.
+    csv, key
+        A file of measures of your own, one row an image, and its column of ids.
+    edits
+        To try on every class; default: a panel of fourteen.
+    classes
+        Those that are spoken of; default all.
+    claims
+        What is claimed.
+    confounders
+        Metadata columns held fixed in associations (batch, plate, patient).
+    guideline
+        A rule file that names regions, see `pellucid.interpretation.read_guideline`.
+    images
+        That edits are tried on.
+    matters
+        Change that an edit must make before it counts, in standard deviations of the model's log-odds over the images.
+    """
+
+    measures: str | None = None
+    panel: Literal["core", "full"] = "full"
+    csv: Path_ | None = None
+    key: str = "image"
+    edits: list[str] | Literal["panel"] = "panel"
+    classes: list[str] | None = None
+    claims: list[ClaimConfig] = []
+    confounders: list[str] = []
+    guideline: Path_ | None = None
+    images: AtLeastOne = 60
+    matters: Annotated[float, Field(gt=0, strict=False)] = 0.2
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        names = [claim.id for claim in self.claims]
+        if len(set(names)) != len(names):
+            raise ValueError("each claim needs an id of its own")
+        return self
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -233,7 +319,7 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
         the same maps are scored under other choices where there is a ``[pipeline]``.
     """
@@ -247,6 +333,7 @@ class StudyConfig(_Table):
     pipeline: PipelineConfig | None = None
     stability: StabilityConfig | None = None
     counterfactual: CounterfactualConfig | None = None
+    interpret: InterpretConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
     store: StoreConfig | None = None
 
@@ -333,9 +420,10 @@ def _order(error: ErrorDetails) -> int:
 
 def _model_of(keys: Sequence[str | int]) -> type[BaseModel]:
     model: type[BaseModel] = StudyConfig
-    for key in keys:
-        kind = model.model_fields[str(key)].annotation
-        inner = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)]
+    for key in (key for key in keys if isinstance(key, str)):
+        kind = model.model_fields[key].annotation
+        parts = (kind, *get_args(kind), *(inner for part in get_args(kind) for inner in get_args(part)))
+        inner = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
         if not inner:
             return model
         model = inner[0]
@@ -383,8 +471,24 @@ def _spelt(config: StudyConfig, file: TomlFile) -> StudyConfig:
         update={
             "explain": config.explain.model_copy(update={"methods": list(dict.fromkeys(texts))}),
             "evaluate": config.evaluate.model_copy(update={"metrics": list(dict.fromkeys(scores))}),
+            "interpret": _spelt_edits(config.interpret, file),
         }
     )
+
+
+def _spelt_edits(asked: InterpretConfig | None, file: TomlFile) -> InterpretConfig | None:
+    """Write the edits of ``[interpret]`` in their canonical text."""
+    if asked is None:
+        return None
+    claims = [
+        claim.model_copy(update={"edit": _parsed(EDITS, claim.edit, file, ("interpret", "claims", place, "edit"))})
+        for place, claim in enumerate(asked.claims)
+    ]
+    named = asked.edits
+    edits = named if isinstance(named, str) else [
+        _parsed(EDITS, text, file, ("interpret", "edits", place)) for place, text in enumerate(named)
+    ]  # fmt: skip
+    return asked.model_copy(update={"claims": claims, "edits": edits})
 
 
 def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int]) -> str:
@@ -401,4 +505,12 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     model = config.model
     if model.weights is not None:
         model = model.model_copy(update={"weights": (folder / model.weights).resolve()})
-    return config.model_copy(update={"images": images, "model": model})
+    asked = config.interpret
+    if asked is not None:
+        files = {
+            name: (folder / file).resolve()
+            for name in ("csv", "guideline")
+            if (file := getattr(asked, name)) is not None
+        }
+        asked = asked.model_copy(update=files)
+    return config.model_copy(update={"images": images, "model": model, "interpret": asked})

@@ -25,7 +25,10 @@ from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Store, failure_row, part_name
 from pellucid.study.task import Shard, fixed_arithmetic
 
-__all__ = ["ensure_nets", "ensure_repeats", "net_names", "net_weights", "read_repeats", "same_test", "shuffled_labels"]
+__all__ = [
+    "SHUFFLED", "ensure_nets", "ensure_repeats", "net_names", "net_weights", "read_repeats", "same_test",
+    "shuffled_labels",
+]  # fmt: skip
 
 SHUFFLED = "shuffled"
 
