@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.show import cases, concepts, strategies
 from pellucid.study import Study
 
 __all__ = ["SECTIONS", "Section"]
@@ -28,5 +29,9 @@ class Section:
     content: Callable[[Study], dict[str, Any] | None]
 
 
-SECTIONS: tuple[Section, ...] = ()
+SECTIONS: tuple[Section, ...] = (
+    Section("concepts", "Concepts", concepts.content),
+    Section("examples", "Similar cases", cases.content),
+    Section("strategies", "Strategies", strategies.content),
+)
 """In the order of the report."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from pellucid.errors import PellucidError
 from pellucid.interpretation import Evidence, Interpretations
+from pellucid.study import cases, concepts, strategies
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 
@@ -29,7 +30,11 @@ class Inquiry:
     answer: Callable[[Setup, Evidence], Interpretations]
 
 
-INQUIRIES: tuple[Inquiry, ...] = ()
+INQUIRIES: tuple[Inquiry, ...] = (
+    Inquiry("concepts", concepts.answer),
+    Inquiry("examples", cases.answer),
+    Inquiry("strategies", strategies.answer),
+)
 """In the order in which they are answered and told."""
 
 
