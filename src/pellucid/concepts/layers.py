@@ -36,9 +36,15 @@ def layers_over_depth(model: Model | Callable[..., Any], x: Tensor) -> tuple[str
     with Passes(own) as passes:
         read = ReadOut(lambda out, _rows: out.flatten(1)[:, 0])
         found = spatial_layers(Call(passes, inputs, read, inputs[0].new_zeros(1), (0,)))
+    found = [(name, grid) for name, grid in found if not _holds_several(name, grid, found)]
     last = {grid: name for name, grid in found}
     names = [name for name, grid in found if last[grid] == name]
     if len(names) < 3:
         names = [name for name, _ in found]
     count = min(MOST, len(names))
     return tuple(names[round(place * (len(names) - 1) / max(count - 1, 1))] for place in range(count))
+
+
+def _holds_several(name: str, grid: tuple[int, ...], found: list[tuple[str, tuple[int, ...]]]) -> bool:
+    """Return whether a layer is the body that layers of other sizes lie in."""
+    return any(other.startswith(f"{name}.") and size != grid for other, size in found)
