@@ -202,7 +202,7 @@ def measured_concepts(
         The set, and which of its images; all when None.
     names
         Phenotypes by column, by the last part of its name (``"Area"``), its family (``"Texture"``) or a part of it
-        (``"MeanIntensity"``, of every channel); all that vary when None.
+        (``"Intensity_Mean"``, of every channel); all that vary when None.
     mask
         Name of the mask that outlines the objects; None segments them.
 
@@ -235,7 +235,7 @@ def _matching(columns: Sequence[str], names: Sequence[str]) -> list[str]:
             [column for column in columns if column == name],
             [column for column in columns if column.partition("_")[2] == name],
             [column for column in columns if column.split("_")[0] == name],
-            [column for column in columns if name.lower() in column.partition("_")[2].lower()],
+            [column for column in columns if name.lower() in column.lower()],
         )
         fit = next((way for way in ways if way), None)
         if fit is None:

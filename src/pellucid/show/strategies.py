@@ -47,7 +47,7 @@ def _pictures(row: dict[str, Any], told: dict[str, Any], images: ImageSet) -> di
     return {
         "cases": [{"id": name, "src": address(middle(images, name), edge=_EDGE)} for name in row["exemplars"]],
         "mean": address(signed_bytes(mean, full_colour(mean) or 1.0)), "width": width, "height": height,
-        "outline": outline_path(from_numpy(where)) if row["artefact"] else "",
+        "outline": outline_path(from_numpy(where)) if row["fixed"] else "",
     }  # fmt: skip
 
 

@@ -120,7 +120,7 @@ def _similarity(
                 if text == asked.method:  # what was asked for by name is not put in the place of another's
                     raise
                 continue
-            values = [one.values.double().sum(1)[0] for one in maps]
+            values = [one.tensors[0].double().sum(1)[0] for one in maps]
             found.append({"image": query, "neighbour": other, "method": text, "shape": list(values[0].shape),
                           "likeness": float(maps[0].output[0]), "first": values[0].flatten().tolist(),
                           "second": values[1].flatten().tolist()})  # fmt: skip

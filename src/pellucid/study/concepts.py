@@ -91,7 +91,9 @@ def _claims(found: ConceptRelevance) -> list[Finding]:
     rows = found.table.to_pylist()
     pairs = dict.fromkeys((row["concept"], row["target"]) for row in rows)
     told = [_claim(found, [row for row in rows if (row["concept"], row["target"]) == pair]) for pair in pairs]
-    claims = sorted((one for one in told if one is not None), key=lambda one: -abs(one.value or 0))
+    claims = sorted(
+        (one for one in told if one is not None), key=lambda one: (one.verdict != "supported", -abs(one.value or 0))
+    )
     return [*claims[:CLAIMS], _summary(found, len(claims))]
 
 
@@ -138,7 +140,8 @@ def _summary(found: ConceptRelevance, claims: int) -> Finding:
         statement=f"Of {len(names)} concepts asked, {len(names) - len(idle)} are held by some layer and moved with by some call. {told}",
         evidence=f"{sum(row['significant'] for row in rows)} of {len(rows)} tests (concept × layer × class) at a false discovery "
         f"rate of {found.alpha:g}, direction: {found.direction}; {claims} concept–class pairs agree in sign with the images. A "
-        "concept that no layer tells may still be used in a way that no straight line shows.",
+        "concept that no layer tells may still be used in a way that no straight line shows; random concepts keep what a concept "
+        "says of whole groups, so that one that goes with patient or smear alone is not called used.",
         value=float(len(names) - len(idle)),
         verdict="supported",
     )
