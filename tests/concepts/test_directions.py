@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from pellucid.concepts.directions import DIRECTIONS, cleared, orthogonal, partial, pattern, probe, responses
-from pellucid.concepts.judging import fair_sensitivity
+from pellucid.concepts.fairness import fair_sensitivity
 from pellucid.concepts.probing import balanced_accuracy, fit_probe, folds_of, held_out, permuted, r_squared
 from pellucid.errors import BadRecipe, ShapeError
 

@@ -49,6 +49,18 @@ def test_images_that_are_not_in_the_set_are_named(tmp_path, rim):
         read_concepts(sheet, rim.images)
 
 
+def test_images_may_be_named_by_their_files(tmp_path, rim):
+    from dataclasses import replace
+
+    images = replace(rim.images.select(rim.ids[:3]), ids=("a/one.png", "a/two.png", "b/two.png"))
+    sheet = tmp_path / "sheet.csv"
+    sheet.write_text("image,rim\none,1\na/two.png,0\n")
+    assert read_concepts(sheet, images).table["image"].to_pylist() == ["a/one.png", "a/two.png"]
+    sheet.write_text("image,rim\ntwo.png,1\n")  # it could be either
+    with pytest.raises(BadImage, match="not in the set"):
+        read_concepts(sheet, images)
+
+
 def test_measured_phenotypes_are_concepts_with_units(rim):
     found = measured_concepts(rim.images, ["Area", "Spots_Count"], ids=rim.ids[:12])
     assert "AreaShape_Area" in found.names

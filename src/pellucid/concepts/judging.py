@@ -1,4 +1,4 @@
-"""One concept in one layer for one class: how well it is told, how far the answer hangs on it, and what chance gives."""
+"""One concept in one layer for one class: how far the answer hangs on it, and what chance gives."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,99 +6,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
-from pellucid.concepts.directions import Direction, cleared, pattern, probe, responses
-from pellucid.concepts.probing import balanced_accuracy, folds_of, held_out, permuted, r_squared
-from pellucid.hashing import hash_key
+from pellucid.concepts.fairness import Fair, fair_sensitivity
+from pellucid.concepts.reading import Reading, resampled_rows, stream
 from pellucid.intervals import share_interval, widening
 
-__all__ = ["Fair", "Judged", "Question", "fair_sensitivity", "judge"]
+__all__ = ["Judged", "judge"]
 
 Array = NDArray[np.float64]
 Bounds = tuple[float, float]
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """A concept where it is known.
-
-    Attributes
-    ----------
-    features
-        ``(N, D)`` of the layer.
-    values
-        ``(N,)`` of the concept.
-    others
-        ``(N, K)`` of the concepts to hold still.
-    groups
-        The independent unit of each image.
-    is_set
-        Whether it is present or absent rather than measured.
-    outputs
-        ``(N,)`` the model's output.
-    """
-
-    features: Array
-    values: Array
-    others: Array
-    groups: tuple[str, ...]
-    is_set: bool
-    outputs: Array
-
-
-@dataclass(frozen=True)
-class Fair:
-    """A mean slope against directions of chance.
-
-    Attributes
-    ----------
-    value
-        √r times the cosine between slope and direction, r the dimensions that the layer's activations span: about a standard
-        normal number for a direction of chance, in a layer of any width.
-    p
-        Of a direction of chance that does as much, either way: exact.
-    rank
-        r.
-    """
-
-    value: float
-    p: float
-    rank: int
-
-
-def fair_sensitivity(slope: Array, vector: Array, features: Array) -> Fair:
-    """Hold the slope along a direction against that along directions of chance, so that layers can be compared.
-
-    Directions of chance are even on the unit sphere of the space that the activations span. The slope along one of them
-    has mean 0 and standard deviation ‖Pg‖ / √r, where P projects on that space and r is its dimension; the score is the
-    slope along the concept in that unit, z = √r · cos(Pg, Pv), and (cos + 1) / 2 of a direction of chance has the law
-    Beta((r − 1) / 2, (r − 1) / 2). Units that never move, such as zeros that pad a layer, change neither P nor r.
-
-    Parameters
-    ----------
-    slope
-        ``(D,)`` mean slope of the output along the features.
-    vector
-        ``(D,)`` of the concept.
-    features
-        ``(N, D)`` activations.
-
-    References
-    ----------
-    After the purpose of Yeche, Harrison and Berthier 2019, UBS: a dimension-agnostic metric for concept vector
-    interpretability applied to radiomics; this formula is our own, since theirs is not in what we could read.
-    """
-    _, singular, axes = np.linalg.svd(features - features.mean(0), full_matrices=False)
-    axes = axes[singular > 1e-9 * singular.max(initial=1e-300)]
-    g, v = axes @ slope, axes @ vector
-    size = float(np.linalg.norm(g) * np.linalg.norm(v))
-    rank = len(axes)
-    if size == 0 or rank < 2:
-        return Fair(0.0, 1.0, rank)
-    cosine = float(np.clip(g @ v / size, -1, 1))
-    half = (rank - 1) / 2
-    return Fair(float(np.sqrt(rank) * cosine), float(min(1.0, 2 * beta.sf((1 + abs(cosine)) / 2, half, half))), rank)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,52 +53,47 @@ class Judged:
         }  # fmt: skip
 
 
-def judge(
-    question: Question,
-    slopes: Array,
-    class_groups: Sequence[str],
-    direction: Direction,
-    *,
-    runs: int,
-    draws: int,
-    seed: int,
-) -> Judged:
-    """Test one concept in one layer for one class; `slopes` ``(M, D)`` are those of the class's images."""
-    features, values = question.features, question.values[:, None]
-    dealt = np.hstack([values, permuted(question.values, question.groups, runs, seed=seed)])
-    told = held_out(features, dealt, folds_of(question.groups, seed=seed))
-    quality = balanced_accuracy if question.is_set else r_squared
-    fits = quality(told, dealt)
-    vectors = direction.vectors(features, dealt, question.others)
-    along = slopes @ vectors
+def judge(reading: Reading, slopes: Array, groups: Sequence[str], outputs: Array, *, seed: int) -> Judged:
+    """Test one concept in one layer for one class.
+
+    Parameters
+    ----------
+    reading
+        What the layer says of the concept.
+    slopes
+        ``(M, D)`` of the class's images.
+    groups
+        The independent unit of each of these.
+    outputs
+        ``(N,)`` the class's score of the images in which the concept is known.
+    seed
+        Of the bootstrap.
+    """
+    along = slopes @ reading.vectors
     means, shares = along.mean(0), (along > 0).mean(0)
-    resampled = _Resampled.drawn(question, slopes, class_groups, direction, told[:, :1], draws, seed)
-    br, br_bounds = resampled.relevance(float(fits[0]), along[:, 0]) if not question.is_set else (None, (None, None))
-    effects = means * (vectors * responses(features, cleared(dealt, question.others))).sum(0)
+    effects = means * reading.moved
     far = np.abs(effects - effects.mean())
+    own, fits = along[:, 0], reading.fits
+    samples = _Samples.drawn(reading, slopes, groups, seed)
+    br, br_bounds = (None, (None, None)) if reading.question.is_set else samples.relevance(float(fits[0]), own)
     return Judged(
-        slopes=along[:, 0],
+        slopes=own,
         fit=float(fits[0]),
-        fit_bounds=resampled.bounds(resampled.fits, float(fits[0])),
+        fit_bounds=samples.bounds(reading.resampled_fits, float(fits[0])),
         score=float(shares[0]),
-        score_bounds=resampled.share_bounds(along[:, 0]),
+        score_bounds=samples.share_bounds(own),
         random_score=float(shares[1:].mean()),
         sensitivity=float(means[0]),
-        sensitivity_bounds=resampled.bounds(resampled.means, float(means[0])),
+        sensitivity_bounds=samples.bounds(samples.means, float(means[0])),
         br=br,
         br_bounds=br_bounds,
-        fair=fair_sensitivity(slopes.mean(0), vectors[:, 0], features),
+        fair=fair_sensitivity(slopes.mean(0), reading.vectors[:, 0], reading.question.features),
         effect=float(effects[0]),
-        observed=observed(question),
-        agreement=_agreement(question, vectors[:, 0], direction),
+        observed=reading.observed(outputs),
+        agreement=reading.agreement,
         p_fit=_share(fits[1:] >= fits[0]),
         p_used=_share(far[1:] >= far[0]),
     )
-
-
-def observed(question: Question) -> float:
-    """Return how much higher the output itself is for one standard deviation more of the concept, others held."""
-    return float(responses(question.outputs[:, None], cleared(question.values[:, None], question.others))[0, 0])
 
 
 def _share(as_much: NDArray[np.bool_]) -> float:
@@ -190,13 +101,8 @@ def _share(as_much: NDArray[np.bool_]) -> float:
     return float((1 + as_much.sum()) / (1 + len(as_much)))
 
 
-def _agreement(question: Question, vector: Array, direction: Direction) -> float:
-    other = pattern() if isinstance(direction, probe) else probe()
-    return float(vector @ other.vectors(question.features, question.values[:, None], question.others)[:, 0])
-
-
 @dataclass(frozen=True, eq=False)
-class _Resampled:
+class _Samples:
     """What other samples of groups would have given: both of the images with the concept and of the class's."""
 
     fits: Array
@@ -206,24 +112,16 @@ class _Resampled:
     groups: int
 
     @classmethod
-    def drawn(
-        cls, question: Question, slopes: Array, class_groups: Sequence[str], direction: Direction, told: Array, draws: int,
-        seed: int,
-    ) -> "_Resampled":  # fmt: skip
-        random = np.random.default_rng(int.from_bytes(hash_key(seed, "resampled")[:8]))
-        rows = _drawn(question.groups, draws, random)
-        rows = [chosen for chosen in rows if np.ptp(question.values[chosen]) > 0] or [np.arange(len(question.values))]
-        members = _drawn(class_groups, len(rows), random)
-        quality = balanced_accuracy if question.is_set else r_squared
-        values = question.values[:, None]
-        vectors = direction.resampled(question.features, question.values, question.others, rows)
+    def drawn(cls, reading: Reading, slopes: Array, groups: Sequence[str], seed: int) -> "_Samples":
+        vectors = reading.resampled_vectors
+        members = resampled_rows(groups, vectors.shape[1], stream(seed, "class images"))
         along = [slopes[chosen] @ vectors[:, draw] for draw, chosen in enumerate(members)]
         return cls(
-            fits=np.array([float(quality(told[chosen], values[chosen])[0]) for chosen in rows]),
+            fits=reading.resampled_fits,
             means=np.array([one.mean() for one in along]),
             shares=np.array([(one > 0).mean() for one in along]),
             ratios=np.array([_ratio(one) for one in along]),
-            groups=min(len(set(question.groups)), len(set(class_groups))),
+            groups=min(len(set(reading.question.groups)), len(set(groups))),
         )
 
     def bounds(self, values: Array, value: float) -> Bounds:
@@ -255,12 +153,3 @@ class _Resampled:
 def _ratio(along: Array) -> float:
     spread = float(along.std())
     return float(along.mean() / spread) if spread > 1e-6 * float(np.abs(along).max(initial=0.0)) else np.nan
-
-
-def _drawn(groups: Sequence[str], draws: int, random: np.random.Generator) -> list[NDArray[np.int64]]:
-    names, place = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    members = [np.flatnonzero(place == number) for number in range(len(names))]
-    return [
-        np.concatenate([members[number] for number in random.integers(len(names), size=len(names))])
-        for _ in range(draws)
-    ]

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from pellucid.concepts.directions import DIRECTIONS, Direction
 from pellucid.concepts.features import Pictures, Pool, layer_features, layer_slopes
-from pellucid.concepts.judging import Judged, Question, judge
+from pellucid.concepts.judging import Judged, judge
+from pellucid.concepts.reading import Question, Reading
 from pellucid.concepts.vocabulary import Concepts
 from pellucid.errors import BadTarget, ShapeError
 from pellucid.images import ImageSet
@@ -23,7 +24,10 @@ from pellucid.models.targets import LogOdds, Output
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ConceptRelevance", "concept_relevance", "rcv", "tcav"]
+__all__ = ["FEWEST", "ConceptRelevance", "class_targets", "concept_relevance", "rcv", "tcav"]
+
+FEWEST = 5
+"""Images with and without a set, or values of a measure, below which nothing can be tested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +90,7 @@ def concept_relevance(
     held: Sequence[str] = (),
     pool: Pool = "mean",
     groups: Sequence[str] | None = None,
-    runs: int = 200,
+    runs: int = 1000,
     draws: int = 200,
     alpha: float = 0.05,
     seed: int = 0,
@@ -121,7 +125,8 @@ def concept_relevance(
     groups
         The independent unit (patient, smear) of each image: what is held out together and resampled together.
     runs
-        Random concepts that each is held against: its own values dealt out anew among the images (within groups).
+        Random concepts that each is held against: its own values dealt out anew among the images (within groups). No p-value
+        is smaller than 1 / (runs + 1), so that a large table needs many.
     draws
         Of the bootstrap behind the intervals.
     alpha
@@ -150,20 +155,21 @@ def concept_relevance(
     asked = _asked(own, pictures, images, labels, target, classes, batch_size)
     rows: list[dict[str, Any]] = []
     slopes: list[dict[str, Any]] = []
-    for name, (aim, members) in track(asked.items(), "asking concepts", transient=True, disable=not progress):
-        part = _part(pictures, members)
-        outputs = _outputs(own, pictures, aim, batch_size)
-        steep = layer_slopes(own, part, layers, aim, pool=pool, batch_size=batch_size)
-        for depth, layer in enumerate(layers):
-            for concept in (one for one in concepts.names if one not in held):
-                question = _question(concepts, concept, held, pictures.ids, features[layer].numpy(), units, outputs)
-                unit = [units[row] for row in members]
-                found = judge(question, steep[layer].numpy(), unit, chosen, runs=runs, draws=draws, seed=seed)
+    calls = [_Call.of(own, pictures, layers, name, *what, pool, batch_size) for name, what in asked.items()]
+    names = [name for name in concepts.names if name not in held]
+    for depth, layer in track(list(enumerate(layers)), "asking concepts", transient=True, disable=not progress):
+        for concept in names:
+            question, known = _question(concepts, concept, held, pictures.ids, features[layer].numpy(), units)
+            reading = Reading.of(question, chosen, runs=runs, draws=draws, seed=seed)
+            for call in calls:
+                found = judge(
+                    reading, call.slopes[layer], [units[row] for row in call.members], call.outputs[known], seed=seed
+                )
                 about = {"concept": concept, "kind": "set" if question.is_set else "measure",
-                         "unit": concepts.units.get(concept, ""), "layer": layer, "depth": depth, "target": name,
-                         "images": len(question.values), "class_images": len(members)}  # fmt: skip
+                         "unit": concepts.units.get(concept, ""), "layer": layer, "depth": depth, "target": call.name,
+                         "images": len(question.values), "class_images": len(call.members)}  # fmt: skip
                 rows.append(about | found.row())
-                slopes += _slopes(about, part.ids, found)
+                slopes += _slopes(about, [pictures.ids[row] for row in call.members], found)
     return ConceptRelevance(_corrected(rows, alpha), pa.Table.from_pylist(slopes), alpha, chosen, runs)
 
 
@@ -230,27 +236,53 @@ def _asked(
         labels = images.label(pictures.ids)
     if labels is None or len(labels) != len(pictures):
         raise BadTarget("concepts are asked class by class: give labels=, one an image, or target= for all images")
-    with Passes(model, batch_size=batch_size) as passes:
-        width = passes.outputs(model.prepare(pictures.rows(0, 1))).shape[1]
-    names = model.classes or tuple(map(str, range(max(2, width))))
-    wanted = range(len(names)) if classes is None else classes
-    if width == 1:  # the one logit speaks for the second class
-        wanted = [number for number in wanted if number == 1]
-    members = {number: [row for row, label in enumerate(labels) if label == number] for number in wanted}
-    return {
-        names[number]: (Output(0) if width == 1 else LogOdds(number), rows)
-        for number, rows in members.items() if len(rows) > 1
-    }  # fmt: skip
+    aims = class_targets(model, pictures.rows(0, 1), batch_size=batch_size)
+    named = model.classes or tuple(map(str, range(max(aims) + 1)))
+    found = {
+        named[number]: (aim, [row for row, label in enumerate(labels) if label == number])
+        for number, aim in aims.items()
+        if classes is None or number in classes
+    }
+    return {name: (aim, rows) for name, (aim, rows) in found.items() if len(rows) > 1}
 
 
-def _outputs(model: Model, pictures: Pictures, aim: Target, batch_size: int | None) -> Any:
-    """Return what is asked of the model for every image ``(N,)``."""
-    found = []
+def class_targets(model: Model, x: Tensor, *, batch_size: int | None = None) -> dict[int, Target]:
+    """Return the target that stands for each class: its log-odds, which do not saturate; one logit speaks for class 1 alone.
+
+    Parameters
+    ----------
+    model
+        A classifier.
+    x
+        One image ``(1, C, *S)``.
+    """
     with Passes(model, batch_size=batch_size) as passes:
-        for block in pictures.blocks():
-            inputs = model.prepare(block)
-            found.append(passes.scores(inputs, aim.freeze(model, passes.outputs(inputs))).cpu())
-    return torch.cat(found).double().numpy()
+        width = passes.outputs(model.prepare(x)).shape[1]
+    return {1: Output(0)} if width == 1 else {number: LogOdds(number) for number in range(width)}
+
+
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """What is asked of the model: its score of all images, and the score's slopes in some of them."""
+
+    name: str
+    members: list[int]
+    outputs: Any
+    slopes: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls, model: Model, pictures: Pictures, layers: Sequence[str], name: str, aim: Target, members: list[int], pool: Pool,
+        batch_size: int | None,
+    ) -> "_Call":  # fmt: skip
+        found = []
+        with Passes(model, batch_size=batch_size) as passes:
+            for block in pictures.blocks():
+                inputs = model.prepare(block)
+                found.append(passes.scores(inputs, aim.freeze(model, passes.outputs(inputs))).cpu())
+        steep = layer_slopes(model, _part(pictures, members), layers, aim, pool=pool, batch_size=batch_size)
+        slopes = {layer: values.numpy() for layer, values in steep.items()}
+        return cls(name, members, torch.cat(found).double().numpy(), slopes)
 
 
 def _question(
@@ -260,26 +292,18 @@ def _question(
     ids: Sequence[str],
     features: Any,
     groups: Sequence[str],
-    outputs: Any,
-) -> Question:
+) -> tuple[Question, Any]:
     values = concepts.values(name, ids)
     others = np.stack([concepts.values(one, ids) for one in held], axis=1) if held else np.empty((len(ids), 0))
     known = np.flatnonzero(~np.isnan(values) & ~np.isnan(others).any(1))
     is_set = concepts.is_set(name)
-    few = min(int(values[known].sum()), int((1 - values[known]).sum())) if is_set else len(np.unique(values[known]))
-    if few < 5:
+    if concepts.told_apart(name, [ids[row] for row in known.tolist()]) < FEWEST:
         what = "has fewer than five images with it, or without it" if is_set else "has fewer than five different values"
         raise ShapeError(
             f"concept {name!r} {what} among the {len(known)} images in which it is known; nothing can be tested"
         )
-    return Question(
-        features[known],
-        values[known],
-        others[known],
-        tuple(groups[row] for row in known.tolist()),
-        is_set,
-        outputs[known],
-    )
+    units = tuple(groups[row] for row in known.tolist())
+    return Question(features[known], values[known], others[known], units, is_set), known
 
 
 def _slopes(about: Mapping[str, Any], ids: Sequence[str], found: Judged) -> list[dict[str, Any]]:

@@ -1,9 +1,10 @@
 """Concepts as columns: what experts marked or what was measured of each image, with gaps where nobody knows."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,14 @@ class Concepts:
         values = self.values(name)
         return bool(np.isin(values[~np.isnan(values)], (0.0, 1.0)).all())
 
+    def told_apart(self, name: str, ids: Sequence[str] | None = None) -> int:
+        """Return how many images have the rarer of a set's two values, or how many values a measure takes."""
+        values = self.values(name, ids)
+        known = values[~np.isnan(values)]
+        if self.is_set(name):
+            return int(min(known.sum(), (1 - known).sum()))
+        return len(np.unique(known))
+
     def select(self, names: Sequence[str]) -> "Concepts":
         """Return these concepts only."""
         for name in names:
@@ -117,7 +126,8 @@ def read_concepts(path: str | Path, images: ImageSet | None = None) -> Concepts:
     path
         The file.
     images
-        The set that it speaks of; names that are not in it are refused.
+        The set that it speaks of: images may be named by id or, where it is unique, by file name with or without ending;
+        other names are refused.
 
     Raises
     ------
@@ -136,19 +146,29 @@ def read_concepts(path: str | Path, images: ImageSet | None = None) -> Concepts:
         raise BadImage(f"{where} needs the column image and one column a concept; it has {have}")
     ids = [row["image"] for row in rows]
     if images is not None:
-        _refuse_strangers(where, ids, images)
+        ids = _in_the_set(where, ids, images)
     cells = {name: [_number(where, line, name, row[name]) for line, row in enumerate(rows, 2)] for name in names}
     return Concepts.of(ids, cells)
 
 
-def _refuse_strangers(where: Path, ids: Sequence[str], images: ImageSet) -> None:
-    known = set(images.ids)
-    strangers = [name for name in ids if name not in known]
+def _in_the_set(where: Path, names: Sequence[str], images: ImageSet) -> list[str]:
+    """Return the ids that the names mean: ids themselves, or the names of files, with or without ending, that are unique."""
+    known = {name: name for name in images.ids}
+    files = Counter(PurePath(name).name for name in images.ids)
+    stems = Counter(PurePath(name).stem for name in images.ids)
+    for name in images.ids:
+        path = PurePath(name)
+        if files[path.name] == 1:
+            known.setdefault(path.name, name)
+        if stems[path.stem] == 1:
+            known.setdefault(path.stem, name)
+    strangers = [name for name in names if name not in known]
     if strangers:
         raise BadImage(
-            f"{where}: {len(strangers)} of {len(ids)} images are not in the set, the first is {strangers[0]!r}; its ids are "
+            f"{where}: {len(strangers)} of {len(names)} images are not in the set, the first is {strangers[0]!r}; its ids are "
             f"like {images.ids[0]!r}"
         )
+    return [known[name] for name in names]
 
 
 def _number(where: Path, line: int, name: str, text: str | None) -> float | None:
@@ -181,7 +201,8 @@ def measured_concepts(
     images, ids
         The set, and which of its images; all when None.
     names
-        Phenotypes by column name or part of it (``"Area"``); all that vary when None.
+        Phenotypes by column, by the last part of its name (``"Area"``), its family (``"Texture"``) or a part of it
+        (``"Intensity_Mean"``, of every channel); all that vary when None.
     mask
         Name of the mask that outlines the objects; None segments them.
 
@@ -207,11 +228,17 @@ def measured_concepts(
 
 
 def _matching(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return the columns that names mean: a column, the last part of its name, or the family before it."""
     found: dict[str, None] = {}
     for name in names:
-        exact = [column for column in columns if column == name]
-        fit = exact or [column for column in columns if name.lower() in column.lower()]
-        if not fit:
+        ways = (
+            [column for column in columns if column == name],
+            [column for column in columns if column.partition("_")[2] == name],
+            [column for column in columns if column.split("_")[0] == name],
+            [column for column in columns if name.lower() in column.lower()],
+        )
+        fit = next((way for way in ways if way), None)
+        if fit is None:
             raise BadImage(f"no phenotype fits {name!r}; there are {', '.join(columns)}")
         found |= dict.fromkeys(fit)
     return list(found)

@@ -39,7 +39,8 @@ class AverageMap:
     @property
     def steady(self) -> Tensor:
         """Boolean ``(C, *S)``: where the mean is more than two standard errors from 0."""
-        return self.mean.abs() > 2 * self.sd / max(self.images, 1) ** 0.5
+        told: Tensor = self.mean.abs() > 2 * self.sd / max(self.images, 1) ** 0.5
+        return told
 
 
 def registration(outlines: Tensor) -> float:

@@ -1,6 +1,7 @@
 """Explanations in groups: where maps of many images fall into a few ways of deciding, each is one strategy of the model."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,11 @@ _NEAR = 7
 _BLUR = 1.0
 _REFERENCES = 19
 _PARTS = 10
-_POOLS = {1: functional.adaptive_avg_pool1d, 2: functional.adaptive_avg_pool2d, 3: functional.adaptive_avg_pool3d}
+_POOLS: dict[int, Any] = {
+    1: functional.adaptive_avg_pool1d,
+    2: functional.adaptive_avg_pool2d,
+    3: functional.adaptive_avg_pool3d,
+}
 
 
 @dataclass(frozen=True, eq=False)

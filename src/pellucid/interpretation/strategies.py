@@ -59,7 +59,7 @@ class Named:
     lift
         Evidence beyond the objects over what their area alone would hold; None without outlines.
     artefact
-        Whether much of the evidence lies at one fixed place of the picture, off the objects.
+        Whether much of the evidence lies at one fixed place of the picture, off the objects; an edit of that place decides.
     where
         Boolean ``(*S)`` that place.
     held
@@ -227,7 +227,7 @@ def find_strategies(
     Returns
     -------
     findings
-        Of kind ``strategy``, one a class, and one an artefact.
+        Of kind ``strategy``: one a class with several, one for all classes with one, and one a fixed place off the objects.
     tables
         ``strategies``: one row a class and strategy; ``strategy_images``: one row an image.
     found
@@ -253,15 +253,15 @@ def find_strategies(
         )  # fmt: skip
         found[label] = own
         tests = {one.group: _edited(evidence, own, one, number) for one in own.named if one.artefact}
-        findings += [
-            _finding(own, chosen),
-            *(_artefact(own, one, tests[one.group]) for one in own.named if one.artefact),
-        ]
+        findings += [_several(own, chosen)] if len(own.named) > 1 else []
+        findings += [_artefact(own, one, tests[one.group]) for one in own.named if one.artefact]
         rows += [_row(evidence, own, one, tests.get(one.group), chosen) for one in own.named]
         images += [{"image": own.ids[row], "called": label, "strategy": one.group, "name": one.name, "typical": place}
                    for one in own.named for place, row in enumerate(one.rows)]  # fmt: skip
     if not found:
         return [_refused(f"no class is called in {LEAST_IMAGES} explained images or more")], {}, {}
+    single = [own for own in found.values() if len(own.named) == 1]
+    findings += [_single(single, chosen)] if single else []
     return findings, {"strategies": pa.Table.from_pylist(rows), "strategy_images": pa.Table.from_pylist(images)}, found
 
 
@@ -299,41 +299,45 @@ def _edited(evidence: Evidence, own: Strategies, one: Named, number: int) -> Int
     return mean_interval(falls, groups=units, seed=evidence.seed) if len(falls) > 2 else None
 
 
-def _finding(own: Strategies, method: str) -> Finding:
-    count, size = len(own.named), len(own.ids)
-    told = "; ".join(f"{one.name} ({len(one.rows)} of {size} images)" for one in own.named)
-    one_way = (
-        f"In {size} images that it calls {own.label}, the model decides in one way as far as its maps tell: {told}."
-    )
-    several = f"In {size} images that it calls {own.label}, the model decides in {count} ways: {told}."
+def _several(own: Strategies, method: str) -> Finding:
+    size = len(own.ids)
+    told = "; ".join(f"{one.name} ({len(one.rows)})" for one in own.named)
     return Finding(
         id=f"strategies-{own.label}",
         kind="strategy",
         subject=own.label,
-        statement=one_way if count == 1 else several,
+        statement=f"In {size} images that it calls {own.label}, the model decides in {len(own.named)} ways: {told}.",
         evidence=f"Spectral clustering of pooled {method} maps; groups found again in parts of the images with adjusted Rand "
         f"index {own.clusters.stability:.2f}; one elongated cloud gives groups as far apart with p = {own.clusters.p:.2f}.",
-        value=float(count),
-        verdict="supported" if count > 1 else "undecided",
+        value=float(len(own.named)),
+    )
+
+
+def _single(found: Sequence[Strategies], method: str) -> Finding:
+    told = "; ".join(f"{own.label}: {own.named[0].name} ({len(own.ids)} images)" for own in found)
+    return Finding(
+        id="strategies-single",
+        kind="strategy",
+        subject="maps",
+        statement=f"No two ways of deciding were told apart among the images of one call. {told}.",
+        evidence=f"Spectral clustering of pooled {method} maps, class by class: no groups that come back in parts of the images and "
+        "lie farther apart than those of one cloud. A way that a few per cent of the images go may be missed.",
+        verdict="undecided",
     )
 
 
 def _artefact(own: Strategies, one: Named, fall: Interval | None) -> Finding:
-    size = share_interval(len(one.rows), len(own.ids))
     moved = fall is not None and fall.low > MATTERS
     told = "too few images had room for the test" if fall is None else f"the log-odds fell by {fall} beyond the null's"
+    where = f"In {len(one.rows)} of {len(own.ids)} images that it calls {own.label}, much of the evidence lies at {one.name}"
+    said = "an artefact that moves the call." if moved else "filling it in was not seen to move the call."
     return Finding(
         id=f"strategy-artefact-{own.label}-{one.group}",
         kind="strategy",
         subject=own.label,
-        statement=f"In {len(one.rows)} of {len(own.ids)} images that it calls {own.label}, the evidence lies at {one.name}: "
-        + (
-            "an artefact that moves the call."
-            if moved
-            else "an artefact by its place, which was not seen to move the call."
-        ),
-        evidence=f"{100 * one.held:.0f} % of the evidence lies in {100 * SPOT:.0f} % of the picture, off the objects "
-        f"(share of images {size}); filled in from its surroundings, beside an equal gap elsewhere, {told}.",
+        statement=f"{where}: {said}",
+        evidence=f"{100 * one.held:.0f} % of the evidence lies in {100 * float(one.where.double().mean()):.0f} % of the picture; "
+        f"filled in from its surroundings, beside an equal gap elsewhere, {told}.",
         value=None if fall is None else fall.value,
         low=None if fall is None else fall.low,
         high=None if fall is None else fall.high,
@@ -351,7 +355,7 @@ def _row(evidence: Evidence, own: Strategies, one: Named, fall: Interval | None,
         "called": own.label, "strategy": one.group, "name": one.name, "method": method, "images": len(ids), "of": len(own.ids),
         "share": size.value, "share_low": size.low, "share_high": size.high, "right": right,
         "beyond": None if one.beyond is None else one.beyond.value, "lift": one.lift, "held": one.held,
-        "artefact": one.artefact, "stability": own.clusters.stability, "p": own.clusters.p,
+        "fixed": one.artefact, "artefact": fall is not None and fall.low > MATTERS, "stability": own.clusters.stability, "p": own.clusters.p,
         "fall": None if fall is None else fall.value, "fall_low": None if fall is None else fall.low,
         "fall_high": None if fall is None else fall.high, "exemplars": ids[:6],
     }  # fmt: skip

@@ -42,7 +42,7 @@ def depth_chart(table: pa.Table, target: str | None = None) -> Figure:
         raise BadStudy(f"the table of concepts has no class {target!r}; it has {', '.join(names) or 'none'}")
     concepts = _leading(rows)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
+        figure = Figure(figsize=(10.6, 3.4), layout="constrained")
         told, used = figure.subplots(1, 2)
         for colour, concept in zip(_COLOURS, concepts, strict=False):
             own = sorted((row for row in rows if row["concept"] == concept), key=lambda row: row["depth"])
@@ -51,7 +51,7 @@ def depth_chart(table: pa.Table, target: str | None = None) -> Figure:
         _axes(told, rows, "told on unseen groups: R², or balanced accuracy")
         _axes(used, rows, "change of log-odds for one SD of the concept")
         used.axhline(0, color="#a0a6ae", linewidth=1, linestyle=(0, (3, 3)), zorder=0)
-        told.legend(fontsize=7, frameon=False, loc="best")
+        figure.legend(*told.get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
         figure.suptitle(f"{chosen}: concepts over depth; filled: significant; bars: 95 % interval", fontsize=9)
     return figure
 

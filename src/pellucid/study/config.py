@@ -20,9 +20,9 @@ from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "ClaimConfig", "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig",
-    "InterpretConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig", "StoreConfig", "StudyConfig",
-    "default_out", "read_config",
+    "ClaimConfig", "ConceptsConfig", "CounterfactualConfig", "EvaluateConfig", "ExamplesConfig", "ExplainConfig",
+    "FitConfig", "ImagesConfig", "InterpretConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig",
+    "StoreConfig", "StrategiesConfig", "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -283,6 +283,95 @@ class InterpretConfig(_Table):
         return self
 
 
+        return self
+
+
+class ConceptsConfig(_Table):
+    """``[concepts]``: what experts marked or what is measured, in which layers, and how many parts to find without labels.
+
+    Attributes
+    ----------
+    csv
+        A file with the column ``image`` and one column a concept.
+    phenotypes
+        Columns of `pellucid.measure.phenotypes` or parts of their names, or ``"all"`` that vary.
+    layers
+        Dotted names; without, the last layer of every size of feature map.
+    held
+        Concepts to hold still, for ``direction = "partial"`` or ``"orthogonal"``.
+    images
+        Held-out images asked at most.
+    runs
+        Random concepts that each is held against.
+    parts
+        Parts to find without labels, a class; 0 = none.
+    part_layer
+        Layer that they are found in; without, the deepest of `layers` with more than a few places.
+    """
+
+    csv: Path_ | None = None
+    phenotypes: list[str] | Literal["all"] | None = None
+    layers: list[str] | None = None
+    direction: str = "pattern"
+    held: list[str] = []
+    images: AtLeastOne = 300
+    runs: AtLeastOne = 1000
+    parts: Count = 0
+    part_layer: str | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.csv is None and self.phenotypes is None and not self.parts:
+            raise ValueError('give csv, phenotypes (a list or "all") or parts')
+        return self
+
+
+class ExamplesConfig(_Table):
+    """``[examples]``: similar cases, what makes them so, and prototypes.
+
+    Attributes
+    ----------
+    layer
+        Default: the model's embedding.
+    pose
+        ``"turned"`` averages over flips and quarter turns, where orientation says nothing.
+    queries
+        Explained images whose cases are sought.
+    k
+        Cases a relation.
+    method
+        That says which regions make two cases similar; without, the best-ranked one that can.
+    prototypes
+        A class.
+    """
+
+    layer: str | None = None
+    metric: Literal["cosine", "euclidean", "codes"] = "cosine"
+    pose: Literal["as_is", "turned"] = "as_is"
+    queries: AtLeastOne = 6
+    k: AtLeastOne = 5
+    method: str | None = None
+    prototypes: Count = 3
+
+
+class StrategiesConfig(_Table):
+    """``[strategies]``: the ways in which the model decides, from the maps of one method.
+
+    Attributes
+    ----------
+    method
+        One of ``explain.methods``; without, the best-ranked.
+    frame
+        ``"object"`` compares maps in the frame of each object, wherever it lies.
+    view
+        How images are laid out in the picture.
+    """
+
+    method: str | None = None
+    frame: Literal["image", "object"] = "image"
+    view: Literal["pca", "tsne", "umap"] = "tsne"
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -319,9 +408,10 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, concepts, examples, strategies, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
-        the same maps are scored under other choices where there is a ``[pipeline]``.
+        the same maps are scored under other choices where there is a ``[pipeline]``. ``[concepts]``, ``[examples]`` and
+        ``[strategies]`` are further questions, see their classes.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -334,6 +424,9 @@ class StudyConfig(_Table):
     stability: StabilityConfig | None = None
     counterfactual: CounterfactualConfig | None = None
     interpret: InterpretConfig | None = None
+    concepts: ConceptsConfig | None = None
+    examples: ExamplesConfig | None = None
+    strategies: StrategiesConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
     store: StoreConfig | None = None
 
@@ -514,3 +607,7 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
         }
         asked = asked.model_copy(update=files)
     return config.model_copy(update={"images": images, "model": model, "interpret": asked})
+    concepts = config.concepts
+    if concepts is not None and concepts.csv is not None:
+        concepts = concepts.model_copy(update={"csv": (folder / concepts.csv).resolve()})
+    return config.model_copy(update={"images": images, "model": model, "concepts": concepts})
