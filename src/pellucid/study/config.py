@@ -66,9 +66,21 @@ class ImagesConfig(_Table):
 
 
 class ModelConfig(_Table):
-    """``[model]``: a trained model."""
+    """``[model]``: a trained model.
+
+    Attributes
+    ----------
+    weights, path
+        Where it lies, by either name: a file of weights, or the file, folder or package of any source.
+    factory, arguments
+        What builds the network of plain weights, and its settings; for other sources `arguments` are the source's own.
+    trust
+        ``"sha256:..."``: no other content is opened. Consent to execute it is given on the command line, never by a file.
+    """
 
     weights: Path_ | None = None
+    path: Path_ | None = None
+    trust: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] | None = None
     factory: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
     classes: list[str] | None = None
@@ -81,7 +93,14 @@ class ModelConfig(_Table):
     def _pairs(self) -> Self:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together: give both or neither")
+        if self.weights is not None and self.path is not None:
+            raise ValueError("weights and path name the same thing: give one of them")
         return self
+
+    @property
+    def place(self) -> Path | None:
+        """Where the model lies."""
+        return self.weights or self.path
 
 
 class FitConfig(_Table):
@@ -292,7 +311,7 @@ def _refuse_no_images(config: StudyConfig, file: TomlFile) -> None:
 
 
 def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
-    trained = config.model.weights is not None or config.model.factory is not None
+    trained = config.model.place is not None or config.model.factory is not None
     if config.fit is None and not trained:
         raise BadStudy(f"{file.where(['model'])}: there is no model; give [model] weights = ... or a table [fit]")
     if config.fit is not None and trained:
@@ -333,6 +352,8 @@ def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
     if images.path is not None:
         images = images.model_copy(update={"path": (folder / images.path).resolve()})
     model = config.model
-    if model.weights is not None:
-        model = model.model_copy(update={"weights": (folder / model.weights).resolve()})
+    for name in ("weights", "path"):
+        told = getattr(model, name)
+        if told is not None:
+            model = model.model_copy(update={name: (folder / told).resolve()})
     return config.model_copy(update={"images": images, "model": model})
