@@ -33,7 +33,9 @@ def layer_outputs(call: Call) -> list[LayerOutput]:
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
-            if isinstance(output, Tensor) and (inputs or named):  # what is given nothing, as position biases, shows no image
+            if isinstance(output, Tensor) and (
+                inputs or named
+            ):  # what is given nothing, as position biases, shows no image
                 seen.append((name, output))
 
         return hook

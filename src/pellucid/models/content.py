@@ -68,9 +68,9 @@ def _zip_kind(names: Iterable[str]) -> Kind:
     parts = [PurePosixPath(name).parts for name in names]
     inner = {part[1] for part in parts if len(part) > 1}
     last = {part[-1] for part in parts if part}
-    if "constants.pkl" in last or "code" in inner:
+    if "data.pkl" in last and ("constants.pkl" in last or "code" in inner):
         return "torchscript"
-    if last & {"archive_format", "serialized_exported_program.json"} or "models" in inner:
+    if last & {"archive_format", "serialized_exported_program.json"}:
         return "export"
     return "pickle" if "data.pkl" in last else "zip"
 

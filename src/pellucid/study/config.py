@@ -70,9 +70,21 @@ class ImagesConfig(_Table):
 
 
 class ModelConfig(_Table):
-    """``[model]``: a trained model."""
+    """``[model]``: a trained model.
+
+    Attributes
+    ----------
+    weights, path
+        Where it lies, by either name: a file of weights, or the file, folder or package of any source.
+    factory, arguments
+        What builds the network of plain weights, and its settings; for other sources `arguments` are the source's own.
+    trust
+        ``"sha256:..."``: no other content is opened. Consent to execute it is given on the command line, never by a file.
+    """
 
     weights: Path_ | None = None
+    path: Path_ | None = None
+    trust: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] | None = None
     factory: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
     classes: list[str] | None = None
@@ -85,7 +97,14 @@ class ModelConfig(_Table):
     def _pairs(self) -> Self:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together: give both or neither")
+        if self.weights is not None and self.path is not None:
+            raise ValueError("weights and path name the same thing: give one of them")
         return self
+
+    @property
+    def place(self) -> Path | None:
+        """Where the model lies."""
+        return self.weights or self.path
 
 
 class FitConfig(_Table):
@@ -539,7 +558,7 @@ def _refuse_no_images(config: StudyConfig, file: TomlFile) -> None:
 
 
 def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
-    trained = config.model.weights is not None or config.model.factory is not None
+    trained = config.model.place is not None or config.model.factory is not None
     if config.fit is None and not trained:
         raise BadStudy(f"{file.where(['model'])}: there is no model; give [model] weights = ... or a table [fit]")
     if config.fit is not None and trained:
@@ -592,22 +611,10 @@ def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int])
 
 
 def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
-    images = config.images
-    if images.path is not None:
-        images = images.model_copy(update={"path": (folder / images.path).resolve()})
-    model = config.model
-    if model.weights is not None:
-        model = model.model_copy(update={"weights": (folder / model.weights).resolve()})
-    asked = config.interpret
-    if asked is not None:
-        files = {
-            name: (folder / file).resolve()
-            for name in ("csv", "guideline")
-            if (file := getattr(asked, name)) is not None
-        }
-        asked = asked.model_copy(update=files)
-    return config.model_copy(update={"images": images, "model": model, "interpret": asked})
-    concepts = config.concepts
-    if concepts is not None and concepts.csv is not None:
-        concepts = concepts.model_copy(update={"csv": (folder / concepts.csv).resolve()})
-    return config.model_copy(update={"images": images, "model": model, "concepts": concepts})
+    """Let every path start at the study file's folder."""
+    tables = {}
+    for name, table in config:
+        if isinstance(table, _Table):
+            paths = {key: (folder / value).resolve() for key, value in table if isinstance(value, Path)}
+            tables[name] = table.model_copy(update=paths)
+    return config.model_copy(update=tables)

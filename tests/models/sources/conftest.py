@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-SOURCE = '''
+SOURCE = """
 import torch
 from torch import nn
 
@@ -27,7 +27,7 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.head(self.pool(self.relu(self.conv(x))).flatten(1))
-'''
+"""
 
 
 class Net(nn.Module):

@@ -15,7 +15,9 @@ def prepared(images):
     """What the package's own preprocessing gives, by hand, image by image."""
     rows = images.double().flatten(1)
     rows = 255 * rows
-    return ((rows - rows.mean(1, keepdim=True)) / (rows.std(1, correction=0, keepdim=True) + 1e-6)).float().view_as(images)
+    return (
+        ((rows - rows.mean(1, keepdim=True)) / (rows.std(1, correction=0, keepdim=True) + 1e-6)).float().view_as(images)
+    )
 
 
 @pytest.mark.parametrize("zipped", [False, True])
@@ -85,7 +87,9 @@ def test_torchscript_weights_open_with_trust_and_without_layers(package):
         load_model(path, settings={"weights": "torchscript"})
     model = load_model(path, trust=True, settings={"weights": "torchscript"})
     assert not model.capabilities.layers
-    e, bare = (pellucid.explain(one, made.images, "gradient") for one in (model, pellucid.Model(made.net, preprocess=prepared)))
+    e, bare = (
+        pellucid.explain(one, made.images, "gradient") for one in (model, pellucid.Model(made.net, preprocess=prepared))
+    )
     torch.testing.assert_close(e.values, bare.values, atol=1e-5, rtol=1e-4)
 
 

@@ -82,7 +82,9 @@ def test_a_regressor_is_one_and_the_order_of_the_channels_can_be_said(saved):
     ridge = Ridge().fit(last, np.arange(4.0))
     model = load_model(saved(ridge), trust=True, settings={"channels_last": True})
     assert model.task == "regression"
-    torch.testing.assert_close(model.network(X)[:, 0], torch.from_numpy(ridge.predict(last)).float(), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        model.network(X)[:, 0], torch.from_numpy(ridge.predict(last)).float(), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_images_of_another_size_are_one_sentence(saved, pipeline):

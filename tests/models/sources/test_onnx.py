@@ -39,7 +39,11 @@ def test_a_graph_is_forward_only_and_says_so(saved, x):
     model = load_model(saved())
     has = model.capabilities
     assert (has.gradients, has.layers, has.attention, has.spatial_rank) == (False, False, False, 2)
-    for method, needed in (("integrated_gradients", "gradients"), ("eigencam", "layers"), ("attention_rollout", "attention")):
+    for method, needed in (
+        ("integrated_gradients", "gradients"),
+        ("eigencam", "layers"),
+        ("attention_rollout", "attention"),
+    ):
         with pytest.raises(CannotExplain, match=f"{method} needs {needed}.*occlusion"):
             pellucid.explain(model, x, method)
 
@@ -114,7 +118,7 @@ def test_tensors_outside_the_folder_are_never_read(saved, name):
     beside(path, name.format(folder=path.parent.parent))
     (path.parent / "held.bin").rename(path.parent.parent / "held.bin")
     (path.parent / "link.bin").symlink_to(path.parent.parent / "held.bin")
-    with pytest.raises(UntrustedModel, match="lies outside .*trusted or not"):
+    with pytest.raises(UntrustedModel, match=r"lies outside .*trusted or not"):
         load_model(path, trust=True)
 
 

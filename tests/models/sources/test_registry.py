@@ -59,7 +59,7 @@ def test_a_source_of_another_package_is_found_by_its_entry_point(tmp_path, insta
 def test_an_entry_point_that_names_something_else_is_refused(tmp_path, installed):
     (tmp_path / "net.scale").write_text("scale 3")
     installed(dict)
-    with pytest.raises(CannotExplain, match="'somebody:Numbers' of pellucid.model_sources is dict, no ModelSource"):
+    with pytest.raises(CannotExplain, match=r"'somebody:Numbers' of pellucid.model_sources is dict, no ModelSource"):
         load_model(tmp_path / "net.scale")
 
 

@@ -1,6 +1,5 @@
 """Networks whose axes come in another order than images do."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +26,9 @@ class Axes:
 
     def __post_init__(self) -> None:
         if len(set(self.letters)) != len(self.letters) or not set(self.letters) <= set(_OWN) or "b" not in self.letters:
-            raise CannotExplain(f"axes {self.letters!r} cannot be told: they need b, and may have c, t, z, y and x, each once")
+            raise CannotExplain(
+                f"axes {self.letters!r} cannot be told: they need b, and may have c, t, z, y and x, each once"
+            )
 
     @property
     def own(self) -> str:
@@ -52,7 +53,9 @@ class Axes:
             )
         if "c" not in self.letters:
             if x.shape[1] != 1:
-                raise ShapeError(f"the network takes images of one channel, not of {x.shape[1]} (shape {tuple(x.shape)})")
+                raise ShapeError(
+                    f"the network takes images of one channel, not of {x.shape[1]} (shape {tuple(x.shape)})"
+                )
             x = x[:, 0]
         return x.permute([self.own.index(letter) for letter in self.letters])
 

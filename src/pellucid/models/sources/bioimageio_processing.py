@@ -88,7 +88,9 @@ def _applied(
     sample = core.Sample(members={member: core.Tensor.from_numpy(values, dims=names)}, stat={}, id=None)
     needed = {measure for step in steps for measure in step.required_measures}
     if needed:
-        sample.stat.update(fetched("bioimageio.core.stat_calculators", **_EXTRA).compute_sample_measures(needed, sample))
+        sample.stat.update(
+            fetched("bioimageio.core.stat_calculators", **_EXTRA).compute_sample_measures(needed, sample)
+        )
     for step in steps:
         step(sample)
     done: np.ndarray[Any, Any] = np.ascontiguousarray(sample.members[member].data.to_numpy(), dtype=np.float32)

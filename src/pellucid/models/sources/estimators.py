@@ -21,7 +21,7 @@ __all__ = ["Compressed", "Estimator", "Skops", "unpickled"]
 _SMALLEST = 1e-6
 """Probability below which a class's logit goes no lower: a forest's vote of none has no logarithm."""
 
-_COMPRESSED = (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"BZh", b"\xfd7zXZ", b"\x04\"M\x18")
+_COMPRESSED = (b"\x1f\x8b", b"x\x01", b"x^", b"x\x9c", b"x\xda", b"BZh", b"\xfd7zXZ", b'\x04"M\x18')
 """How gzip, zlib, bzip2, xz and lz4 begin: what ``joblib.dump(compress=...)`` writes."""
 
 _TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -81,7 +81,15 @@ def unpickled(asked: Asked) -> Opened:
     content = asked.path.read_bytes()
     try:
         held = _held(content, torch_file=content[:2] == b"PK" or content.startswith(_TORCH))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, ImportError, ValueError, TypeError) as error:
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        AttributeError,
+        ImportError,
+        ValueError,
+        TypeError,
+    ) as error:
         raise CannotExplain(f"{asked.path} cannot be opened: {first_line(error)}") from error
     if isinstance(held, nn.Module):
         own_settings(asked, "a pickled network")

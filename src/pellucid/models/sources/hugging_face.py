@@ -73,7 +73,9 @@ def _shards(path: Path) -> list[Path]:
     names = sorted({str(name) for name in _read(index).get("weight_map", {}).values()})
     for name in names:
         if Path(name).name != name:
-            raise UntrustedModel(f"{index} names {name!r}, which lies outside the folder: it is never read, trusted or not")
+            raise UntrustedModel(
+                f"{index} names {name!r}, which lies outside the folder: it is never read, trusted or not"
+            )
     return [path / name for name in names]
 
 
@@ -113,8 +115,9 @@ def _refuse_pickles(path: Path) -> None:
 
 def _network(architecture: str, path: Path) -> Any:
     transformers = fetched("transformers", "hf", what="a Hugging Face folder")
-    made = getattr(transformers, architecture, None)
-    if not (isinstance(made, type) and issubclass(made, nn.Module)):
+    made: Any = getattr(transformers, architecture, None)
+    known = isinstance(made, type) and issubclass(made, nn.Module)
+    if not known:
         raise CannotExplain(f"{path} holds {architecture}, which transformers {transformers.__version__} does not know")
     with _offline(transformers), _quiet(transformers):
         try:

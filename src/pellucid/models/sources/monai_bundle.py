@@ -51,8 +51,9 @@ class MonaiBundle(ModelSource):
         metadata = _metadata(asked.path)
         weights = _weights(asked.path, chosen["weights"])
         config = _config(asked.path, chosen["config"])
+        steps: tuple[str, ...] = ()
         if weights.suffix == ".ts":
-            opened, steps = scripted(weights.read_bytes(), asked.path), ()
+            opened = scripted(weights.read_bytes(), asked.path)
         elif config is None:
             raise CannotExplain(f"{asked.path} has no configuration configs/{chosen['config']}.json")
         else:
@@ -96,9 +97,13 @@ def _built(path: Path, config: Path, name: str) -> tuple[nn.Module, tuple[str, .
                 parser[f"{name}::pretrained"] = False  # the bundle's own weights follow; nothing is downloaded
             network = parser.get_parsed_content(name)
         except Exception as error:  # whatever the bundle's own expressions raise
-            raise CannotExplain(f"{config}: {name} cannot be built: {type(error).__name__}: {first_line(error)}") from error
+            raise CannotExplain(
+                f"{config}: {name} cannot be built: {type(error).__name__}: {first_line(error)}"
+            ) from error
     if not isinstance(network, nn.Module):
-        raise CannotExplain(f"{config}: {name} is {type(network).__name__} and no network; say settings={{'network': ...}}")
+        raise CannotExplain(
+            f"{config}: {name} is {type(network).__name__} and no network; say settings={{'network': ...}}"
+        )
     return network, _steps(parser.get("preprocessing"))
 
 
@@ -110,7 +115,9 @@ def _steps(told: Any) -> tuple[str, ...]:
 
 def _unprepared(steps: tuple[str, ...]) -> str:
     listed = f" ({', '.join(steps)})" if steps else ""
-    return f"the bundle's own preprocessing{listed} is not applied: give images as its network takes them, or preprocess="
+    return (
+        f"the bundle's own preprocessing{listed} is not applied: give images as its network takes them, or preprocess="
+    )
 
 
 def _metadata(path: Path) -> Mapping[str, Any]:

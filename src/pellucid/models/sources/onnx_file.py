@@ -24,7 +24,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def is_onnx(path: Path) -> bool:
-    """Say whether a file is an ONNX model: it begins with a version and holds one graph."""
+    """Say whether a file is an ONNX model: it begins with a version and holds one graph, or it is damaged and named one."""
     if not path.is_file() or not path.stat().st_size:
         return False
     with path.open("rb") as file:
@@ -34,8 +34,9 @@ def is_onnx(path: Path) -> bool:
             try:
                 numbers = [number for number, _, _ in _fields(held, 0, len(held))]
             except ValueError:
-                return path.suffix.lower() == ".onnx"  # said to be one, and damaged: the runtime says how
-    return numbers[:1] == [_IR_VERSION] and numbers.count(_GRAPH) == 1
+                numbers = []
+    whole = numbers[:1] == [_IR_VERSION] and numbers.count(_GRAPH) == 1
+    return whole or path.suffix.lower() == ".onnx"
 
 
 def external_names(path: Path) -> list[str]:

@@ -39,7 +39,9 @@ def sources() -> tuple[ModelSource, ...]:
         named = entry.load()
         source = named() if isinstance(named, type) else named
         if not isinstance(source, ModelSource):
-            raise CannotExplain(f"the entry point {entry.value!r} of {GROUP} is {type(source).__name__}, no ModelSource")
+            raise CannotExplain(
+                f"the entry point {entry.value!r} of {GROUP} is {type(source).__name__}, no ModelSource"
+            )
         found.append(source)
     return tuple(found)
 

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from pellucid.errors import CannotExplain
+from pellucid.models.content import files_in
 from pellucid.models.model import Known, Task
 from pellucid.models.sources.consent import Consent
-from pellucid.models.content import files_in
 
 __all__ = ["Asked", "Factory", "ModelSource", "Opened", "fetched", "first_line", "own_settings"]
 
