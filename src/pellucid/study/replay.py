@@ -74,13 +74,11 @@ def replay(root: str | Path, out: str | Path, *, data: str | Path | None = None,
     settings = store.settings()
     if again.exists() and any(again.iterdir()) and not (again / _FILE).is_file():
         raise BadStudy(f"{again} is not empty; choose another --out")
-    (again / "model").mkdir(parents=True, exist_ok=True)
-    if (
-        store.weights.is_file() and not (again / "model" / store.weights.name).is_file()
-    ):  # a trained net is not trained again
-        shutil.copytree(store.weights.parent, again / "model", dirs_exist_ok=True)
+    again.mkdir(parents=True, exist_ok=True)
     (again / _FILE).write_text(spelt_toml(_asked(settings, store.root)), encoding="utf-8")
     study = Study.create(again / _FILE, again, data=data, trust=trust)
+    if store.weights.is_file() and not Store(again).weights.is_file():  # a trained net is not trained again
+        shutil.copytree(store.weights.parent, again / "model", dirs_exist_ok=True)
     study.run(progress=False)
     return compare_scores(first, study.scores.table)
 
