@@ -220,6 +220,24 @@ def report(
 
 
 @_command
+def view(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 0,
+    trust: Trust = False,
+) -> int:
+    """Serve a study's report and its blind review to the browser of this machine, until interrupted."""
+    from pellucid.show.viewer import serve  # noqa: PLC0415
+    from pellucid.study import Study  # noqa: PLC0415
+
+    serve(
+        Study(folder, trust=trust),
+        port=port,
+        told=lambda address: typer.echo(f"open: {address} (/review to rate); Ctrl-C ends"),
+    )
+    return DONE
+
+
+@_command
 def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory.")],
     to: Annotated[
