@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from pellucid.errors import BadStudy
+from pellucid.errors import PellucidError
 from pellucid.models import Model, Source, residual_net, save_model
 from pellucid.study import Study
 
@@ -143,7 +143,7 @@ def work(toml: Path, out: Path, before: Callable[[], None], options: dict[str, o
     try:
         before()
         Study.create(toml, out).run(**options)
-    except BadStudy as error:
+    except PellucidError as error:
         print(f"  refused: {error}", flush=True)
         os._exit(3)
     except BaseException as error:  # noqa: BLE001  # whatever else breaks is what this looks for
@@ -364,7 +364,7 @@ def main() -> int:
         starved(toml, home, tally, "disk full at a write", at_write(35, raises(28)))
         twice(toml, home, tally)
         if not asked.short:
-            limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, resource.RLIM_INFINITY))  # noqa: E731
+            limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, resource.RLIM_INFINITY))  # noqa: E731
             starved(toml, home, tally, "file size limited", limit)
             full_disk(toml, home, tally)
             forbidden(toml, home, tally)

@@ -34,6 +34,9 @@ Data = Annotated[Path | None, typer.Option("--data", metavar="FOLDER", help="The
 Trust = Annotated[bool, typer.Option("--trust", help="Execute what the model's file or factory holds.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Processes on this machine.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler.")]
+Key = Annotated[
+    Path | None, typer.Option("--key", metavar="FILE", help="File whose content signs or checks the record.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
@@ -135,10 +138,20 @@ def run(
 
 
 @_command
-def check(toml: Toml, data: Data = None, trust: Trust = False) -> int:
-    """Find what would fail, now: paths, columns, one image, the model, every method."""
+def check(
+    toml: Annotated[
+        Path, typer.Argument(metavar="STUDY.toml|DIR", help="The study file; with --verify a study's directory.")
+    ],
+    data: Data = None,
+    trust: Trust = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Compare a study's directory with its record.")] = False,
+    key: Key = None,
+) -> int:
+    """Find what would fail, now: paths, columns, one image, the model, every method; or what changed since the record."""
     from pellucid.study import check_study  # noqa: PLC0415
 
+    if verify:
+        return _verified(toml, key)
     _found_code(toml, trust)
     checked = check_study(toml, data=data, trust=trust)
     for note in checked.notes:
@@ -146,6 +159,53 @@ def check(toml: Toml, data: Data = None, trust: Trust = False) -> int:
     for problem in checked.problems:
         typer.echo(f"would fail: {problem}", err=True)
     return SOME_FAILED if checked.problems else DONE
+
+
+def _verified(folder: Path, key: Path | None) -> int:
+    from pellucid.study.record import verify as verify_record  # noqa: PLC0415
+
+    found = verify_record(folder, key=key)
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    for problem in found.problems:
+        typer.echo(problem, err=True)
+    told = f"{len(found.problems)} differences" if found.problems else "as recorded"
+    typer.echo(f"{found.files} files and {found.images} files of images checked: {told}")
+    return SOME_FAILED if found.problems else DONE
+
+
+@_command
+def record(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory.")],
+    key: Key = None,
+    bundle: Annotated[bool, typer.Option("--bundle", help="Copy images and model into the directory first.")] = False,
+) -> int:
+    """Write the record of a study: a hash of every file, of images, model and code; signed where a key is given."""
+    from pellucid.study.bundle import bundle as copy_in  # noqa: PLC0415
+    from pellucid.study.record import seal  # noqa: PLC0415
+
+    for path in copy_in(folder) if bundle else ():
+        typer.echo(f"copied: {path}")
+    typer.echo(f"record: {seal(folder, key=key)}")
+    return DONE
+
+
+@_command
+def replay(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A finished study.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Directory of the new one.")],
+    data: Data = None,
+    trust: Trust = False,
+) -> int:
+    """Run a finished study again from its directory and compare every score."""
+    from pellucid.study.replay import replay as run_again  # noqa: PLC0415
+
+    found = run_again(folder, out, data=data, trust=trust)
+    typer.echo(
+        f"{found.scores} scores: {found.equal} equal to the last bit, largest relative difference of the others {found.largest:.1e}, "
+        f"{found.missing} held by one of the two only"
+    )
+    return DONE if found.same else SOME_FAILED
 
 
 @_command
@@ -156,6 +216,24 @@ def report(
     from pellucid.study import Study  # noqa: PLC0415
 
     typer.echo(f"report: {Study(folder, trust=trust).report()}")
+    return DONE
+
+
+@_command
+def view(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory.")],
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 0,
+    trust: Trust = False,
+) -> int:
+    """Serve a study's report and its blind review to the browser of this machine, until interrupted."""
+    from pellucid.show.viewer import serve  # noqa: PLC0415
+    from pellucid.study import Study  # noqa: PLC0415
+
+    serve(
+        Study(folder, trust=trust),
+        port=port,
+        told=lambda address: typer.echo(f"open: {address} (/review to rate); Ctrl-C ends"),
+    )
     return DONE
 
 

@@ -59,6 +59,7 @@ def create_pyramid(
     about: Mapping[str, Any] | None = None,
     chunk: int = 256,
     shard: int | None = None,
+    fill: float = 0,
 ) -> zarr.Array[Any]:
     """Make an empty image of all levels and return its finest array.
 
@@ -79,6 +80,8 @@ def create_pyramid(
         What pellucid says of the values.
     chunk, shard
         Pixels a side; a shard is what one writer writes. None: no shards.
+    fill
+        Value where nothing was written.
     """
     levels = level_shapes(shape)
     ome: dict[str, Any] = {"version": "0.5", "multiscales": [_multiscale(name, axes, spacing, levels)]}
@@ -90,7 +93,7 @@ def create_pyramid(
         whole = (*(1,) * (len(level) - 2), *(shard or 0,) * 2)
         group.create_array(
             str(place), shape=level, dtype=dtype, chunks=chunks, dimension_names=[letter.lower() for letter in axes],
-            shards=_shards(chunks, whole) if shard else None, fill_value=0,
+            shards=_shards(chunks, whole) if shard else None, fill_value=fill,
         )  # fmt: skip
     return zarr.open_array(path / "0", mode="r+")
 
@@ -153,9 +156,8 @@ def build_levels(path: Path, *, nearest: bool = False) -> None:
     nearest
         Whether to take one pixel of four, as labels need, in place of their mean.
     """
-    group = zarr.open_group(path, mode="r")
-    count = sum(1 for _ in group.array_keys())
-    for place in range(1, count):
+    told: Any = zarr.open_group(path, mode="r").attrs["ome"]
+    for place in range(1, len(told["multiscales"][0]["datasets"])):
         fine = zarr.open_array(path / str(place - 1), mode="r")
         coarse = zarr.open_array(path / str(place), mode="r+")
         for block in _blocks(coarse.shape, coarse.shards or coarse.chunks):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DIVERGING", "GREYS", "ZERO", "full_colour", "shade", "signed_bytes"]
+__all__ = ["DIVERGING", "GREYS", "ZERO", "coloured", "full_colour", "shade", "signed_bytes"]
 
 Bytes = NDArray[np.uint8]
 
@@ -26,6 +26,14 @@ def full_colour(values: NDArray[np.floating]) -> float:
     if not sizes.size:
         return 0.0
     return float(np.percentile(sizes, 99) or sizes.max(initial=0.0))
+
+
+def coloured(values: NDArray[np.floating], scale: float, palette: str) -> Bytes:
+    """Return the colours ``(Y, X, 3)`` of a plane in which `scale` has full colour; `palette` is that of `palette_of`."""
+    anchors = np.array(DIVERGING if palette == "signed" else GREYS, float)
+    places, share = np.linspace(-1, 1, len(anchors)), np.clip(values / scale, -1, 1)
+    bands = [np.interp(share, places, anchors[:, band]) for band in range(3)]
+    return np.asarray(np.stack(bands, axis=-1).round(), dtype=np.uint8)
 
 
 def signed_bytes(values: NDArray[np.floating], scale: float) -> Bytes:

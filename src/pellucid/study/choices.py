@@ -10,7 +10,7 @@ from pellucid.study.memory import peak_memory
 from pellucid.study.parts import run_parts
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
-from pellucid.study.task import ALONE, FORESEEN, Job, fixed_arithmetic, groups_of, opened
+from pellucid.study.task import ALONE, FORESEEN, Job, fixed_arithmetic, groups_of
 
 __all__ = ["ensure_choices", "run_choices"]
 
@@ -50,7 +50,7 @@ def _key(reading: Reading) -> str:
 def run_choices(job: Job) -> int:
     """Score the maps of one task's images under every choice and write its part; return the task's number."""
     with ALONE:
-        setup = opened(job.root, job.stamp, job.trust)
+        setup = job.setup
         with fixed_arithmetic(setup.plan.threads):
             _run(setup, job.task)
         return job.task

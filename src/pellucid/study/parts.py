@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from pellucid.study.executors import completed, open_executor
+from pellucid.study.executors import Inline, completed, open_executor
 from pellucid.study.setup import Setup
 from pellucid.study.task import Job
 
@@ -43,13 +43,14 @@ def run_parts(
     if left:
         store.forget("ranking.parquet", "stability/nets.parquet", "findings.json", "report.html")
     stamp = hashlib.sha256(store.study_file.read_bytes()).hexdigest()
-    jobs = (Job(store.root.resolve(), task, stamp, setup.trust) for task in left)
     with (
         _bar(progress=progress) as bar,
         open_executor(workers=min(workers, max(1, len(left))), scheduler=scheduler, device=setup.plan.device) as opened,
     ):
         shown = bar.add_task(told, total=tasks, completed=len(done))
         executor, width = opened
+        here = setup if isinstance(executor, Inline) else None
+        jobs = (Job(store.root.resolve(), task, stamp, setup.trust, here) for task in left)
         for _ in completed(executor, run, jobs, width=width):
             bar.advance(shown)
 

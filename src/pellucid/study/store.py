@@ -121,7 +121,11 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise BadStudy(f"{self.root} is a file; choose another --out")
         at_home = toml.resolve().is_relative_to(self.root.resolve())
-        if self.root.is_dir() and any(map(_foreign, self.root.iterdir())) and not (self.study_file.is_file() or at_home):
+        if (
+            self.root.is_dir()
+            and any(map(_foreign, self.root.iterdir()))
+            and not (self.study_file.is_file() or at_home)
+        ):
             raise BadStudy(f"{self.root} is not empty and holds no study; choose another --out")
 
     def settings(self) -> dict[str, Any]:

@@ -37,12 +37,21 @@ ALONE = threading.Lock()
 
 @dataclass(frozen=True)
 class Job:
-    """A task by its number; what it needs is read where it runs, so nothing heavy travels."""
+    """A task by its number; what it needs is read where it runs, so nothing heavy travels.
+
+    In the leader's own process the study is open already, and `here` is that.
+    """
 
     root: Path
     task: int
     stamp: str
     trust: bool = False
+    here: Setup | None = None
+
+    @property
+    def setup(self) -> Setup:
+        """The study, opened once a process."""
+        return self.here or opened(self.root, self.stamp, self.trust)
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +75,7 @@ def fixed_arithmetic(threads: int) -> Iterator[None]:
 def run_task(job: Job) -> int:
     """Explain and score the images of one task and write its part; return the task's number."""
     with ALONE:
-        return _run(opened(job.root, job.stamp, job.trust), job)
+        return _run(job.setup, job)
 
 
 def _run(setup: Setup, job: Job) -> int:

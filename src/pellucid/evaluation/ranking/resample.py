@@ -12,35 +12,45 @@ __all__ = ["Draws", "interval"]
 LEVEL = 0.95
 
 
+_BLOCK = 32
+"""Draws at once: a study of a million images must not hold a number an image and draw in eight bytes."""
+
+
 @dataclass(frozen=True)
 class Draws:
-    """Bootstrap draws of groups: ``counts`` (draws, G) how often each is drawn, ``member`` (G, N) which images it has."""
+    """Bootstrap draws of groups: ``counts`` (draws, G) how often each is drawn, ``group`` (N) the number of each image's group."""
 
     counts: np.ndarray
-    member: np.ndarray
+    group: np.ndarray
 
     @classmethod
     def of(cls, groups: Sequence[str], *, draws: int, seed: int) -> "Draws":
         """Draw as many groups as there are, with replacement; `groups` names one an image."""
-        names = sorted(set(groups))
-        member = np.array([[own == name for own in groups] for name in names], dtype=float)
-        member = member.reshape(len(names), len(groups))
-        generator = np.random.default_rng(seed)
-        if not names:
-            return cls(np.zeros((draws, 0)), member)
-        return cls(generator.multinomial(len(names), np.full(len(names), 1 / len(names)), draws).astype(float), member)
+        names, group = np.unique(np.array(groups, dtype=str), return_inverse=True)
+        counts = np.zeros((draws, len(names)), np.uint16)
+        generator, chance = np.random.default_rng(seed), np.full(len(names), 1 / max(1, len(names)))
+        for start in range(0, draws if len(names) else 0, _BLOCK):
+            rows = min(_BLOCK, draws - start)
+            counts[start : start + rows] = generator.multinomial(len(names), chance, rows)
+        return cls(counts, group)
 
     @property
     def groups(self) -> int:
         """The number of groups."""
-        return len(self.member)
+        return self.counts.shape[1]
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Return the mean over drawn images of ``(N, K)`` values, NaN left out: ``(draws, K)``."""
         known = ~np.isnan(values)
-        total = self.counts @ (self.member @ np.where(known, values, 0.0))
-        number = self.counts @ (self.member @ known.astype(float))
+        total, number = self._sums(np.where(known, values, 0.0)), self._sums(known.astype(float))
         return np.where(number > 0, total / np.maximum(number, 1), np.nan)
+
+    def _sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums over drawn images of ``(N, K)`` values: ``(draws, K)``."""
+        own = np.zeros((self.groups, values.shape[1]))
+        np.add.at(own, self.group, values)
+        blocks = [self.counts[start : start + _BLOCK] @ own for start in range(0, len(self.counts), _BLOCK)]
+        return np.concatenate(blocks) if blocks else np.zeros((0, values.shape[1]))
 
 
 def interval(

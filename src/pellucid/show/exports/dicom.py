@@ -11,7 +11,7 @@ from skimage.transform import resize
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadStudy
-from pellucid.show.colour import DIVERGING, GREYS, full_colour
+from pellucid.show.colour import coloured, full_colour
 from pellucid.show.exports.content import STAMP, Array, Content
 from pellucid.show.exports.dicom_header import Sources, sources_of
 from pellucid.show.figure import palette_of
@@ -112,7 +112,7 @@ def _picture(content: Content, pixels: Array, values: Array, method: str) -> Arr
     plane = int(np.abs(values).sum((1, 2)).argmax())
     shown = pixels if pixels.ndim == 3 else pixels[:, plane]
     left = Image.fromarray(np.asarray(rgb(torch.from_numpy(shown), content.record.display_range)))
-    right = Image.fromarray(_coloured(values[plane], full_colour(values) or 1.0, palette_of(METHODS.parse(method))))
+    right = Image.fromarray(coloured(values[plane], full_colour(values) or 1.0, palette_of(METHODS.parse(method))))
     factor = max(1, -(-_SMALLEST // min(left.size)))
     size = (left.width * factor, left.height * factor)
     page = Image.new("RGB", (2 * size[0], size[1] + 44), "black")
@@ -122,13 +122,6 @@ def _picture(content: Content, pixels: Array, values: Array, method: str) -> Arr
     draw.text((4, size[1] + 4), STAMP, fill="white")
     draw.text((4, size[1] + 24), f"{method}; plane {plane + 1} of {len(values)}; white is zero"[:90], fill="white")
     return np.asarray(page)
-
-
-def _coloured(values: Array, scale: float, palette: str) -> Array:
-    anchors = np.array(DIVERGING if palette == "signed" else GREYS, float)
-    places = np.linspace(-1, 1, len(anchors))
-    bands = [np.interp(np.clip(values / scale, -1, 1), places, anchors[:, band]) for band in range(3)]
-    return np.stack(bands, axis=-1).round().astype(np.uint8)
 
 
 def _secondary_capture(sources: Sources, picture: Array, number: int) -> Any:
