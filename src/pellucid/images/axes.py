@@ -116,8 +116,7 @@ def _named(raw: RawImage, name: str) -> tuple[Array, str]:
     spare = [
         place
         for place, letter in enumerate(letters)
-        if raw.array.shape[place] == 1
-        and (letter not in "CSYX" or (letter in "CS" and {"C", "S"} <= set(letters)))
+        if raw.array.shape[place] == 1 and (letter not in "CSYX" or (letter in "CS" and {"C", "S"} <= set(letters)))
     ]
     if len(spare) == 2 and {"C", "S"} == {letters[place] for place in spare}:
         spare = spare[:1]

@@ -28,7 +28,7 @@ class FileSource:
     """Opens the file of an image id."""
 
     files: Mapping[str, str]
-    wanted: Wanted = Wanted()
+    wanted: Wanted
 
     def __call__(self, image: str) -> RawImage:
         """Return the image as stored."""

@@ -7,13 +7,15 @@ from pathlib import Path
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import check_axes
+from pellucid.images.folders import find_folder, list_folder, match_masks
 from pellucid.images.grouping import grouped, grouping_column
 from pellucid.images.imageset import ImageSet
-from pellucid.images.listing import Listing, find_folder, list_file, list_folder, match_masks
+from pellucid.images.listing import Listing, list_file
 from pellucid.images.loading import FileSource, ImageLoader, Picture, Reading, take_picture
 from pellucid.images.manifest import find_manifest, list_manifest
 from pellucid.images.masks import MaskLoader
-from pellucid.images.reader import LIMIT, Reader, Source, Wanted, reader_of, suffixes
+from pellucid.images.reader import LIMIT, Reader, Source, Wanted
+from pellucid.images.registry import reader_of, suffixes
 
 __all__ = ["read_images"]
 
@@ -216,10 +218,7 @@ def _own_listing(path: Path, wanted: Wanted, *, alone: bool) -> Listing | None:
 
 def _files(path: Path, apart: Sequence[Path], wanted: Wanted) -> Listing:
     """Return a file or the files of a folder; slices of one volume become one image."""
-    if path.is_file() or _is_one(path):
-        listing = list_file(path)
-    else:
-        listing = list_folder(path, apart=apart)
+    listing = list_file(path) if path.is_file() or _is_one(path) else list_folder(path, apart=apart)
     gathering = _gathering(listing)
     return listing if gathering is None else gathering(path, listing, wanted)
 
@@ -230,6 +229,7 @@ def _is_one(folder: Path) -> bool:
 
 def _gathering(listing: Listing) -> Callable[[Path, Listing, Wanted], Listing] | None:
     """Return what makes images of several files, where all files are of the one format that has them."""
+
     def reader(file: str) -> Reader | None:
         try:
             return reader_of(Path(file))
