@@ -16,6 +16,7 @@ from pellucid.images.manifest import find_manifest, list_manifest
 from pellucid.images.masks import MaskLoader
 from pellucid.images.reader import LIMIT, Reader, Source, Wanted
 from pellucid.images.registry import reader_of, suffixes
+from pellucid.images.tiles import Tiles, tiled
 
 __all__ = ["read_images"]
 
@@ -39,6 +40,9 @@ def read_images(
     series: int | str | None = None,
     level: int | None = None,
     um_per_px: float | None = None,
+    tile: int | Sequence[int] | None = None,
+    overlap: int = 0,
+    tissue: str | None = None,
     limit: int = LIMIT,
 ) -> ImageSet:
     """Open a collection of images with their labels and outlines; pixels are read later, when asked for.
@@ -84,6 +88,14 @@ def read_images(
     um_per_px
         Bring images to this pixel size in micrometres along Y and X: the coarsest level that is as fine is read and
         resized. An image that is not as fine is refused.
+    tile
+        Cut slides into tiles of so many pixels, one number or ``(Y, X)``, at `um_per_px`; each tile is an image, with
+        the columns ``slide``, ``y`` and ``x``. The last tile of a row or column ends at the slide's edge.
+    overlap
+        Pixels that neighbouring tiles share.
+    tissue
+        Keep the tiles that hold tissue, by a recipe such as ``"saturation(share=0.5)"``; the column ``tissue`` says how
+        much.
     limit
         An image that states more values than this is refused before it is decoded.
 
@@ -108,6 +120,9 @@ def read_images(
     if um_per_px is not None and (size is not None or level is not None):
         raise BadImage("um_per_px= sets the size of the images; leave size= and level= out")
     wanted = Wanted(series=series, level=level, um_per_px=um_per_px, limit=limit)
+    tiles = None if tile is None else Tiles.of(tile, overlap, tissue)
+    if tiles is None and (overlap or tissue is not None):
+        raise BadImage("overlap= and tissue= are of tiles; give tile= as well")
     reading = Reading(
         axes=None if axes is None else check_axes(axes),
         size=_sizes(size),
@@ -117,6 +132,7 @@ def read_images(
     )
     used = (split, grouping_column(group))
     listing = _listing(path, labels, masks, [name for name in used if name is not None], wanted)
+    listing = listing if tiles is None else tiled(listing, tiles, wanted)
     for name in used:
         _check_column(name, listing, path)
     listing = grouped(listing, group)
@@ -127,6 +143,7 @@ def read_images(
         first.record,
         source=listing.shown or str(path),
         affine=first.record.affine if len(listing.files) == 1 else None,
+        crop=first.record.crop if len(listing.files) == 1 else None,
     )
     shape = first.values.shape
     load = ImageLoader(source, reading, record, shape, first.kind)
