@@ -86,7 +86,9 @@ def test_cmyk_is_refused(tmp_path):
         read_images(tmp_path / "a.jpg")
 
 
-def png16(path: Path, stored: np.ndarray, *, filters: list[int], colour: int, interlace: int = 0, extra: bytes = b"") -> None:
+def png16(
+    path: Path, stored: np.ndarray, *, filters: list[int], colour: int, interlace: int = 0, extra: bytes = b""
+) -> None:
     """Write a 16-bit PNG whose rows use these filters, byte by byte as the standard words them."""
     height, width, samples = stored.shape
     step, plain = 2 * samples, stored.astype(">u2").tobytes()

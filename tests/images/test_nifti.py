@@ -37,7 +37,9 @@ def test_slope_and_intercept_are_applied(tmp_path, rng):
     image.set_data_dtype(np.int16)
     nibabel.save(image, tmp_path / "a.nii")
     np.testing.assert_allclose(
-        read_images(tmp_path / "a.nii").tensor()[0, 0].numpy(), nibabel.load(tmp_path / "a.nii").get_fdata().transpose(2, 1, 0), rtol=1e-5
+        read_images(tmp_path / "a.nii").tensor()[0, 0].numpy(),
+        nibabel.load(tmp_path / "a.nii").get_fdata().transpose(2, 1, 0),
+        rtol=1e-5,
     )
 
 
@@ -45,7 +47,9 @@ def test_slope_and_intercept_are_applied(tmp_path, rng):
 @pytest.mark.parametrize(("time", "gap"), [("sec", 1.5), ("msec", 0.0015)])
 def test_units_of_length_and_time(tmp_path, rng, space, step, time, gap):
     stored = rng.normal(size=(5, 4, 3, 2)).astype(np.float32)
-    images = read_images(save(tmp_path / "a.nii", stored, np.diag([2.0, 2, 2, 1]), space=space, time=time, zooms=(2, 2, 2, 1.5)))
+    images = read_images(
+        save(tmp_path / "a.nii", stored, np.diag([2.0, 2, 2, 1]), space=space, time=time, zooms=(2, 2, 2, 1.5))
+    )
     assert images.record.axes == "CTZYX"
     assert images.record.spacing == pytest.approx((gap, step, step, step))
     np.testing.assert_array_equal(images.tensor()[0, 0].numpy(), stored.transpose(3, 2, 1, 0))
@@ -59,7 +63,9 @@ def test_the_affine_takes_an_index_to_the_same_place_as_nibabel_does(tmp_path, r
     assert record.orientation == "SLA"
     for index in ((0, 0, 0), (2, 3, 4), (1, 0, 2)):
         ours = np.array(record.affine) @ [*index, 1]
-        np.testing.assert_allclose(ours[:3], nibabel.affines.apply_affine(nibabel.load(path).affine, index[::-1]), rtol=1e-6)
+        np.testing.assert_allclose(
+            ours[:3], nibabel.affines.apply_affine(nibabel.load(path).affine, index[::-1]), rtol=1e-6
+        )
 
 
 def test_a_resized_volume_keeps_its_corners_in_place(tmp_path, rng):
@@ -75,7 +81,11 @@ def test_a_resized_volume_keeps_its_corners_in_place(tmp_path, rng):
 
 def test_a_set_has_one_affine_an_image_and_none_of_its_own(tmp_path, rng):
     for name, place in (("a", 0), ("b", 50)):
-        save(tmp_path / f"{name}.nii", rng.normal(size=(5, 4, 3)), np.array([[2.0, 0, 0, place], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]))
+        save(
+            tmp_path / f"{name}.nii",
+            rng.normal(size=(5, 4, 3)),
+            np.array([[2.0, 0, 0, place], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]]),
+        )
     images = read_images(tmp_path)
     assert images.record.affine is None
     assert [images.record_of(image).affine[0][3] for image in images.ids] == [0, 50]

@@ -18,7 +18,8 @@ KINDS = {"t": "time", "c": "channel"}
 def stated(axes: str, scales: list[list[float]], units: dict[str, str]) -> dict:
     return {
         "axes": [
-            {"name": axis, "type": KINDS.get(axis, "space")} | ({"unit": units[axis]} if axis in units else {}) for axis in axes
+            {"name": axis, "type": KINDS.get(axis, "space")} | ({"unit": units[axis]} if axis in units else {})
+            for axis in axes
         ],
         "datasets": [
             {"path": str(place), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
@@ -43,7 +44,9 @@ def write(path, array, axes, *, version=0.4, scale=None, units=UNITS, levels=1, 
     group = zarr.open_group(path, mode="a")
     for level in range(levels):
         thin = tuple(slice(None, None, 2**level if axis in "yx" else 1) for axis in axes)
-        group.create_array(str(level), data=np.ascontiguousarray(array[thin]), chunks=tuple(min(8, n) for n in array[thin].shape))
+        group.create_array(
+            str(level), data=np.ascontiguousarray(array[thin]), chunks=tuple(min(8, n) for n in array[thin].shape)
+        )
     return path
 
 
@@ -62,7 +65,9 @@ def test_axes_and_values_are_those_of_the_store(tmp_path, rng, version, axes, sh
     images = read_images(write(tmp_path / "a.ome.zarr", stored, axes, version=version))
     assert images.record.axes == expected
     order = [axes.index(letter) for letter in "ctzyx" if letter in axes]
-    np.testing.assert_allclose(images.tensor()[0].numpy(), stored.transpose(order).reshape(images.shape) / 65535, rtol=1e-6)
+    np.testing.assert_allclose(
+        images.tensor()[0].numpy(), stored.transpose(order).reshape(images.shape) / 65535, rtol=1e-6
+    )
 
 
 def test_scales_become_micrometres_by_their_units_and_levels_have_their_own(tmp_path, rng, version):
@@ -75,13 +80,23 @@ def test_scales_become_micrometres_by_their_units_and_levels_have_their_own(tmp_
     coarse = read_images(path, level=1)
     assert coarse.record.spacing == (30.0, 2.0, 0.5, 1.0)
     np.testing.assert_array_equal(coarse.tensor()[0, 0].numpy(), stored[:, :, ::2, ::2])
-    assert (read_images(path, um_per_px=1.0).shape, read_images(path, um_per_px=0.5).shape) == ((1, 2, 3, 4, 6), (1, 2, 3, 8, 12))
+    assert (read_images(path, um_per_px=1.0).shape, read_images(path, um_per_px=0.5).shape) == (
+        (1, 2, 3, 4, 6),
+        (1, 2, 3, 8, 12),
+    )
     with pytest.raises(BadImage, match="no level 2; it has 2"):
         read_images(path, level=2)
 
 
 def test_a_scale_of_the_whole_image_multiplies_and_a_number_without_a_unit_is_no_length(tmp_path, version):
-    path = write(tmp_path / "a.zarr", np.zeros((8, 6), np.uint8), "yx", version=version, scale=[0.5, 0.5], units={"x": "micrometer"})
+    path = write(
+        tmp_path / "a.zarr",
+        np.zeros((8, 6), np.uint8),
+        "yx",
+        version=version,
+        scale=[0.5, 0.5],
+        units={"x": "micrometer"},
+    )
     kept = path / (".zattrs" if version < 0.5 else "zarr.json")
     text = json.loads(kept.read_text())
     inner = text if version < 0.5 else text["attributes"]["ome"]
@@ -97,7 +112,9 @@ def test_channel_names_come_from_omero(tmp_path, version):
 
 
 def test_label_images_are_masks_of_the_same_level(tmp_path, rng, version):
-    path = write(tmp_path / "a.zarr", rng.integers(0, 255, (2, 16, 12), dtype=np.uint8), "cyx", version=version, levels=2)
+    path = write(
+        tmp_path / "a.zarr", rng.integers(0, 255, (2, 16, 12), dtype=np.uint8), "cyx", version=version, levels=2
+    )
     numbers = rng.integers(0, 5, (16, 12)).astype(np.int32)
     zarr.open_group(path / "labels", mode="a", zarr_format=2 if version < 0.5 else 3)
     describe(path / "labels", {"labels": ["nuclei"]}, version)
@@ -162,7 +179,9 @@ def test_pixels_are_read_when_asked_for_and_by_other_processes(tmp_path, rng, mo
         write(tmp_path / f"{name}.zarr", rng.integers(0, 255, (8, 6), dtype=np.uint8), "yx")
     opened = []
     sound = zarr.open_array
-    monkeypatch.setattr(zarr, "open_array", lambda path, **how: (opened.append(path.parent.name), sound(path, **how))[1])
+    monkeypatch.setattr(
+        zarr, "open_array", lambda path, **how: (opened.append(path.parent.name), sound(path, **how))[1]
+    )
     images = read_images(tmp_path)
     assert opened == ["a.zarr"]
     again = pickle.loads(pickle.dumps(images))

@@ -38,6 +38,8 @@ class RawImage:
         Where the image lies in the patient, or None when not stated.
     window
         Lowest and highest value that the file asks to be shown, in its values' units, or None.
+    crop
+        Offset of the image in its source, in pixels of its own size, one number an axis of Y and X, or None.
     """
 
     array: Array
@@ -46,6 +48,7 @@ class RawImage:
     channels: tuple[str, ...] | None = None
     placing: Placing | None = None
     window: tuple[float, float] | None = None
+    crop: tuple[int, ...] | None = None
 
 
 def check_axes(axes: str) -> str:
@@ -116,8 +119,7 @@ def _named(raw: RawImage, name: str) -> tuple[Array, str]:
     spare = [
         place
         for place, letter in enumerate(letters)
-        if raw.array.shape[place] == 1
-        and (letter not in "CSYX" or (letter in "CS" and {"C", "S"} <= set(letters)))
+        if raw.array.shape[place] == 1 and (letter not in "CSYX" or (letter in "CS" and {"C", "S"} <= set(letters)))
     ]
     if len(spare) == 2 and {"C", "S"} == {letters[place] for place in spare}:
         spare = spare[:1]

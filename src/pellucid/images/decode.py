@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import RawImage
-from pellucid.images.reader import Wanted, reader_of
+from pellucid.images.reader import Wanted
+from pellucid.images.registry import reader_of
 
 __all__ = ["decode"]
 

@@ -113,7 +113,9 @@ def stacked(planes: Sequence[Plane], name: str) -> Stack:
         )
     step = (origins[order[-1]] - origins[order[0]]) / (len(planes) - 1)
     if np.linalg.norm(step - typical * normal) > UNEVEN * typical:
-        raise BadImage(f"{name}: its slices are shifted sideways against each other (a tilted gantry); resample the series")
+        raise BadImage(
+            f"{name}: its slices are shifted sideways against each other (a tilted gantry); resample the series"
+        )
     size, first = planes[0].size, origins[order[0]]
     spacing = planes[0].spacing() | {"Z": typical * 1e3}
     steps = {} if size is None else {"Z": step, "Y": along[1] * size[0], "X": along[0] * size[1]}
@@ -129,6 +131,10 @@ def _parallel(planes: Sequence[Plane], name: str) -> tuple[Array, Array]:
     for plane in planes:
         if plane.along is None or np.abs(plane.along - first).max() > TURNED:
             raise NotParallel(f"{name}: its {len(planes)} slices are turned against each other and are no volume")
-        if plane.size is not None and planes[0].size is not None and not np.allclose(plane.size, planes[0].size, rtol=1e-3):
+        if (
+            plane.size is not None
+            and planes[0].size is not None
+            and not np.allclose(plane.size, planes[0].size, rtol=1e-3)
+        ):
             raise NotParallel(f"{name}: its slices have pixels of different sizes")
     return np.stack(origins), first

@@ -46,7 +46,9 @@ def read_series(files: Sequence[Path], wanted: Wanted, name: str) -> RawImage:
     with nameless(name):
         headers = [open_dataset(pydicom, file, name, wanted.limit, stop_before_pixels=True) for file in files]
         stack = stacked([plane_of(header) for header in headers], name)
-        refuse_too_large(sum(int(one.get("Rows", 0)) * int(one.get("Columns", 0)) for one in headers), wanted.limit, name)
+        refuse_too_large(
+            sum(int(one.get("Rows", 0)) * int(one.get("Columns", 0)) for one in headers), wanted.limit, name
+        )
         slices = [_raw(pydicom, pydicom.dcmread(files[place]), wanted, name) for place in stack.order]
     shapes = {(one.array.shape, one.axes, one.array.dtype) for one in slices}
     if len(shapes) > 1:
@@ -55,7 +57,9 @@ def read_series(files: Sequence[Path], wanted: Wanted, name: str) -> RawImage:
     first = slices[0]
     windows = [one.window for one in slices if one.window is not None]
     window = (min(low for low, _ in windows), max(high for _, high in windows)) if windows else None
-    whole = RawImage(np.stack([one.array for one in slices]), "Z" + str(first.axes), channels=first.channels, window=window)
+    whole = RawImage(
+        np.stack([one.array for one in slices]), "Z" + str(first.axes), channels=first.channels, window=window
+    )
     return replace(whole, spacing=positive(stack.spacing), placing=stack.placing)
 
 

@@ -42,7 +42,9 @@ def refuse_inflated(pydicom: Any, path: Path, name: str, limit: int) -> None:
             size += len(unpack.decompress(packed, BLOCK))
             packed = unpack.unconsumed_tail
             if size > most:
-                raise BadImage(f"{name}: the file inflates to more than {most:.3g} bytes; give limit= if it really holds so much")
+                raise BadImage(
+                    f"{name}: the file inflates to more than {most:.3g} bytes; give limit= if it really holds so much"
+                )
     except zlib.error:
         raise BadImage(f"{name}: the deflated file is corrupt") from None
 
@@ -80,7 +82,10 @@ def _quantity(pydicom: Any, dataset: Any, stored: Array, kind: str, name: str) -
         values, unit = _by_frame(dataset, stored, name)
     else:
         values, unit = pydicom.pixels.apply_modality_lut(stored, dataset), str(dataset.get("RescaleType", "") or "")
-        rescaled = "ModalityLUTSequence" in dataset or (dataset.get("RescaleSlope", 1), dataset.get("RescaleIntercept", 0)) != (1, 0)
+        rescaled = "ModalityLUTSequence" in dataset or (
+            dataset.get("RescaleSlope", 1),
+            dataset.get("RescaleIntercept", 0),
+        ) != (1, 0)
         unit = unit or ("stated" if rescaled else "")
     if "DoseGridScaling" in dataset:
         values = values * float(dataset.DoseGridScaling)
@@ -93,7 +98,8 @@ def _turned(dataset: Any, values: Array) -> Array:
     """Turn round values of which the lowest is shown white, within the range that their bits allow."""
     bits, signed = int(dataset.get("BitsStored", 8)), int(dataset.get("PixelRepresentation", 0)) == 1
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    return (low + high) - values.astype(np.float64)
+    turned: Array = (low + high) - values.astype(np.float64)
+    return turned
 
 
 def _by_frame(dataset: Any, stored: Array, name: str) -> tuple[Array, str]:
@@ -116,4 +122,8 @@ def _transform(group: Any) -> tuple[float, float, str] | None:
     found = (group.get("PixelValueTransformationSequence") if group is not None else None) or []
     if not found:
         return None
-    return float(found[0].get("RescaleSlope", 1)), float(found[0].get("RescaleIntercept", 0)), str(found[0].get("RescaleType", ""))
+    return (
+        float(found[0].get("RescaleSlope", 1)),
+        float(found[0].get("RescaleIntercept", 0)),
+        str(found[0].get("RescaleType", "")),
+    )

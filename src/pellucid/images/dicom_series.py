@@ -65,7 +65,7 @@ class _File:
 def gather(root: Path, listing: Listing, wanted: Wanted) -> Listing:
     """Make images of a folder's files: a volume of the parallel slices of a series, else one image a file.
 
-    Ids are the names of files and folders, or derived ones where these tell who the patient is. Segmentation objects of
+    Reports and directories are left out. Ids are the names of files and folders, or derived ones where these tell who the patient is. Segmentation objects of
     a series that is here become the mask ``segmentation``. Headers are read, pixels are not.
 
     Raises
@@ -76,16 +76,20 @@ def gather(root: Path, listing: Listing, wanted: Wanted) -> Listing:
     files = [_opened(place, name, path, wanted) for place, (name, path) in enumerate(listing.files.items())]
     images: dict[str, tuple[_File, ...]] = {}
     for folder in dict.fromkeys(file.folder for file in files):
-        inside = [file for file in files if file.folder == folder and not _is_segmentation(file)]
+        inside = [one for one in files if one.folder == folder and _is_picture(one) and not _is_segmentation(one)]
         images |= _images(root, folder, inside, wanted)
     if not images:
-        raise BadImage(f"{_shown(root, files)}: the folder holds segmentations but no image")
+        raise BadImage(
+            f"{_shown(root, files)}: it holds segmentations or reports but no image; give segmentations with masks="
+        )
     rows = [group[0].place for group in images.values()]
     return replace(
         listing,
         files={image: _stands_for(group) for image, group in images.items()},
         labels=None if listing.labels is None else tuple(listing.labels[row] for row in rows),
-        metadata=listing.metadata.take(pa.array(rows, pa.int64())) if listing.metadata.num_columns else listing.metadata,
+        metadata=listing.metadata.take(pa.array(rows, pa.int64()))
+        if listing.metadata.num_columns
+        else listing.metadata,
         masks=_masks(files, images),
         source=DicomSource({image: tuple(file.path for file in group) for image, group in images.items()}, wanted),
         shown=_shown(root, files),
@@ -96,10 +100,17 @@ def _opened(place: int, name: str, path: str, wanted: Wanted) -> _File:
     pydicom = needed("pydicom", "medical", f"file {place + 1} of the folder")
     try:
         with nameless(name):
-            header = open_dataset(pydicom, Path(path), name, wanted.limit, stop_before_pixels=True, specific_tags=list(NEEDED))
+            header = open_dataset(
+                pydicom, Path(path), name, wanted.limit, stop_before_pixels=True, specific_tags=list(NEEDED)
+            )
     except BadImage:
         header = None
-    return _File(place, name, path, header)
+    return _File(place, name, path, header if header is not None and "SOPClassUID" in header else None)
+
+
+def _is_picture(file: _File) -> bool:
+    """Leave out reports, plans and directories, which lie beside the pictures of an export; keep what cannot be read."""
+    return file.header is None or "Rows" in file.header
 
 
 def _is_segmentation(file: _File) -> bool:

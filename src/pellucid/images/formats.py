@@ -6,8 +6,9 @@ from pellucid.images.nifti import NIFTI
 from pellucid.images.numpy_files import NPY
 from pellucid.images.ome_zarr import OME_ZARR
 from pellucid.images.raster import JPEG, PNG
+from pellucid.images.slides import SLIDE
 from pellucid.images.tiff import TIFF
 
 __all__ = ["FORMATS"]
 
-FORMATS = (PNG, JPEG, TIFF, OME_ZARR, DICOM, NIFTI, NPY, MEDMNIST)
+FORMATS = (PNG, JPEG, TIFF, OME_ZARR, SLIDE, DICOM, NIFTI, NPY, MEDMNIST)

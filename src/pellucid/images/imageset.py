@@ -58,7 +58,9 @@ class ImageRecord:
         if self.spacing is not None and len(self.spacing) != len(self.spatial):
             raise BadImage(f"spacing {self.spacing} has not one number for each of the axes {self.spatial}")
         if self.affine is not None and [len(row) for row in self.affine] != [len(self.spatial.lstrip("T")) + 1] * 4:
-            raise BadImage(f"affine {self.affine} is not four rows of a number for each of the axes {self.spatial} and one")
+            raise BadImage(
+                f"affine {self.affine} is not four rows of a number for each of the axes {self.spatial} and one"
+            )
 
     @property
     def spatial(self) -> str:

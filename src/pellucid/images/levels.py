@@ -36,7 +36,9 @@ def chosen_level(steps: Sequence[float | None], wanted: Wanted, name: Path | str
     if wanted.um_per_px is None:
         return 0
     if steps[0] is None:
-        raise BadImage(f"{name}: um_per_px={wanted.um_per_px:g} needs a pixel size and the file states none; give level=")
+        raise BadImage(
+            f"{name}: um_per_px={wanted.um_per_px:g} needs a pixel size and the file states none; give level="
+        )
     fine = [place for place, step in enumerate(steps) if step is not None and step <= wanted.um_per_px * TOLERANCE]
     if not fine:
         raise BadImage(

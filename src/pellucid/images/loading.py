@@ -28,7 +28,7 @@ class FileSource:
     """Opens the file of an image id."""
 
     files: Mapping[str, str]
-    wanted: Wanted = Wanted()
+    wanted: Wanted
 
     def __call__(self, image: str) -> RawImage:
         """Return the image as stored."""
@@ -78,6 +78,7 @@ def take_picture(raw: RawImage, reading: Reading, name: str) -> Picture:
         spacing=resized_spacing(spacing, before, after),
         display_range=raw.window if raw.window and kind == "float" else _display_range(values, kind),
         source=name,
+        crop=raw.crop,
         affine=None if raw.placing is None else raw.placing.affine(axes[1:], before=before, after=after),
     )
     return Picture(np.ascontiguousarray(values), record, kind)

@@ -64,7 +64,9 @@ def _aligned(part: Array, own: Placing, image: Placing, axes: str, name: str) ->
     found, *_ = np.linalg.lstsq(steps, shift, rcond=None)
     off = np.linalg.norm(steps @ np.round(found) - shift)
     if off > OFF * np.linalg.norm(steps, axis=0).min():
-        raise BadImage(f"{name}: the mask lies {off:.3g} mm beside the voxels of its image; resample the mask on its image")
+        raise BadImage(
+            f"{name}: the mask lies {off:.3g} mm beside the voxels of its image; resample the mask on its image"
+        )
     whole = dict(zip((axis for axis in axes if axis in "ZYX"), np.round(found).astype(int), strict=True))
     return part, tuple(int(whole.get(axis, 0)) for axis in "ZYX")  # type: ignore[return-value]
 
@@ -75,8 +77,13 @@ def _told(step: tuple[float, ...]) -> str:
 
 def _placed(part: Array, start: tuple[int, ...], shape: tuple[int, ...], name: str) -> Array:
     laid = np.zeros(shape, part.dtype)
-    here = tuple(slice(max(0, first), min(length, first + size)) for first, length, size in zip(start, shape, part.shape, strict=True))
-    there = tuple(slice(one.start - first, max(one.stop, one.start) - first) for one, first in zip(here, start, strict=True))
+    here = tuple(
+        slice(max(0, first), min(length, first + size))
+        for first, length, size in zip(start, shape, part.shape, strict=True)
+    )
+    there = tuple(
+        slice(one.start - first, max(one.stop, one.start) - first) for one, first in zip(here, start, strict=True)
+    )
     inside = part[there]
     if np.count_nonzero(part) != np.count_nonzero(inside):
         raise BadImage(

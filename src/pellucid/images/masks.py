@@ -31,7 +31,7 @@ class MaskLoader:
     reading: Reading
     axes: str
     shape: tuple[int, ...]
-    wanted: Wanted = Wanted(mask=True)
+    wanted: Wanted
 
     def __call__(self, image: str) -> Tensor | None:
         """Return the mask, or refuse its file in one sentence."""

@@ -26,15 +26,13 @@ BROKEN = (
 
 def _read(path: Path, wanted: Wanted) -> RawImage:
     nibabel = needed("nibabel", "medical", path)
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-
+    own = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
     try:
         with quiet("nibabel.global"):
             return _raw(nibabel.load(path), path, wanted)
     except BadImage:
         raise
-    except (ImageFileError, HeaderDataError, *BROKEN) as error:
+    except (*own, *BROKEN) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImage(f"{path}: the file is corrupt, incomplete or no NIfTI ({reason})") from None
 

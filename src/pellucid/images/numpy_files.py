@@ -24,18 +24,24 @@ def stated_array(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return tuple(shape), dtype
 
 
+def _refuse_absurd(path: Path, limit: int) -> None:
+    with path.open("rb") as file:
+        shape, dtype = stated_array(file)
+    if min(shape, default=1) < 0:
+        raise BadImage(f"{path}: the array's header states the shape {shape}")
+    refuse_too_large(math.prod(shape) * max(1, dtype.itemsize // 8), limit, path)
+
+
 def _read(path: Path, wanted: Wanted) -> RawImage:
     try:
-        with path.open("rb") as file:
-            shape, dtype = stated_array(file)
-        if min(shape, default=1) < 0:
-            raise BadImage(f"{path}: the array's header states the shape {shape}")
-        refuse_too_large(math.prod(shape) * max(1, dtype.itemsize // 8), wanted.limit, path)
+        _refuse_absurd(path, wanted.limit)
         array = np.load(path, allow_pickle=False)
     except BadImage:
         raise
     except BROKEN as error:
         raise BadImage(f"{path}: the array cannot be read ({' '.join(str(error).split())})") from None
+    if not isinstance(array, np.ndarray):
+        raise BadImage(f"{path}: the file is an archive of arrays; name it .npz")
     return RawImage(array, "YX" if array.ndim == 2 else None)
 
 

@@ -68,7 +68,9 @@ def _image(image: Mapping[str, Any]) -> OmeImage:
         size=math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "CTZYX") if pixels else 0,
         spacing=_spacing(pixels),
         channels=tuple(map(str, names)) if names and all(name is not None and str(name) for name in names) else None,
-        files=tuple(dict.fromkeys(str(one["FileName"]) for one in uuids if isinstance(one, dict) and "FileName" in one)),
+        files=tuple(
+            dict.fromkeys(str(one["FileName"]) for one in uuids if isinstance(one, dict) and "FileName" in one)
+        ),
     )
 
 

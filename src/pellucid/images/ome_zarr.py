@@ -21,7 +21,17 @@ from pellucid.images.units import MICROMETRES, SECONDS, positive
 __all__ = ["OME_ZARR", "Multiscale", "opened"]
 
 MARKS = (".zgroup", "zarr.json")
-BROKEN = (ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError, Warning)
+BROKEN = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    Warning,
+)
 """What zarr and its codecs raise on damaged stores."""
 
 
@@ -56,7 +66,9 @@ def opened(path: Path) -> Iterator[None]:
         raise
     except BROKEN as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadImage(f"{path}: the OME-Zarr is corrupt, incomplete or of a kind that cannot be read ({reason})") from None
+        raise BadImage(
+            f"{path}: the OME-Zarr is corrupt, incomplete or of a kind that cannot be read ({reason})"
+        ) from None
 
 
 def _attributes(path: Path) -> Mapping[str, Any]:
@@ -80,7 +92,9 @@ def _image_path(path: Path, wanted: Wanted) -> Path:
         raise BadImage(f"{path}: it is a {what}; give it as the path of read_images, or one of its fields")
     names = [str(name) for name in _series(path, stated)]
     if not names:
-        raise BadImage(f"{path}: the OME-Zarr states no image (no multiscales); it has {', '.join(stated) or 'nothing'}")
+        raise BadImage(
+            f"{path}: the OME-Zarr states no image (no multiscales); it has {', '.join(stated) or 'nothing'}"
+        )
     return _image_path(path / names[chosen_series(names, wanted, path)], wanted)
 
 
@@ -107,7 +121,9 @@ def multiscale(path: Path) -> Multiscale:
     image = several[0]
     axes = image.get("axes") or []
     if not axes:
-        raise BadImage(f"{path}: the OME-Zarr names no axes (version {image.get('version', 'unknown')}; 0.4 and 0.5 do)")
+        raise BadImage(
+            f"{path}: the OME-Zarr names no axes (version {image.get('version', 'unknown')}; 0.4 and 0.5 do)"
+        )
     named = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes]
     units = {str(axis["name"]).upper(): str(axis.get("unit", "")).lower() for axis in named}
     whole = _scale(image, len(axes), path)

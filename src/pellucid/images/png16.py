@@ -72,9 +72,7 @@ def _unfiltered(filters: Array, stored: Array) -> Array:
     for diagonal in range(height + width - 1):
         y = np.arange(max(0, diagonal - width + 1), min(height, diagonal + 1))
         x = diagonal - y
-        left, up, corner = (
-            plain[y + 1 - dy, x + 1 - dx].astype(np.int16) for dy, dx in ((0, 1), (1, 0), (1, 1))
-        )
+        left, up, corner = (plain[y + 1 - dy, x + 1 - dx].astype(np.int16) for dy, dx in ((0, 1), (1, 0), (1, 1)))
         guess = np.choose(filters[y, None], (np.zeros_like(left), left, up, (left + up) // 2, _paeth(left, up, corner)))
         plain[y + 1, x + 1] = (stored[y, x] + guess) % 256
     return plain[1:, 1:]

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import check_axes
+from pellucid.images.folders import find_folder, list_folder, match_masks
 from pellucid.images.grouping import grouped, grouping_column
 from pellucid.images.imageset import ImageSet
-from pellucid.images.listing import Listing, find_folder, list_file, list_folder, match_masks
+from pellucid.images.listing import Listing, list_file
 from pellucid.images.loading import FileSource, ImageLoader, Picture, Reading, take_picture
 from pellucid.images.manifest import find_manifest, list_manifest
 from pellucid.images.masks import MaskLoader
-from pellucid.images.reader import LIMIT, Reader, Source, Wanted, reader_of, suffixes
+from pellucid.images.reader import LIMIT, Reader, Source, Wanted
+from pellucid.images.registry import reader_of, suffixes
+from pellucid.images.tiles import Tiles, tiled
 
 __all__ = ["read_images"]
 
@@ -37,6 +40,9 @@ def read_images(
     series: int | str | None = None,
     level: int | None = None,
     um_per_px: float | None = None,
+    tile: int | Sequence[int] | None = None,
+    overlap: int = 0,
+    tissue: str | None = None,
     limit: int = LIMIT,
 ) -> ImageSet:
     """Open a collection of images with their labels and outlines; pixels are read later, when asked for.
@@ -82,6 +88,14 @@ def read_images(
     um_per_px
         Bring images to this pixel size in micrometres along Y and X: the coarsest level that is as fine is read and
         resized. An image that is not as fine is refused.
+    tile
+        Cut slides into tiles of so many pixels, one number or ``(Y, X)``, at `um_per_px`; each tile is an image, with
+        the columns ``slide``, ``y`` and ``x``. The last tile of a row or column ends at the slide's edge.
+    overlap
+        Pixels that neighbouring tiles share.
+    tissue
+        Keep the tiles that hold tissue, by a recipe such as ``"saturation(share=0.5)"``; the column ``tissue`` says how
+        much.
     limit
         An image that states more values than this is refused before it is decoded.
 
@@ -106,6 +120,9 @@ def read_images(
     if um_per_px is not None and (size is not None or level is not None):
         raise BadImage("um_per_px= sets the size of the images; leave size= and level= out")
     wanted = Wanted(series=series, level=level, um_per_px=um_per_px, limit=limit)
+    tiles = None if tile is None else Tiles.of(tile, overlap, tissue)
+    if tiles is None and (overlap or tissue is not None):
+        raise BadImage("overlap= and tissue= are of tiles; give tile= as well")
     reading = Reading(
         axes=None if axes is None else check_axes(axes),
         size=_sizes(size),
@@ -115,6 +132,7 @@ def read_images(
     )
     used = (split, grouping_column(group))
     listing = _listing(path, labels, masks, [name for name in used if name is not None], wanted)
+    listing = listing if tiles is None else tiled(listing, tiles, wanted)
     for name in used:
         _check_column(name, listing, path)
     listing = grouped(listing, group)
@@ -125,6 +143,7 @@ def read_images(
         first.record,
         source=listing.shown or str(path),
         affine=first.record.affine if len(listing.files) == 1 else None,
+        crop=first.record.crop if len(listing.files) == 1 else None,
     )
     shape = first.values.shape
     load = ImageLoader(source, reading, record, shape, first.kind)
@@ -216,10 +235,7 @@ def _own_listing(path: Path, wanted: Wanted, *, alone: bool) -> Listing | None:
 
 def _files(path: Path, apart: Sequence[Path], wanted: Wanted) -> Listing:
     """Return a file or the files of a folder; slices of one volume become one image."""
-    if path.is_file() or _is_one(path):
-        listing = list_file(path)
-    else:
-        listing = list_folder(path, apart=apart)
+    listing = list_file(path) if path.is_file() or _is_one(path) else list_folder(path, apart=apart)
     gathering = _gathering(listing)
     return listing if gathering is None else gathering(path, listing, wanted)
 
@@ -230,6 +246,7 @@ def _is_one(folder: Path) -> bool:
 
 def _gathering(listing: Listing) -> Callable[[Path, Listing, Wanted], Listing] | None:
     """Return what makes images of several files, where all files are of the one format that has them."""
+
     def reader(file: str) -> Reader | None:
         try:
             return reader_of(Path(file))

@@ -22,7 +22,7 @@ from pellucid.images.raster import opaque
 from pellucid.images.reader import Reader, Wanted, refuse_too_large
 from pellucid.images.units import MICROMETRES, positive
 
-__all__ = ["TIFF", "guarded"]
+__all__ = ["BROKEN", "TIFF", "guarded", "planar"]
 
 CENTIMETRE = 3
 ALPHA = (1, 2)
@@ -124,6 +124,24 @@ def _read(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> RawImage:
     if channels is None and "S" in axes and array.shape[axes.index("S")] == 3:
         channels = ("red", "green", "blue")
     return RawImage(_native(array), axes, _coarser(spacing, whole, level), channels)
+
+
+def planar(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> tuple[Any, float | None]:
+    """Return the series of one plane, grey or RGB, that is meant, with the size of its pixels in micrometres.
+
+    Raises
+    ------
+    BadImage
+        When there are several and none was chosen, or it holds more than a plane.
+    """
+    stated = ome_images(file.ome_metadata or "", path) if file.is_ome else ()
+    number = chosen_series([one.name for one in file.series], wanted, path)
+    whole = file.series[number]
+    if whole.axes not in ("YX", "YXS", "SYX"):
+        raise BadImage(f"{path}: axes {whole.axes} of shape {whole.shape} are no plane; tiles are cut from one")
+    _refuse_colours(file, whole.keyframe, path)
+    spacing = _spacing(file, whole.keyframe, stated[number] if len(stated) == len(file.series) else None)
+    return whole, spacing.get("X")
 
 
 def _steps(whole: Any, spacing: dict[str, float]) -> list[float | None]:

@@ -61,6 +61,10 @@ class ImagesConfig(_Table):
     spacing: Numbers | None = None
     channels: list[str] | None = None
     classes: list[str] | None = None
+    series: int | str | None = None
+    level: Count | None = None
+    um_per_px: Annotated[float, Field(gt=0, strict=False)] | None = None
+    limit: AtLeastOne | None = None
 
     @model_validator(mode="after")
     def _either(self) -> Self:

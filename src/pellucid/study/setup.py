@@ -15,6 +15,7 @@ from pellucid.attribution import Patterns
 from pellucid.attribution.pattern_methods import PATTERNS
 from pellucid.errors import BadStudy, UntrustedModel
 from pellucid.images import ImageSet, flatten_outside, read_images
+from pellucid.images.reader import LIMIT
 from pellucid.models import Model, Normalise, load_model, weights_hash
 from pellucid.models.targets import TARGETS, Class
 from pellucid.study.config import ImagesConfig, ModelConfig, StudyConfig, read_config
@@ -44,7 +45,8 @@ def _read(config: ImagesConfig, classes: list[str] | None) -> ImageSet:
     return read_images(
         config.path, labels=config.labels, masks=config.masks, split=config.split, group=config.group,
         size=config.size, axes=config.axes, spacing=config.spacing, channels=config.channels,
-        classes=config.classes or classes,
+        classes=config.classes or classes, series=config.series, level=config.level, um_per_px=config.um_per_px,
+        limit=config.limit or LIMIT,
     )  # fmt: skip
 
 
