@@ -31,7 +31,7 @@ FOREIGN = {
     "shap",
     "lime",
 }
-PICTURED_LATE = {"plot", "report"}
+PICTURED_LATE = {"plot", "report", "export"}
 """Functions that fetch pictures only when called: pictures know results, not the reverse."""
 
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "pellucid."))

@@ -160,6 +160,32 @@ def report(
 
 
 @_command
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's directory.")],
+    to: Annotated[
+        str,
+        typer.Option("--to", metavar="FORMAT", help="ome-zarr, ome-tiff, nifti, dicom, qupath, csv, anndata, napari."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where; default DIR/exports/FORMAT.")
+    ] = None,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", metavar="ID", help="Only this image; may be given again.")
+    ] = None,
+    method: Annotated[
+        list[str] | None, typer.Option("--method", metavar="METHOD", help="Only this method; may be given again.")
+    ] = None,
+    trust: Trust = False,
+) -> int:
+    """Write a study's images, maps, masks and numbers for another program."""
+    from pellucid.study import Study  # noqa: PLC0415
+
+    study = Study(folder, trust=trust)
+    typer.echo(f"export: {study.export(to, out, ids=image or None, methods=method or None)}")
+    return DONE
+
+
+@_command
 def methods(as_json: AsJson = False) -> int:
     """List the methods, what each needs of the model and what it costs."""
     from pellucid.study.catalogue import method_catalogue  # noqa: PLC0415

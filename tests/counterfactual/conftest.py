@@ -103,7 +103,6 @@ class Oracle(FittedGenerator):
         return {}
 
 
-
 @pytest.fixture(scope="session")
 def world():
     """What the tests of counterfactuals take from the world: scenes, readers, generators, and an open gate."""

@@ -26,7 +26,9 @@ def measured(world, found):
 
 def test_validity_is_judged_by_each_model_on_images_that_it_did_not_hold_to_be_there(world, found):
     torch.manual_seed(0)
-    deaf = type(world.model)(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(576, 2)), classes=("dark", "bright"))
+    deaf = type(world.model)(
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(576, 2)), classes=("dark", "bright")
+    )
     table = score_counterfactuals(found, others={"again": world.reader(0.3), "deaf": deaf})
     assert column(table, "validity").mean() == 1
     assert column(table, "validity", "again").mean() > 0.9
@@ -39,7 +41,9 @@ def test_what_is_seen_of_the_change(world, found):
     table = score_counterfactuals(found, threshold=0.1)
     change = (found.changed - found.images).abs()
     support = world.gate.support
-    np.testing.assert_allclose(column(table, "proximity"), change.mean((1, 2, 3)) / support.typical_difference, rtol=1e-5)
+    np.testing.assert_allclose(
+        column(table, "proximity"), change.mean((1, 2, 3)) / support.typical_difference, rtol=1e-5
+    )
     reach = 0.1 * (support.high - support.low)
     np.testing.assert_allclose(column(table, "sparsity"), (change > reach).double().mean((1, 2, 3)), rtol=1e-6)
     assert (column(table, "monotonicity") > 0.999).all()

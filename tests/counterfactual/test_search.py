@@ -46,7 +46,9 @@ def test_the_path_begins_at_the_image_and_rises_with_the_dose(found):
 def test_row_i_alone_equals_row_i_in_a_batch_and_does_not_depend_on_the_order(world, found):
     one = counterfactual(world.model, world.held_out[7:8], generator=world.fitted, gate=world.gate)
     torch.testing.assert_close(one.changed[0], found.changed[7], atol=1e-5, rtol=0)
-    turned = counterfactual(world.model, world.held_out[:24].flip(0), generator=world.fitted, gate=world.gate, batch_size=5)
+    turned = counterfactual(
+        world.model, world.held_out[:24].flip(0), generator=world.fitted, gate=world.gate, batch_size=5
+    )
     torch.testing.assert_close(turned.changed.flip(0), found.changed, atol=1e-5, rtol=0)
 
 
@@ -93,16 +95,16 @@ def test_a_value_of_a_regression_from_both_sides(world):
 
 
 def test_a_value_of_an_embedding(world):
-    net = nn.Sequential(nn.Flatten(), nn.Linear(24 * 24, 8, bias=False), nn.Tanh(), nn.Linear(8, 2))
     torch.manual_seed(0)
-    for part in net.parameters():
-        nn.init.normal_(part, std=0.1)
+    net = nn.Sequential(_Centred(), nn.Linear(24 * 24, 8, bias=False), nn.Tanh(), nn.Linear(8, 2))
     model = Model(net, classes=("a", "b"), embedding="2", task="classification")
     aim = Similarity(net[:3](world.held_out[40:41])[0].detach())
-    got = counterfactual(model, world.held_out[:8], target=aim, value=0.9, generator=world.fitted, gate=world.gate_of(model))
+    got = counterfactual(
+        model, world.held_out[:8], target=aim, value=0.9, generator=world.fitted, gate=world.gate_of(model)
+    )
     rises = got.scores[:, -1] > got.scores[:, 0]
     assert torch.equal(rises, got.scores[:, 0] < 0.9)
-    assert got.flipped.float().mean() > 0.5
+    assert got.flipped.float().mean() > 0.8
 
 
 def test_no_counterfactual_is_an_outcome(world):
@@ -168,10 +170,17 @@ class _Three(nn.Module):
         super().__init__()
         y, x = torch.meshgrid(torch.arange(24), torch.arange(24), indexing="ij")
         places = [(6, 6), (6, 17), (17, 6)]
-        self.register_buffer("near", torch.stack([(-((y - a) ** 2 + (x - b) ** 2) / 20).exp().flatten() for a, b in places]))
+        self.register_buffer(
+            "near", torch.stack([(-((y - a) ** 2 + (x - b) ** 2) / 20).exp().flatten() for a, b in places])
+        )
 
     def forward(self, x):
         return (x - 0.5).flatten(1) @ self.near.T
+
+
+class _Centred(nn.Module):
+    def forward(self, x):
+        return (x - 0.5).flatten(1)
 
 
 class _Constant(nn.Module):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import shutil
@@ -91,7 +92,8 @@ def test_the_resolved_file_holds_every_choice_version_and_hash(done):
     assert told["plan"]["threads"] == 1
     assert told["plan"]["batch_size"] >= 1
     assert told["plan"]["dtype"] == "float32"
-    assert sum(map(len, told["plan"]["shards"])) == 8
+    assert told["plan"]["images"] == told["plan"]["whole"] == 8
+    assert told["plan"]["manifest"] == hashlib.sha256((done.path / "explained.parquet").read_bytes()).hexdigest()
     assert told["provenance"]["versions"]["torch"] == torch.__version__
     assert len(told["provenance"]["model"]) == len(told["provenance"]["images"]) == 64
     assert told["seconds"] > 0
@@ -326,7 +328,7 @@ def test_a_directory_that_is_no_study_is_neither_opened_nor_overwritten(bench):
 def test_a_study_of_a_newer_format_is_refused(bench):
     study = finished(bench)
     path = study.path / "study.toml"
-    path.write_text(path.read_text().replace("format = 1", "format = 99"))
+    path.write_text(path.read_text().replace("format = 2", "format = 99"))
     with pytest.raises(BadStudy, match="format 99"):
         Study(study.path)
 

@@ -4,6 +4,21 @@ from pellucid.counterfactual.aim import Aim
 from pellucid.counterfactual.attack import pixel_attack
 from pellucid.counterfactual.candidates import CANDIDATES, difference, discriminative, gradient_x_difference
 from pellucid.counterfactual.counterfactual import counterfactual
+from pellucid.counterfactual.engines import (
+    Space,
+    adversarial_autoencoder,
+    class_mean_shift,
+    conditional_autoencoder,
+    diffusion_autoencoder,
+    embedding_space,
+    inverted_shift,
+    latent_shift,
+    linear_discriminant,
+    natural_counterfactuals,
+    phenotype_space,
+    pixel_space,
+    variational_autoencoder,
+)
 from pellucid.counterfactual.faithful import faithful_autoencoder
 from pellucid.counterfactual.gate import gate
 from pellucid.counterfactual.generator import GENERATORS, FittedGenerator, Generator
@@ -13,15 +28,17 @@ from pellucid.counterfactual.nested import mask_sweep
 from pellucid.counterfactual.pairs import Pairs
 from pellucid.counterfactual.proxy import proxy_line
 from pellucid.counterfactual.result import Counterfactuals, Exaggeration
-from pellucid.counterfactual.scores import Measured, score_counterfactuals, summarise
+from pellucid.counterfactual.scores import SCORES, Measured, score_counterfactuals, summarise
 from pellucid.counterfactual.search import SEARCHES, Problem, Search, latent_optimisation
 from pellucid.counterfactual.support import Support
 from pellucid.counterfactual.verdict import Check, GateVerdict
 
 __all__ = [
-    "CANDIDATES", "GENERATORS", "SEARCHES", "Aim", "Check", "Counterfactuals", "Exaggeration", "FittedGenerator",
-    "GateVerdict", "Generator", "LatentMove", "Measured", "MinimalMask", "Move", "Pairs", "PixelMove", "Problem", "Search",
-    "Support", "counterfactual", "difference", "discriminative", "faithful_autoencoder", "gate", "gradient_x_difference",
-    "latent_optimisation", "mask_sweep", "minimal_mask", "pixel_attack", "proxy_line", "score_counterfactuals",
-    "summarise",
+    "CANDIDATES", "GENERATORS", "SCORES", "SEARCHES", "Aim", "Check", "Counterfactuals", "Exaggeration", "FittedGenerator",
+    "GateVerdict", "Generator", "LatentMove", "Measured", "MinimalMask", "Move", "Pairs", "PixelMove", "Problem",
+    "Search", "Space", "Support", "adversarial_autoencoder", "class_mean_shift", "conditional_autoencoder",
+    "counterfactual", "difference", "diffusion_autoencoder", "discriminative", "embedding_space",
+    "faithful_autoencoder", "gate", "gradient_x_difference", "inverted_shift", "latent_optimisation", "latent_shift",
+    "linear_discriminant", "mask_sweep", "minimal_mask", "natural_counterfactuals", "phenotype_space", "pixel_attack",
+    "pixel_space", "proxy_line", "score_counterfactuals", "summarise", "variational_autoencoder",
 ]  # fmt: skip

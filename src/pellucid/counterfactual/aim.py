@@ -144,4 +144,3 @@ def _columns(target: Any, model: Model, both: Tensor) -> Tensor:
     if type(wanted) is not Class:
         raise BadTarget(f"{wanted} is a number, not a class: give the value= that it is to reach")
     return columns_of(wanted.index, model, both, str(wanted))
-

@@ -1,5 +1,6 @@
 """A small convolutional autoencoder for signals, images and volumes of any number of channels."""
 
+import itertools
 from collections.abc import Mapping
 from math import prod
 
@@ -76,7 +77,7 @@ class Coder(nn.Module):
             nn.SiLU(),
             *(
                 nn.Sequential(nn.Upsample(scale_factor=2), _normed(convolution(before, after, 3, padding=1), after))
-                for before, after in zip(steps[:-1], steps[1:], strict=True)
+                for before, after in itertools.pairwise(steps)
             ),
             finest,
             nn.SiLU(),

@@ -10,6 +10,7 @@ from torch import Tensor
 from pellucid.counterfactual.aim import Aim
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.moves import Move
+from pellucid.counterfactual.parts import in_parts
 from pellucid.counterfactual.result import Counterfactuals, Status
 from pellucid.counterfactual.search import Search
 from pellucid.counterfactual.seek import Sought, read_scores, seek
@@ -109,8 +110,8 @@ def _along(
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     for dose in track(doses, "along the path", transient=True, disable=not progress):
         with torch.no_grad():
-            shown = torch.cat([move.at(dose, part) for part in rows.split(64)])
-            strain = torch.cat([move.strain(dose, part) for part in rows.split(64)])
+            shown = torch.cat([move.at(dose, part) for part in in_parts(rows)])
+            strain = torch.cat([move.strain(dose, part) for part in in_parts(rows)])
         parts.append((shown.cpu(), read_scores(passes, shown, aim, rows).cpu(), strain.cpu()))
     images, scores, strains = (torch.stack(part, 1) for part in zip(*parts, strict=True))
     return images, scores, strains

@@ -13,7 +13,8 @@ from torch import Tensor
 from pellucid.counterfactual.coder import Coder
 from pellucid.counterfactual.generator import GENERATORS, FittedGenerator, Generator
 from pellucid.counterfactual.guidance import Guide
-from pellucid.counterfactual.training import Run, Weights, digest, train
+from pellucid.counterfactual.parts import in_parts
+from pellucid.counterfactual.training import COLUMNS, Run, Weights, digest, train
 from pellucid.errors import ShapeError
 from pellucid.hashing import hash_seed
 from pellucid.models import Model, Passes
@@ -21,7 +22,6 @@ from pellucid.models import Model, Passes
 __all__ = ["FittedAutoencoder", "faithful_autoencoder"]
 
 _LARGE = 128
-_BATCH = 256
 
 
 class FittedAutoencoder(FittedGenerator):
@@ -34,11 +34,11 @@ class FittedAutoencoder(FittedGenerator):
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents ``(N, D)`` of images ``(N, C, *S)``."""
         x = x.to(self._coder.centre)
-        return torch.cat([self._coder.encode(part)[0] for part in x.split(_BATCH)])
+        return torch.cat([self._coder.encode(part)[0] for part in in_parts(x)])
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the images ``(N, C, *S)`` of latents ``(N, D)``; differentiable."""
-        return torch.cat([self._coder.decode(part) for part in z.to(self._coder.centre).split(_BATCH)])
+        return torch.cat([self._coder.decode(part) for part in in_parts(z.to(self._coder.centre))])
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return weights, scale and history, by name."""
@@ -119,5 +119,5 @@ class faithful_autoencoder(Generator):
         coder = self._coder(shape)
         known = {name: tensor for name, tensor in tensors.items() if not name.startswith("history.")}
         coder.load_state_dict(known)
-        columns = {name[8:]: tensors[name].tolist() for name in tensors if name.startswith("history.")}
+        columns = {name: tensors[f"history.{name}"].tolist() for name in COLUMNS}
         return FittedAutoencoder(self, coder, pa.table(columns))

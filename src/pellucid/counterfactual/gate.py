@@ -9,6 +9,7 @@ from torch import Tensor
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import one_input
 from pellucid.counterfactual.moves import LatentMove
+from pellucid.counterfactual.parts import in_parts, rebuilt
 from pellucid.counterfactual.realism import RandomFilters, grain, novelty
 from pellucid.counterfactual.search import Search
 from pellucid.counterfactual.seek import Sought, seek
@@ -90,8 +91,8 @@ def gate(
         found = seek(passes, drawn, fitted, support, target=target, value=value, search=search, ids=names, seed=seed)
         again = _again(passes, found, drawn, fitted, support, target, value, names, seed)
     checks = (
-        *trip, *_shown(found, fitted, support, known, images, drawn), _composition(fitted, support, drawn),
-        *_stability(found, again, support),
+        *trip, *_shown(found, support, known, images, drawn), _composition(fitted, support, drawn),
+        *_stability(again, support),
     )  # fmt: skip
     return GateVerdict(str(fitted.generator), str(found.search), checks, support, len(images))
 
@@ -113,8 +114,8 @@ def _share(name: str, meaning: str, good: Tensor, limit: float, real: Tensor | N
 def _round_trip(passes: Passes, fitted: FittedGenerator, images: Tensor) -> list[Check]:
     """Compare what the model says of images and of their reconstructions."""
     with torch.no_grad():
-        rebuilt = torch.cat([fitted.decode(fitted.encode(part)) for part in images.split(64)])
-    before, after = (passes.outputs((one_input(passes.model, x),)).flatten(1).cpu() for x in (images, rebuilt))
+        again = rebuilt(fitted, images)
+    before, after = (passes.outputs((one_input(passes.model, x),)).flatten(1).cpu() for x in (images, again))
     checks = [
         Check("score_correlation", "least correlation of an output between images and their reconstructions",
               _correlation(before, after), _CORRELATION, rising=True, n=len(images)),
@@ -133,14 +134,14 @@ def _correlation(before: Tensor, after: Tensor) -> float:
     return min(found) if found and all(number == number for number in found) else float("nan")
 
 
-def _shown(
-    found: Sought, fitted: FittedGenerator, support: Support, known: Tensor, images: Tensor, drawn: Tensor
-) -> list[Check]:
+def _shown(found: Sought, support: Support, known: Tensor, images: Tensor, drawn: Tensor) -> list[Check]:
     """Judge the images that would be shown, by eyes other than the model's."""
     rows = torch.arange(len(drawn))
     with torch.no_grad():
-        shown = torch.cat([found.move.at(1.0, part) for part in rows.split(64)]).cpu()
-        strain, at_rest = (torch.cat([found.move.strain(dose, part) for part in rows.split(64)]).cpu() for dose in (1.0, 0.0))
+        shown = torch.cat([found.move.at(1.0, part) for part in in_parts(rows)]).cpu()
+        strain, at_rest = (
+            torch.cat([found.move.strain(dose, part) for part in in_parts(rows)]).cpu() for dose in (1.0, 0.0)
+        )
     eye = RandomFilters(support.low, support.high)
     features = eye(known)
     limit = novelty(features, features).quantile(LIMIT)
@@ -191,13 +192,13 @@ def _again(
     ]  # fmt: skip
 
 
-def _stability(found: Sought, again: list[Sought], support: Support) -> list[Check]:
+def _stability(again: list[Sought], support: Support) -> list[Check]:
     """Compare the moves of two searches that began elsewhere; a change of pixels has no chance in it."""
     first, second = (sought.move for sought in again)
     if not (isinstance(first, LatentMove) and isinstance(second, LatentMove)):
         return []
     reached = again[0].reached & again[1].reached
     ways = [(move.step @ support.whiten).cpu()[reached] for move in (first, second)]
-    cosines = torch.nn.functional.cosine_similarity(*ways)
+    cosines = torch.nn.functional.cosine_similarity(ways[0], ways[1])
     told = "median cosine of the steps of two searches that began at random places"
     return [Check("stability", told, _median(cosines), _STABLE, rising=True, n=int(reached.sum()))]

@@ -28,6 +28,11 @@ class FittedGenerator(ABC):
     generator: "Generator"
     history: pa.Table
 
+    @property
+    def movable(self) -> Tensor | None:
+        """Which latents ``(D,)`` a search may move, the others being the image's own; None: all."""
+        return None
+
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents ``(N, D)`` of images ``(N, C, *S)``; row i depends on image i alone."""

@@ -61,7 +61,8 @@ class LatentMove(Move):
     @property
     def length(self) -> Tensor:
         """Mahalanobis length of the step."""
-        return (self.step @ self.support.whiten).norm(dim=1)
+        lengths: Tensor = (self.step @ self.support.whiten).norm(dim=1)
+        return lengths
 
 
 @dataclass(frozen=True)

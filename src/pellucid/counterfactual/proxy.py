@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pellucid.counterfactual.guidance import one_input
 from pellucid.counterfactual.moves import LatentMove, Move
+from pellucid.counterfactual.parts import encoded
 from pellucid.counterfactual.search import SEARCHES, Problem, Search
 from pellucid.counterfactual.support import Support
 from pellucid.errors import CannotExplain
@@ -85,10 +86,12 @@ class proxy_line(Search):
         """
         support, aim, x = problem.support, problem.aim, problem.x
         if aim.read.layer is not None or support.outputs.ndim != 2:
-            raise CannotExplain(f"{self} foretells outputs (N, K); aim at a class or an output, or use latent_optimisation")
+            raise CannotExplain(
+                f"{self} foretells outputs (N, K); aim at a class or an output, or use latent_optimisation"
+            )
         proxy = Proxy.of(support)
         with torch.no_grad():
-            z = torch.cat([problem.fitted.encode(part) for part in x.split(64)])
+            z = encoded(problem.fitted, x)
         walk = _Walk(problem, z, proxy)
         for _ in range(self.steps):
             if not len(walk.rows):
@@ -104,7 +107,6 @@ class _Walk:
         self.problem, self.z, self.proxy = problem, z, proxy
         support = problem.support
         self.start = (z - support.centre) @ support.whiten
-        self.back = torch.linalg.pinv(support.whiten)
         self.now = self.start + problem.jitter * problem.starts.to(z)
         self.best = torch.zeros_like(z)
         every = torch.arange(len(z), device=z.device)
@@ -115,7 +117,7 @@ class _Walk:
         """Take one step with the rows that have not arrived."""
         problem, rows = self.problem, self.rows
         self.now[rows] += stride * self._uphill(rows)
-        step = (self.now[rows] - self.start[rows]) @ self.back
+        step = (self.now[rows] - self.start[rows]) @ problem.support.colour
         with torch.no_grad():
             move = LatentMove(problem.fitted, problem.support, problem.x[rows.cpu()], self.z[rows], step)
             shown = move.at(1.0, torch.arange(len(rows)))
@@ -131,5 +133,6 @@ class _Walk:
         leaf = self.now[rows].detach().requires_grad_()
         scores = self.problem.aim.read(self.proxy(leaf), rows)
         (slopes,) = torch.autograd.grad(scores.sum(), leaf)
-        slopes = slopes * self.problem.aim.direction[rows][:, None]
-        return slopes / slopes.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        uphill: Tensor = slopes * self.problem.aim.direction[rows][:, None]
+        lengths: Tensor = uphill.norm(dim=1, keepdim=True)
+        return uphill / lengths.clamp(min=1e-12)

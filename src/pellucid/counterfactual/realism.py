@@ -1,10 +1,13 @@
 """A second eye that never saw the model: fixed random convolutions, and what they say of images and of changes."""
 
+import itertools
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from pellucid.counterfactual.parts import in_parts
 
 __all__ = ["RandomFilters", "grain", "novelty"]
 
@@ -27,7 +30,7 @@ class RandomFilters:
         dims, random = low.ndim - 2, torch.Generator().manual_seed(_SEED)
         widths = [low.shape[1], *[_WIDTH] * _STAGES]
         self._filters = []
-        for before, after in zip(widths[:-1], widths[1:], strict=True):
+        for before, after in itertools.pairwise(widths):
             drawn = torch.randn(after, before, *[3] * dims, generator=random)
             self._filters.append(drawn / (before * 3**dims) ** 0.5)
         self._convolve = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}[dims]
@@ -36,7 +39,7 @@ class RandomFilters:
     @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Return features ``(N, F)``, float64."""
-        return torch.cat([self._features(part) for part in images.split(64)])
+        return torch.cat([self._features(part) for part in in_parts(images)])
 
     def _features(self, images: Tensor) -> Tensor:
         x = (2 * (images.cpu() - self.low.cpu()) / (self.high - self.low).cpu() - 1).float()

@@ -1,5 +1,6 @@
 """Counterfactuals of images: the path of shown images, what the model says of each, and whether they may be believed."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -149,7 +150,7 @@ class Counterfactuals:
         ShapeError
             When the doses do not rise or are fewer than three.
         """
-        if len(doses) < 3 or any(a >= b for a, b in zip(doses[:-1], doses[1:], strict=True)):
+        if len(doses) < 3 or any(a >= b for a, b in itertools.pairwise(doses)):
             raise ShapeError(f"exaggerate(doses={tuple(doses)}) needs three doses or more that rise")
         images, scores, strain = self.read(self.move, self.aim, tuple(doses))
         return Exaggeration(tuple(doses), images, scores, strain, rank_correlation(doses, scores))

@@ -121,15 +121,29 @@ def score_counterfactuals(
     for name, model in (others or {}).items():
         before, after = (_reached(found, model, x, batch_size) for x in (found.images, found.changed))
         table += [
-            _row(found.ids[row], "validity", name, float(after[row]), threshold) for row in rows if not bool(before[row])
+            _row(found.ids[row], "validity", name, float(after[row]), threshold)
+            for row in rows
+            if not bool(before[row])
         ]
-    schema = [("image", pa.string()), ("score", pa.string()), ("model", pa.string()), ("value", pa.float64()), ("threshold", pa.float64())]
+    schema = [
+        ("image", pa.string()),
+        ("score", pa.string()),
+        ("model", pa.string()),
+        ("value", pa.float64()),
+        ("threshold", pa.float64()),
+    ]
     return pa.Table.from_pylist(table, schema=pa.schema(schema))
 
 
 def _row(image: str, score: str, model: str, value: float, threshold: float) -> dict[str, Any]:
     told = None if np.isnan(value) else value
-    return {"image": image, "score": score, "model": model, "value": told, "threshold": threshold if score == "sparsity" else None}
+    return {
+        "image": image,
+        "score": score,
+        "model": model,
+        "value": told,
+        "threshold": threshold if score == "sparsity" else None,
+    }
 
 
 def _seen(found: Counterfactuals, rows: Sequence[int], threshold: float) -> dict[str, NDArray[np.float64]]:
@@ -159,7 +173,9 @@ def _reached(found: Counterfactuals, model: Model, x: Tensor, batch_size: int | 
     return found.aim.reached(scores.cpu(), rows)
 
 
-def summarise(table: pa.Table, *, groups: Mapping[str, str] | None = None, seed: int = 0) -> dict[tuple[str, str], Interval]:
+def summarise(
+    table: pa.Table, *, groups: Mapping[str, str] | None = None, seed: int = 0
+) -> dict[tuple[str, str], Interval]:
     """Return the mean of every score and judging model with its interval; validity as a share of images.
 
     Parameters

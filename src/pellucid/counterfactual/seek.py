@@ -11,6 +11,7 @@ from pellucid.counterfactual.aim import Aim, aim_at
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import one_input, slopes_reach
 from pellucid.counterfactual.moves import Move
+from pellucid.counterfactual.parts import in_parts
 from pellucid.counterfactual.proxy import proxy_line
 from pellucid.counterfactual.search import SEARCHES, Problem, Search, latent_optimisation
 from pellucid.counterfactual.support import Support
@@ -84,7 +85,7 @@ def seek(
     move = chosen.find(problem)
     rows = torch.arange(len(x))
     with torch.no_grad():
-        shown = torch.cat([move.at(1.0, part) for part in rows.split(64)])
+        shown = torch.cat([move.at(1.0, part) for part in in_parts(rows)])
     after, scores = _outputs(passes, shown), read_scores(passes, shown, aim, rows)
     return Sought(aim, move, chosen, before, after, scores, aim.reached(scores, rows.to(scores.device)).cpu())
 
@@ -112,4 +113,3 @@ def _stream(seed: int, name: str) -> torch.Generator:
 def read_scores(passes: Passes, x: Tensor, aim: Aim, rows: Tensor) -> Tensor:
     """Return the score ``(B,)`` of images that belong to these rows."""
     return passes.scores((one_input(passes.model, x),), aim.read, rows).clone()
-

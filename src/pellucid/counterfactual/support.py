@@ -7,6 +7,7 @@ from torch import Tensor
 
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import one_input
+from pellucid.counterfactual.parts import encoded, in_parts
 from pellucid.errors import ShapeError
 from pellucid.models import Model, Passes
 
@@ -30,9 +31,10 @@ class Support:
     outputs
         ``(N, K)`` or ``(N, K, *S)``: what the model says of them.
     centre, spread
-        ``(D,)`` mean and standard deviation of every latent number.
-    whiten
-        ``(D, D)``: a latent less the centre, times this, has covariance 1.
+        ``(D,)`` mean of every latent number, and its standard deviation; 0 for one that may not be moved.
+    whiten, colour
+        ``(D, D)``: a latent less the centre, times the first, has covariance 1; steps of covariance 1, times the second, are as
+        large as the latents vary, and move nothing that may not be moved.
     distance_limit
         Mahalanobis distance within which 99 % of the training latents lie.
     error_limit
@@ -48,6 +50,7 @@ class Support:
     centre: Tensor
     spread: Tensor
     whiten: Tensor
+    colour: Tensor
     distance_limit: float
     error_limit: float
     low: Tensor
@@ -66,20 +69,22 @@ class Support:
         if len(images) < _LEAST:
             raise ShapeError(f"Support.of() needs {_LEAST} images or more, not {tuple(images.shape)}")
         with torch.no_grad(), Passes(model, batch_size=batch_size) as passes:
-            latents = torch.cat([fitted.encode(part) for part in images.split(64)])
+            latents = encoded(fitted, images)
             errors = _errors(fitted, images, latents)
             outputs = passes.outputs((one_input(model, images),)).clone()
         axes = (0, *range(2, images.ndim))
-        centre, whiten = _whitening(latents)
+        spread = _spread(latents, fitted.movable)
+        centre, whiten, colour = _whitening(latents, spread > 0)
         distances = ((latents - centre) @ whiten).norm(dim=1)
         return cls(
-            latents, outputs, centre, _spread(latents), whiten, float(distances.quantile(LIMIT)),
+            latents, outputs, centre, spread, whiten, colour, float(distances.quantile(LIMIT)),
             float(errors.quantile(LIMIT)), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True), _typical(images),
         )  # fmt: skip
 
     def distance(self, z: Tensor) -> Tensor:
         """Return the Mahalanobis distance ``(N,)`` of latents from the training images', in shares of its limit."""
-        return ((z - self.centre) @ self.whiten).norm(dim=1) / max(self.distance_limit, 1e-12)
+        lengths: Tensor = ((z - self.centre) @ self.whiten).norm(dim=1)
+        return lengths / max(self.distance_limit, 1e-12)
 
     @torch.no_grad()
     def strain(self, fitted: FittedGenerator, images: Tensor) -> Tensor:
@@ -87,7 +92,7 @@ class Support:
 
         The greater of the latent's distance and of the error of its reconstruction, each in shares of its limit.
         """
-        z = torch.cat([fitted.encode(part) for part in images.split(64)])
+        z = encoded(fitted, images)
         return torch.maximum(self.distance(z), _errors(fitted, images, z) / max(self.error_limit, 1e-12))
 
     def within(self, changed: Tensor, x: Tensor) -> Tensor:
@@ -99,22 +104,35 @@ class Support:
 
 
 def _errors(fitted: FittedGenerator, images: Tensor, latents: Tensor) -> Tensor:
-    parts = zip(images.split(64), latents.split(64), strict=True)
+    parts = zip(in_parts(images), in_parts(latents), strict=True)
     return torch.cat([(fitted.decode(z) - part.to(z)).abs().flatten(1).mean(1) for part, z in parts])
 
 
-def _spread(latents: Tensor) -> Tensor:
+def _spread(latents: Tensor, movable: Tensor | None) -> Tensor:
     spread = latents.std(0, correction=0)
-    return torch.where(spread > 0, spread, torch.zeros_like(spread))
+    free = spread > 0 if movable is None else (spread > 0) & movable.to(spread.device)
+    return torch.where(free, spread, torch.zeros_like(spread))
 
 
-def _whitening(latents: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean, and what brings the covariance to 1; directions that no image uses weigh as the weakest that one does."""
+def _whitening(latents: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the mean, what brings the covariance to 1, and the way back for numbers that are `free` to move."""
+    centre, whiten, colour = _symmetric(latents)
+    if not bool(free.all()):
+        colour = torch.zeros_like(colour)
+    if 0 < int(free.sum()) < len(free):
+        colour[torch.outer(free, free)] = _symmetric(latents[:, free])[2].flatten()
+    return centre, whiten, colour
+
+
+def _symmetric(latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return mean, whitening and its inverse; directions that no image uses weigh as the weakest that one does."""
     exact = latents.double()
     centre = exact.mean(0)
     values, vectors = torch.linalg.eigh(torch.cov(exact.T, correction=0).reshape(len(centre), len(centre)))
     floor = float(values.max().clamp(min=1e-12)) * _RIDGE
-    return centre.to(latents), (vectors / values.clamp(min=floor).sqrt()).to(latents)
+    lengths = values.clamp(min=floor).sqrt()
+    whiten, colour = (vectors / lengths) @ vectors.T, (vectors * lengths) @ vectors.T  # the turn that moves axes least
+    return centre.to(latents), whiten.to(latents), colour.to(latents)
 
 
 def _typical(images: Tensor) -> float:

@@ -2,14 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
 from pellucid.errors import BadImage
-from pellucid.images.decode import SUFFIXES
+from pellucid.images.reader import Source, is_image, suffixes
 
 __all__ = ["Listing", "find_folder", "list_file", "list_folder", "match_masks"]
 
@@ -34,6 +34,10 @@ class Listing:
         The metadata column that names train, val and test, where the layout itself states one.
     numbered
         Whether the labels are the positions of classes rather than their names.
+    source
+        Opens an image by its id where that takes more than the file's name.
+    shown
+        What to call the set where its path must not be told, or "".
     """
 
     files: Mapping[str, str]
@@ -42,6 +46,8 @@ class Listing:
     masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     split: str | None = None
     numbered: bool = False
+    source: Source | None = None
+    shown: str = ""
 
 
 def list_file(path: Path) -> Listing:
@@ -67,10 +73,11 @@ def list_folder(root: Path, *, apart: Sequence[Path] = ()) -> Listing:
         When there is no image, or images lie both beside and in folders.
     """
     found = _walk(root, apart=apart)
+    found = found or [name for name in _walk(root, apart=apart, endings=None) if is_image(root / name)]
     if not found:
         raise BadImage(_nothing_in(root))
-    depth = [PurePosixPath(name).parts[:-1] for name in found]
-    files = {name: f"{root}/{name}" for name in found}
+    files = {_spelt(name): f"{root}/{name}" for name in found}
+    depth = [tuple(name.split("/")[:-1]) for name in files]
     if not any(depth):
         return Listing(files)
     if not all(depth):
@@ -103,24 +110,59 @@ def _refuse_forgotten_manifest(root: Path) -> None:
 
 
 def _nothing_in(root: Path) -> str:
-    seen = Counter(Path(name).suffix.lower() or "no suffix" for name in _walk(root, suffixes=None))
+    seen = Counter(Path(name).suffix.lower() or "no suffix" for name in _walk(root, endings=None))
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in seen.most_common(5)) or "no files"
-    return f"{root} holds no image: {kinds} found; {', '.join(SUFFIXES)} are read"
+    return f"{root} holds no image: {kinds} found; {', '.join(suffixes())} are read"
 
 
-def _walk(root: Path, *, apart: Sequence[Path] = (), suffixes: tuple[str, ...] | None = SUFFIXES) -> list[str]:
-    """Return the sorted paths below `root` with these suffixes; hidden files and folders are none of the user's."""
-    left_out = {folder.resolve() for folder in apart}
-    found = []
-    for folder, inner, names in os.walk(root, followlinks=True):
-        here = Path(folder)
-        inner[:] = [name for name in inner if name[0] not in "._" and (here / name).resolve() not in left_out]
-        prefix = here.relative_to(root).as_posix()
-        prefix = "" if prefix == "." else prefix + "/"
-        found += [
-            prefix + name for name in names if name[0] != "." and (suffixes is None or name.lower().endswith(suffixes))
-        ]
+def _spelt(name: str) -> str:
+    """Spell bytes of a file's name that are no Unicode as ``\\xff``, so that an id can be printed and stored."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _walk(root: Path, *, apart: Sequence[Path] = (), endings: tuple[str, ...] | None = ()) -> list[str]:
+    """Return the sorted paths below `root` with the endings that are read, or with any where `endings` is None.
+
+    Hidden files and folders are none of the user's. A folder that two links lead to is entered once, so that a loop of
+    links ends. Nothing is opened, and only folders and links are asked more than their name.
+    """
+    endings = suffixes() if endings == () else endings
+    whole = suffixes(folders=True)
+    entered = {_identity(folder) for folder in apart}
+    found: list[str] = []
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        if (identity := _identity(root / prefix)) in entered:
+            continue
+        entered.add(identity)
+        inner = []
+        for entry in _entries(f"{root}/{prefix}"):
+            name = entry.name
+            if name[0] == ".":
+                continue
+            if not entry.is_dir():
+                if endings is None or name.lower().endswith(endings):
+                    found.append(prefix + name)
+            elif name.lower().endswith(whole):
+                found.append(prefix + name)
+            elif name[0] != "_":
+                inner.append(prefix + name + "/")
+        waiting += sorted(inner, reverse=True)
     return sorted(found)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    stat = folder.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise BadImage(f"{folder}: the folder cannot be listed ({error.strerror or error})") from None
 
 
 def find_folder(given: str | Path, root: Path) -> Path:
@@ -131,8 +173,15 @@ def find_folder(given: str | Path, root: Path) -> Path:
     raise BadImage(f"there is no mask folder {given} in {root} or the working directory")
 
 
-def match_masks(ids: Iterable[str], folder: Path) -> dict[str, str]:
+def match_masks(images: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the mask file of each image: the same path below `folder`, or the same file name, whatever the suffix.
+
+    Parameters
+    ----------
+    images
+        Image id to the name by which its mask is found.
+    folder
+        The folder of the masks.
 
     Raises
     ------
@@ -143,23 +192,23 @@ def match_masks(ids: Iterable[str], folder: Path) -> dict[str, str]:
     for name in _walk(folder):
         if masks.setdefault(_stem(name), name) != name:
             raise BadImage(f"{folder}: {masks[_stem(name)]} and {name} could both be the mask of one image")
-    ids = list(ids)
-    bare = Counter(_stem(name).rpartition("/")[2] for name in ids)
+    bare = Counter(_stem(name).rpartition("/")[2] for name in images.values())
     matched = {}
-    for name in ids:
+    for image, name in images.items():
         stem = _stem(name)
         last = stem.rpartition("/")[2]
         if stem not in masks and last in masks and bare[last] > 1:
             raise BadImage(
-                f"{folder}/{masks[last]} could be the mask of {bare[last]} images of that name, such as {name}"
+                f"{folder}/{masks[last]} could be the mask of {bare[last]} images of that name, such as {image}"
             )
         mask = masks.get(stem, masks.get(last))
         if mask is not None:
-            matched[name] = f"{folder}/{mask}"
+            matched[image] = f"{folder}/{mask}"
     if not matched:
-        raise BadImage(f"{folder}: none of its {len(masks)} files has the name of an image, such as {_stem(ids[0])}")
+        raise BadImage(f"{folder}: none of its {len(masks)} files has the name of an image, such as {_stem(min(images))}")
     return matched
 
 
 def _stem(name: str) -> str:
-    return name[: -len(PurePosixPath(name).suffix) or None].removesuffix(".ome")
+    ending = next((one for one in (*suffixes(), *suffixes(folders=True)) if name.lower().endswith(one)), "")
+    return name[: -len(ending or PurePosixPath(name).suffix) or None].removesuffix(".ome")

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import false_discovery_control, rankdata, t
 
 from pellucid.errors import ShapeError
+from pellucid.interpretation.sign_flips import sign_flips, units_of
 from pellucid.intervals import or_null
 
 __all__ = ["associate"]
@@ -75,7 +76,7 @@ def associate(
     left, right = _numbers(measures, "measures"), _numbers(outcomes, "outcomes")
     held = {} if confounders is None else _columns(confounders)
     count = _length([*left.values(), *right.values(), *held.values()], groups)
-    units = np.arange(count) if groups is None else np.unique([str(group) for group in groups], return_inverse=True)[1]
+    units = units_of(groups, count)
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for rows, pairs in _alike(left, right, _complete(held, count)):
         x, y = (
@@ -211,7 +212,7 @@ def _fisher(correlation: _Array) -> _Array:
 def _p_values(x: _Array, y: _Array, space: _Array, units: NDArray[np.int64], draws: int, seed: int) -> _Array:
     """Return the share of sign flips of whole groups that correlate as strongly as the data."""
     independent = int(units.max()) + 1
-    flips, exact = _flips(independent, draws, seed)
+    flips, exact = sign_flips(independent, draws, seed)
     own, other = _left_over(x, space), _left_over(y, space)
     scores = _summed(own * other, units, independent)
     reached = np.zeros(x.shape[1])
@@ -227,11 +228,3 @@ def _summed(values: _Array, units: NDArray[np.int64], independent: int) -> _Arra
     total = np.zeros((independent, values.shape[1]))
     np.add.at(total, units, values)
     return total
-
-
-def _flips(independent: int, draws: int, seed: int) -> tuple[_Array, bool]:
-    """Return signs ``(flips, groups)`` and whether they are all there are, up to a common sign."""
-    if 2 ** (independent - 1) <= draws:
-        signs = np.array(list(product([1.0, -1.0], repeat=independent - 1))).reshape(-1, independent - 1)
-        return np.concatenate([np.ones((len(signs), 1)), signs], 1), True
-    return np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, independent)), False

@@ -88,6 +88,8 @@ class add_spots(Edit):
     controls: ClassVar[str] = "any smooth disturbance of that energy on the object"
 
     def _change(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:
+        if not _room(inside, np.zeros_like(inside), 0.5 * self.diameter).any():
+            raise ShapeError(f"{self}: the object has no room for a spot of that diameter")
         spots = _found(image, inside, self.diameter, 0.5 * self.height)
         taken = _discs(inside.shape, spots.peaks, _REACH * self.diameter)
         free = _room(inside, taken, 0.5 * self.diameter)

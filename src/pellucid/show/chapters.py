@@ -34,7 +34,7 @@ def cases_each(study: Study) -> int:
 def chapters(study: Study) -> list[Chapter]:
     """Choose the cases: every image is shown once, wrong calls before confident ones, and random ones before all."""
     each = cases_each(study)
-    explained = set(study.chosen)
+    explained = set(study.mapped)
     rows = [row for row in study.predictions.to_pylist() if row["image"] in explained]
     seed, count = study.config.seed, len(rows)
     drawn = sorted(rows, key=lambda row: hash_key("gallery", seed, row["image"]))

@@ -1,7 +1,6 @@
 """Figures of counterfactuals: strips of shown images with the score under every dose, and what the gate says above them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -78,7 +77,9 @@ def plot_counterfactuals(
         raise ShapeError(f"plot(rows={rows}) has no row of the {len(found.ids)} counterfactuals")
     told = record_of(found.images, record)
     with mpl.rc_context(STYLE):
-        return _drawn(found, chosen, found.path, found.doses, found.scores, found.strain, told, chosen_by=rows is not None)
+        return _drawn(
+            found, chosen, found.path, found.doses, found.scores, found.strain, told, chosen_by=rows is not None
+        )
 
 
 def plot_strip(
@@ -90,7 +91,9 @@ def plot_strip(
     chosen = list(range(len(found.ids)) if rows is None else rows)[:most]
     told = record_of(found.images, record)
     with mpl.rc_context(STYLE):
-        return _drawn(found, chosen, strip.images, strip.doses, strip.scores, strip.strain, told, chosen_by=rows is not None)
+        return _drawn(
+            found, chosen, strip.images, strip.doses, strip.scores, strip.strain, told, chosen_by=rows is not None
+        )
 
 
 def _drawn(
@@ -108,8 +111,9 @@ def _drawn(
             reached = bool(found.aim.reached(scores[row, place : place + 1].cpu(), torch.tensor([row])))
             _under(axes[place], dose, float(scores[row, place]), reached=reached, outside=float(strain[row, place]) > 1)
         _difference(axes[-1], change, view)
-        axes[0].set_title(f"{found.ids[row]}: {found.reasons[row]}", loc="left", fontsize=7.5, fontweight="normal"
-                          ).set_in_layout(False)  # it may run over the pictures beside it  # noqa: FBT003
+        axes[0].set_title(
+            f"{found.ids[row]}: {found.reasons[row]}", loc="left", fontsize=7.5, fontweight="normal"
+        ).set_in_layout(False)  # it may run over the pictures beside it
     figure.suptitle(str(found.gate), fontsize=9, color="#24292f" if found.gate.passed else _WARN,
                     fontweight="normal" if found.gate.passed else "bold", wrap=True)  # fmt: skip
     figure.supxlabel(_caption(found, len(chosen), chosen_by=chosen_by), fontsize=7)

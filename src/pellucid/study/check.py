@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from pellucid.attribution import Explanation
-from pellucid.attribution.estimate import duration
 from pellucid.attribution.pattern_methods import PATTERNS
 from pellucid.errors import BadStudy, PellucidError
 from pellucid.evaluation import CONTROLS, METRICS
@@ -15,6 +14,7 @@ from pellucid.models import Model, Passes, residual_net
 from pellucid.study.choose import held_out
 from pellucid.study.config import FitConfig, StudyConfig, read_config
 from pellucid.study.patterns import asking, fitted_on, training_images
+from pellucid.study.planned import planned
 from pellucid.study.runner import probe
 from pellucid.study.setup import Setup, device_of, open_images, open_model
 from pellucid.study.store import Store
@@ -79,7 +79,9 @@ def check_study(toml: str | Path, *, data: str | Path | None = None, trust: bool
     problems += [f"{row['method']}: {row['sentence']}" for row in failures]
     if masked and not setup.truth:
         problems.append(f"{', '.join(masked)} need masks; give [images] masks = ... or leave them out")
-    return Checked(_notes(config, images, ids, found, setup.truth), tuple(problems))
+    count = min(config.explain.images or len(ids), len(ids))
+    cost = planned(setup, first[0], found, count, size) if found else ()
+    return Checked((*_notes(config, images, ids, found, setup.truth), *cost), tuple(problems))
 
 
 def _without_patterns(setup: Setup) -> list[str]:
@@ -115,12 +117,6 @@ def _refuse_width(images: ImageSet, model: Model, width: int) -> None:
         raise BadStudy(f"the labels name {len(images.classes)} classes and the model has {width} outputs")
 
 
-def _cost(first: list[Explanation], count: int) -> str:
-    """Return what so many images will take by every method, from what one image took."""
-    forwards, backwards = (count * sum(getattr(e, name) for e in first) for name in ("forwards", "backwards"))
-    return f"{forwards:,} forwards and {backwards:,} backwards, {duration(count * sum(e.seconds for e in first))}"
-
-
 def _again(config: StudyConfig) -> list[str]:
     asked = config.stability
     if asked is None:
@@ -141,6 +137,5 @@ def _notes(
         f"model: {trained}",
         *_again(config),
         f"methods: {', '.join(found)}",
-        f"explaining: {_cost(list(found.values()), count)} in one process, as one image took",
         f"metrics: {', '.join(config.evaluate.metrics) or 'none'}",
     )

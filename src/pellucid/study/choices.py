@@ -33,7 +33,7 @@ def ensure_choices(setup: Setup, **where: Any) -> None:
 
 def _plan(setup: Setup, pipeline: Pipeline) -> dict[str, Any]:
     """Return methods and images with whole maps, and the scales that need the maps of all images."""
-    failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
+    failures = setup.store.gather_failures(setup.plan.tasks).to_pylist()
     methods, ids = complete(setup, Scores.read(setup.store.root / "scores").table, failures)
     shape = tuple(setup.images.shape[1:])
     scales = {
@@ -59,7 +59,7 @@ def run_choices(job: Job) -> int:
 def _run(setup: Setup, task: int) -> None:
     asked, told = setup.config.pipeline, setup.store.json(_PLAN)
     whole = set(told["ids"])
-    ids = [image for image in setup.plan.shards[task] if image in whole]
+    ids = [image for image in setup.plan.images(task) if image in whole]
     table = CHOICES.empty_table()
     costs: Rows = []
     failures: Rows = []

@@ -96,8 +96,10 @@ def choose_images(
         Of the order.
     """
     wanted = set(ids)
-    stratum = {row["image"]: (row["label"], row["label"] == row["predicted"])
-               for row in predictions.select(["image", "label", "predicted"]).to_pylist() if row["image"] in wanted}  # fmt: skip
+    columns = (predictions[name].to_pylist() for name in ("image", "label", "predicted"))
+    stratum = {
+        image: (label, label == called) for image, label, called in zip(*columns, strict=True) if image in wanted
+    }
     order = sorted(stratum, key=lambda image: hash_key(seed, image))
     if not count or count >= len(order):
         return tuple(order)

@@ -114,7 +114,7 @@ def ranked(setup: Setup, scores: Scores) -> Ranking:
 
 
 def _evidence(setup: Setup, scores: Scores, ranking: pa.Table, unread: Rows, *, progress: bool) -> Evidence:
-    failures = setup.store.gather_failures(len(setup.plan.shards)).to_pylist()
+    failures = setup.store.gather_failures(setup.plan.tasks).to_pylist()
     methods, ids = complete(setup, scores.table, failures)
     unreadable = [row["image"] for row in failures if row["stage"] == "read"]
     predictions = setup.store.table("predictions.parquet")
@@ -129,14 +129,14 @@ def _evidence(setup: Setup, scores: Scores, ranking: pa.Table, unread: Rows, *, 
 
 
 def complete(setup: Setup, scores: pa.Table, failures: Rows) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return methods and images of which every pair has a map."""
+    """Return methods and images of which every pair has a map in full."""
     plan = setup.plan
     failed = {(row["method"], row["image"]) for row in failures if row["stage"] == "explain" and row["image"]}
     often = Counter(method for method, _ in failed)
     methods = tuple(method for method in plan.methods if often[method] <= _FEW * len(plan.ids))
     bad = {image for method, image in failed if method in methods}
     scored = set(scores["image"].to_pylist())
-    return methods, tuple(image for image in plan.ids if image in scored and image not in bad)
+    return methods, tuple(image for image in plan.ids[: plan.whole] if image in scored and image not in bad)
 
 
 def _forgiving(images: ImageSet, unread: Rows) -> ImageSet:
@@ -158,7 +158,8 @@ def _forgiving(images: ImageSet, unread: Rows) -> ImageSet:
     return replace(images, masks={name: reader(name, read) for name, read in images.masks.items()})
 
 
-def read_maps(setup: Setup, method: str, ids: Sequence[str]) -> Tensor:
-    """Return the raw maps of explained images ``(N, C, *S)``; NaN where the method failed."""
+def read_maps(setup: Setup, method: str, ids: Sequence[str], *, reduced: bool = False) -> Tensor:
+    """Return the raw maps of explained images ``(N, C, *S)``, or the small ones; NaN where the method failed."""
     place = {image: row for row, image in enumerate(setup.plan.ids)}
-    return setup.maps.read(METHODS.parse(method), [place[image] for image in ids])
+    read = setup.maps.read_reduced if reduced else setup.maps.read
+    return read(METHODS.parse(method), [place[image] for image in ids])

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from pellucid.attribution import METHODS
+from pellucid.counterfactual import GENERATORS, SEARCHES
 from pellucid.errors import BadRecipe, BadStudy
 from pellucid.evaluation import METRICS, Pipeline
 from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
@@ -17,8 +19,8 @@ from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig",
-    "StudyConfig", "default_out", "read_config",
+    "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig",
+    "StabilityConfig", "StoreConfig", "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -158,6 +160,43 @@ class StabilityConfig(_Table):
     images: Count = 32
 
 
+def _two_classes(pairs: list[list[str]]) -> list[list[str]]:
+    if any(len(pair) != 2 or pair[0] == pair[1] for pair in pairs):
+        raise ValueError('each pair is a class and the class to go to, ["from", "to"]')
+    return pairs
+
+
+class CounterfactualConfig(_Table):
+    """``[counterfactual]``: what would have to change in an image for the model to call it something else.
+
+    Attributes
+    ----------
+    generator, search
+        What makes the images and how the smallest change is found, see `pellucid.counterfactual`.
+    pairs
+        Classes to go from and to, or all.
+    images
+        Explained images of each pair.
+    doses
+        Of the strips that are shown, in units of each image's own counterfactual.
+    training
+        Training images that the generator is fitted to, at most.
+    """
+
+    generator: Annotated[str, AfterValidator(lambda text: str(GENERATORS.parse(text)))] = "faithful_autoencoder"
+    search: Annotated[str, AfterValidator(lambda text: str(SEARCHES.parse(text)))] | None = None
+    pairs: Annotated[list[list[str]], Field(min_length=1), AfterValidator(_two_classes)] | Literal["all"] = "all"
+    images: AtLeastOne = 8
+    doses: Annotated[list[Annotated[float, Field(strict=False)]], Field(min_length=3)] = [-3, -2, -1, 0, 0.5, 1, 2, 3]
+    training: AtLeastOne = 5000
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(a >= b for a, b in pairwise(self.doses)) or 0 not in self.doses:
+            raise ValueError("doses rise and 0, the image itself, is one of them")
+        return self
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -167,6 +206,26 @@ class RunConfig(_Table):
     shard: AtLeastOne = 8
 
 
+class StoreConfig(_Table):
+    """``[store]``: what is kept of the maps; scores are kept of every image in any case.
+
+    Attributes
+    ----------
+    maps
+        Explained images whose maps are kept in full, rounded up to whole shards; 0 = all. They are the first in the order of a
+        hash, so they are a fair sample, and what needs maps of many images looks at them.
+    reduced
+        Longest side of the small maps, channels added up, that are kept of every explained image; 0 = none.
+    """
+
+    maps: Count = 0
+    reduced: Count = 0
+
+    def whole(self, images: int, shard: int) -> int:
+        """Return how many of so many images keep their maps in full."""
+        return images if not self.maps else min(images, -(-self.maps // shard) * shard)
+
+
 class StudyConfig(_Table):
     """All of a study file.
 
@@ -174,7 +233,7 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, run
+    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
         the same maps are scored under other choices where there is a ``[pipeline]``.
     """
@@ -187,7 +246,14 @@ class StudyConfig(_Table):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     pipeline: PipelineConfig | None = None
     stability: StabilityConfig | None = None
+    counterfactual: CounterfactualConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
+    store: StoreConfig | None = None
+
+    @property
+    def kept(self) -> StoreConfig:
+        """What is kept of the maps: all of them where there is no ``[store]``."""
+        return self.store or StoreConfig()
 
     def resolved(self) -> dict[str, Any]:
         """Return plain values for TOML: every default spelt out, absent ones left out."""

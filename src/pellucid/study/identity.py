@@ -58,7 +58,7 @@ def refuse_changes(root: Path, begun: Mapping[str, Any], wanted: Mapping[str, An
 def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return every choice by its dotted key; where files lie is no choice, their content is checked by its hash."""
     flat = {"seed": values["seed"]}
-    for table in ("images", "model", "fit", "explain", "evaluate", "pipeline", "stability", "run"):
+    for table in ("images", "model", "fit", "explain", "evaluate", "pipeline", "stability", "run", "store"):
         flat |= {f"{table}.{key}": value for key, value in values.get(table, {}).items()}
     return {key: value for key, value in flat.items() if key not in {"images.path", "model.weights"}}
 

@@ -10,12 +10,15 @@ import numpy as np
 import torch
 import zarr
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool1d
 
 from pellucid.errors import BadStudy
 from pellucid.images import ImageSet
 from pellucid.recipes import Recipe
 
-__all__ = ["MapStore"]
+__all__ = ["MapStore", "reduced", "reduced_shape"]
+
+_FULL, _REDUCED = "0", "reduced"
 
 _KINDS = {"T": "time", "Z": "space", "Y": "space", "X": "space"}
 
@@ -35,13 +38,21 @@ class MapStore:
         ``maps.zarr``.
     shard
         Images a task; the images of task t take the places from ``t * shard``.
+    whole
+        Images, from the first, whose maps are kept in full: whole shards, or all.
+    reduced
+        Longest side of the small maps that are kept of every image; 0 for none.
     """
 
     root: Path
     shard: int
+    whole: int
+    reduced: int = 0
 
     def make(self, recipe: Recipe, count: int, shape: Sequence[int], images: ImageSet) -> None:
-        """Make the empty array of a method, ``(count, C, *S)`` float32: one shard a task, one chunk an image.
+        """Make the empty arrays of a method, float32: one shard a task, one chunk an image.
+
+        ``0`` holds the maps in full ``(whole, C, *S)``, ``reduced`` the small ones of all ``(count, 1, *S)``.
 
         Axes and pixel sizes are told in the manner of OME-NGFF 0.5; the first axis, the images, is its own.
         """
@@ -60,32 +71,89 @@ class MapStore:
                 },
             }
         )  # fmt: skip
+        names = [axis["name"] for axis in axes]
+        self._create(group, _FULL, (self.whole, *shape), names)
+        if self.reduced:
+            self._create(group, _REDUCED, (count, 1, *reduced_shape(shape[1:], self.reduced)), names)
+
+    def _create(self, group: Any, name: str, shape: Sequence[int], names: list[str]) -> None:
         group.create_array(
-            "0", shape=(count, *shape), shards=(self.shard, *shape), chunks=(1, *shape), dtype="float32",
-            fill_value=float("nan"), dimension_names=[axis["name"] for axis in axes], overwrite=True,
+            name, shape=shape, shards=(self.shard, *shape[1:]), chunks=(1, *shape[1:]), dtype="float32", fill_value=float("nan"),
+            dimension_names=names, overwrite=True,
         )  # fmt: skip
 
-    def _array(self, recipe: Recipe) -> Any:
+    def _array(self, recipe: Recipe, name: str) -> Any:
         try:
-            return zarr.open_array(self.root / _key(recipe) / "0", mode="r+")
+            return zarr.open_array(self.root / _key(recipe) / name, mode="r+")
         except FileNotFoundError:
-            raise BadStudy(f"{self.root} holds no maps of {recipe}") from None
+            told = "" if name == _FULL else " reduced"
+            raise BadStudy(f"{self.root} holds no{told} maps of {recipe}") from None
 
     def write(self, recipe: Recipe, task: int, rows: Sequence[int], maps: Tensor) -> None:
-        """Write one task's maps: exactly one shard; its images without a map stay NaN."""
-        array = self._array(recipe)
+        """Write one task's maps: exactly one shard of each array; its images without a map stay NaN."""
+        if task * self.shard < self.whole:
+            self._write(self._array(recipe, _FULL), task, rows, maps)
+        if self.reduced:
+            self._write(self._array(recipe, _REDUCED), task, rows, reduced(maps, self.reduced))
+
+    def _write(self, array: Any, task: int, rows: Sequence[int], maps: Tensor) -> None:
         start, stop = task * self.shard, min((task + 1) * self.shard, array.shape[0])
         block = np.full((stop - start, *array.shape[1:]), np.nan, dtype=np.float32)
         block[list(rows)] = maps.float().numpy()
         array[start:stop] = block
 
     def read(self, recipe: Recipe, places: Sequence[int]) -> Tensor:
-        """Return the maps at these places ``(N, C, *S)``; NaN where the method failed."""
-        array = self._array(recipe)
-        maps = torch.empty(len(places), *array.shape[1:])
-        for row, place in enumerate(places):
-            maps[row] = torch.from_numpy(np.asarray(array[place]))
-        return maps
+        """Return the maps in full at these places ``(N, C, *S)``; NaN where the method failed.
+
+        Raises
+        ------
+        BadStudy
+            When there are none of that method, or an image's are not kept in full.
+        """
+        if beyond := [place for place in places if place >= self.whole]:
+            raise BadStudy(
+                f"{self.root} keeps the maps of the first {self.whole} images in full and not of number {beyond[0] + 1}; "
+                "[store] says so"
+            )
+        return _rows(self._array(recipe, _FULL), places)
+
+    def read_reduced(self, recipe: Recipe, places: Sequence[int]) -> Tensor:
+        """Return the small maps at these places ``(N, 1, *S)``; NaN where the method failed.
+
+        Raises
+        ------
+        BadStudy
+            When none are kept.
+        """
+        return _rows(self._array(recipe, _REDUCED), places)
+
+
+def _rows(array: Any, places: Sequence[int]) -> Tensor:
+    maps = torch.empty(len(places), *array.shape[1:])
+    for row, place in enumerate(places):
+        maps[row] = torch.from_numpy(np.asarray(array[place]))
+    return maps
+
+
+def reduced_shape(shape: Sequence[int], longest: int) -> tuple[int, ...]:
+    """Return a spatial shape no longer than `longest` on any side, with its proportions."""
+    factor = min(1.0, longest / max(shape, default=1))
+    return tuple(max(1, round(side * factor)) for side in shape)
+
+
+def reduced(maps: Tensor, longest: int) -> Tensor:
+    """Return small maps ``(N, 1, *S)`` of ``(N, C, *S)``: channels added up, each cell the mean of what it covers."""
+    pooled = maps.float().sum(1, keepdim=True)
+    for axis, side in enumerate(reduced_shape(maps.shape[2:], longest), start=2):
+        pooled = _means(pooled, axis, side)
+    return pooled
+
+
+def _means(values: Tensor, axis: int, side: int) -> Tensor:
+    """Return the means of `side` runs along an axis that cover it evenly."""
+    moved = values.movedim(axis, -1)
+    flat = adaptive_avg_pool1d(moved.reshape(-1, 1, moved.shape[-1]), side)
+    return flat.reshape(*moved.shape[:-1], side).movedim(-1, axis)
 
 
 def _axes(images: ImageSet, shape: Sequence[int]) -> list[dict[str, str]]:

@@ -37,7 +37,7 @@ def run_parts(
     progress, workers, scheduler
         As `run_study` takes them.
     """
-    store, tasks = setup.store, len(setup.plan.shards)
+    store, tasks = setup.store, setup.plan.tasks
     done = store.done(tasks, folder)
     left = [task for task in range(tasks) if task not in done]
     if left:
@@ -46,7 +46,7 @@ def run_parts(
     jobs = (Job(store.root.resolve(), task, stamp, setup.trust) for task in left)
     with (
         _bar(progress=progress) as bar,
-        open_executor(workers=min(workers, max(1, len(left))), scheduler=scheduler) as opened,
+        open_executor(workers=min(workers, max(1, len(left))), scheduler=scheduler, device=setup.plan.device) as opened,
     ):
         shown = bar.add_task(told, total=tasks, completed=len(done))
         executor, width = opened

@@ -1,19 +1,18 @@
-"""The plan: everything that decides the last bit of a number, fixed before the first task and kept on resume."""
+"""The plan: everything that decides the last bit of a number, fixed before the first task and kept on resume.
+
+The images of a task are a range of the manifest, so that a plan for a million images is as short as one for ten.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from pellucid.attribution import METHODS
 from pellucid.errors import BadStudy
 from pellucid.evaluation import METRICS
 
-__all__ = ["Plan", "definitions", "shards_of"]
-
-
-def shards_of(ids: Sequence[str], size: int) -> tuple[tuple[str, ...], ...]:
-    """Cut the chosen images into tasks of `size`; each is a shard of the maps of its own."""
-    return tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
+__all__ = ["Plan", "definitions"]
 
 
 def definitions(methods: Sequence[str], metrics: Sequence[str]) -> dict[str, str]:
@@ -40,8 +39,10 @@ class Plan:
         What is computed: controls are added, what the model refuses altogether is left out.
     definitions
         Hash of every method's and metric's definition.
-    shards
-        The images of each task.
+    ids
+        The chosen images; task t has those from ``t * shard`` on.
+    whole
+        How many images, from the first, keep their maps in full: whole shards, or all.
     """
 
     batch_size: int
@@ -52,23 +53,34 @@ class Plan:
     methods: tuple[str, ...]
     metrics: tuple[str, ...]
     definitions: Mapping[str, str]
-    shards: tuple[tuple[str, ...], ...]
+    ids: tuple[str, ...]
+    whole: int
 
     @classmethod
-    def from_settings(cls, values: Mapping[str, Any]) -> "Plan":
-        """Read a plan as `settings` spells it."""
-        lists = {name: tuple(values[name]) for name in ("methods", "metrics")}
-        return cls(**{**values, **lists, "shards": tuple(map(tuple, values["shards"]))})
+    def from_settings(cls, values: Mapping[str, Any], ids: Sequence[str]) -> "Plan":
+        """Read a plan as `settings` spells it; `ids` are those of the manifest."""
+        known = {name: values[name] for name in ("batch_size", "threads", "device", "dtype", "shard", "definitions")}
+        return cls(
+            **known, methods=tuple(values["methods"]), metrics=tuple(values["metrics"]), ids=tuple(ids),
+            whole=values.get("whole", len(ids)),
+        )  # fmt: skip
+
+    def settings(self, manifest: str) -> dict[str, Any]:
+        """Return plain values for the study file; `manifest` is the hash of the file that holds the images."""
+        return {
+            "batch_size": self.batch_size, "threads": self.threads, "device": self.device, "dtype": self.dtype, "shard": self.shard,
+            "methods": list(self.methods), "metrics": list(self.metrics), "images": len(self.ids), "whole": self.whole,
+            "manifest": manifest, "definitions": dict(self.definitions),
+        }  # fmt: skip
 
     @property
-    def settings(self) -> dict[str, Any]:
-        """Plain values for the study file."""
-        return asdict(self)
+    def tasks(self) -> int:
+        """The number of tasks."""
+        return ceil(len(self.ids) / self.shard)
 
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The chosen images, task by task."""
-        return tuple(image for shard in self.shards for image in shard)
+    def images(self, task: int) -> tuple[str, ...]:
+        """Return the images of a task: a shard of the maps of its own."""
+        return self.ids[task * self.shard : (task + 1) * self.shard]
 
     def refuse_other_definitions(self) -> None:
         """Check that the installed methods and metrics are those the study began with.

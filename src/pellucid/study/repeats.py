@@ -25,7 +25,7 @@ from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Store, failure_row, part_name
 from pellucid.study.task import Shard, fixed_arithmetic
 
-__all__ = ["ensure_nets", "ensure_repeats", "net_names", "read_repeats", "same_test", "shuffled_labels"]
+__all__ = ["ensure_nets", "ensure_repeats", "net_names", "net_weights", "read_repeats", "same_test", "shuffled_labels"]
 
 SHUFFLED = "shuffled"
 
@@ -70,7 +70,7 @@ def ensure_nets(setup: Setup, *, progress: bool = False) -> None:
     """Train the nets that are not there yet, each as the explained one was but from another seed."""
     config, store = setup.config, setup.store
     for number, name in enumerate(net_names(setup)):
-        path = _weights(setup, name)
+        path = net_weights(setup, name)
         if path.is_file() or config.fit is None:
             continue
         images, seed = same_test(setup.images, config.seed), config.seed + 1 + number
@@ -83,7 +83,8 @@ def ensure_nets(setup: Setup, *, progress: bool = False) -> None:
         save_model(fitted.model, path)
 
 
-def _weights(setup: Setup, name: str) -> Path:
+def net_weights(setup: Setup, name: str) -> Path:
+    """Return where the weights of a net that was trained again lie."""
     return setup.store.root / "model" / f"repeat_{name.replace(' ', '_')}.safetensors"
 
 
@@ -93,7 +94,7 @@ def ensure_repeats(setup: Setup, *, progress: bool = False) -> None:
     if not names or store.read_table("stability/nets.parquet") is not None:
         return
     with fixed_arithmetic(setup.plan.threads):
-        nets = {name: load_model(_weights(setup, name), device=setup.plan.device) for name in names}
+        nets = {name: load_model(net_weights(setup, name), device=setup.plan.device) for name in names}
         rows = [_judged(setup, name, net, progress=progress) for name, net in nets.items()]
         for task in track(range(_shards(setup)), "explaining other nets", transient=True, disable=not progress):
             _compare(setup, task, nets)
@@ -112,7 +113,7 @@ def _shards(setup: Setup) -> int:
     if setup.config.stability is None:
         raise BadStudy("this study trains no net again; give a table [stability]")
     most = setup.config.stability.images or len(setup.plan.ids)
-    return min(len(setup.plan.shards), -(-most // setup.plan.shard))
+    return min(setup.plan.tasks, -(-most // setup.plan.shard))
 
 
 def _judged(setup: Setup, name: str, net: Model, *, progress: bool) -> dict[str, Any]:
@@ -135,7 +136,7 @@ def _compare(setup: Setup, task: int, nets: dict[str, Model]) -> None:
     name, store = f"stability/{part_name(task)}", setup.store
     if (store.root / name).is_file():
         return
-    shard = Shard.read(setup, setup.plan.shards[task])
+    shard = Shard.read(setup, setup.plan.images(task))
     methods = [text for text in setup.plan.methods if METHODS.parse(text).taxonomy.family != "control"]
     explanations = [found for method in methods if (found := shard.explain(method)) is not None]
     tables = [_beside(shard, net, model, explanations) for net, model in nets.items()]

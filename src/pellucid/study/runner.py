@@ -21,11 +21,11 @@ from pellucid.study.memory import peak_memory
 from pellucid.study.parts import run_parts
 from pellucid.study.patterns import ensure_patterns
 from pellucid.study.plain import plain_performance
-from pellucid.study.plan import Plan, definitions, shards_of
+from pellucid.study.plan import Plan, definitions
 from pellucid.study.repeats import ensure_nets, ensure_repeats
 from pellucid.study.selftest import ensure_self_test
 from pellucid.study.setup import Setup, device_of
-from pellucid.study.store import Rows, failure_row
+from pellucid.study.store import FORMAT, Rows, failure_row, writing
 from pellucid.study.task import Shard, fixed_arithmetic, run_task
 
 __all__ = ["probe", "run_study"]
@@ -53,7 +53,8 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
     PellucidError
         When the study cannot begin or go on; what is finished is kept.
     """
-    with setup.store.locked(), _recorded(setup, workers):
+    with writing(setup.store.root), setup.store.locked(), _recorded(setup, workers):
+        setup.store.sweep()
         with fixed_arithmetic(_threads(setup)):
             ensure_model(setup, progress=progress)
             ensure_nets(setup, progress=progress)
@@ -67,7 +68,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
         ensure_choices(setup, **where)
         ensure_repeats(setup, progress=progress)
         ensure_conclusions(setup, progress=progress)
-        return setup.store.gather_failures(len(setup.plan.shards))
+        return setup.store.gather_failures(setup.plan.tasks)
 
 
 def _threads(setup: Setup) -> int:
@@ -88,7 +89,7 @@ def _recorded(setup: Setup, workers: int) -> Iterator[None]:
         yield
     finally:
         if setup.planned:
-            setup.store.gather_failures(len(setup.plan.shards))
+            setup.store.gather_failures(setup.plan.tasks)
         runs = setup.store.read_json("runs.json") or []
         run = {"started": int(began), "seconds": round(time.perf_counter() - clock, 3), "workers": workers,
                "peak_memory": max(peak_memory(), _workers_peak(setup)), "cpus": os.cpu_count()}  # fmt: skip
@@ -96,8 +97,8 @@ def _recorded(setup: Setup, workers: int) -> Iterator[None]:
 
 
 def _workers_peak(setup: Setup) -> int:
-    tables = setup.store.tables("costs").values()
-    return max((max(table["peak_memory"].to_pylist(), default=0) for table in tables), default=0)
+    found = setup.store.column("costs", "peak_memory")
+    return max(found.to_pylist(), default=0)
 
 
 def ensure_model(setup: Setup, *, progress: bool = False) -> None:
@@ -163,13 +164,15 @@ def ensure_plan(setup: Setup, *, workers: int = 1) -> None:
         )
     plan = Plan(
         batch_size=size, threads=threads, device=str(setup.model.device), dtype="float32", shard=config.run.shard,
-        methods=tuple(found), metrics=metrics, definitions=definitions(tuple(found), metrics),
-        shards=shards_of(chosen, config.run.shard),
+        methods=tuple(found), metrics=metrics, definitions=definitions(tuple(found), metrics), ids=chosen,
+        whole=config.kept.whole(len(chosen), config.run.shard),
     )  # fmt: skip
-    maps = MapStore(store.root / "maps.zarr", plan.shard)
+    maps = MapStore(store.root / "maps.zarr", plan.shard, plan.whole, config.kept.reduced)
     for method, explanation in found.items():
         maps.make(METHODS.parse(method), len(chosen), explanation.tensors[0].shape[1:], setup.images)
-    store.write_settings({**store.settings(), "plan": plan.settings})
+    settings = store.settings()
+    settings["provenance"]["format"] = FORMAT
+    store.write_settings({**settings, "plan": plan.settings(store.write_manifest(chosen))})
 
 
 def _chosen(setup: Setup) -> tuple[str, ...]:

@@ -179,12 +179,12 @@ class Setup:
         settings = self.store.settings()
         if "plan" not in settings:
             raise BadStudy(f"{self.store.root}: no image is explained yet; run the study")
-        return Plan.from_settings(settings["plan"])
+        return Plan.from_settings(settings["plan"], self.store.manifest(settings["plan"]))
 
     @cached_property
     def maps(self) -> MapStore:
         """The raw maps."""
-        return MapStore(self.store.root / "maps.zarr", self.plan.shard)
+        return MapStore(self.store.root / "maps.zarr", self.plan.shard, self.plan.whole, self.config.kept.reduced)
 
     @property
     def truth(self) -> tuple[str, ...]:

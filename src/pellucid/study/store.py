@@ -4,9 +4,10 @@ A part of the scores is renamed into place after everything else of its task is 
 the task is done.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,18 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow.dataset import dataset
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pellucid.attribution import Patterns
-from pellucid.errors import BadStudy
+from pellucid.errors import BadStudy, PellucidError
 from pellucid.study.toml import read_toml, spelt_toml
 
-__all__ = ["COSTS", "FAILURES", "FORMAT", "Rows", "Store", "failure_row", "part_name"]
+__all__ = ["COSTS", "FAILURES", "FORMAT", "Rows", "Store", "failure_row", "part_name", "writing"]
 
-FORMAT = 1
-"""Version of the directory; raised when an older pellucid could not read it."""
+FORMAT = 2
+"""Version of the directory; raised when an older pellucid could not read it. Before 2 the plan listed its images one by one."""
 
 FAILURES = pa.schema([(name, pa.string()) for name in ("image", "method", "metric", "stage", "sentence")])
 """What went wrong: image, method or metric is "" where all are meant; stage is where: read, explain, self_test, evaluate, ..."""
@@ -42,7 +46,14 @@ def failure_row(stage: str, sentence: str, *, image: str = "", method: str = "",
     return {"image": image, "method": method, "metric": metric, "stage": stage, "sentence": told}
 
 
+_MANIFEST, _LOCK = "explained.parquet", ".lock"
+
 _STAGES = ("fit", "predict", "patterns", "choose", "plan", "self_test", "interpret")
+
+
+def _foreign(path: Path) -> bool:
+    """Say whether a file is none of those that a run leaves behind which was killed before its first word."""
+    return path.name != _LOCK and not path.name.endswith(".partial")
 
 
 def part_name(task: int) -> str:
@@ -62,6 +73,20 @@ def _whole(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Tell in one sentence why a directory cannot be used: a full disk, no right to write, a lost drive."""
+    try:
+        yield
+    except PellucidError:  # some of them are errors of the system too
+        raise
+    except OSError as error:
+        named = "" if error.filename is None else f" ({error.filename})"
+        raise BadStudy(
+            f"{root} cannot be read or written: {error.strerror or error}{named}; what is finished is kept: mend that and run again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -96,7 +121,7 @@ class Store:
         if self.root.exists() and not self.root.is_dir():
             raise BadStudy(f"{self.root} is a file; choose another --out")
         at_home = toml.resolve().is_relative_to(self.root.resolve())
-        if self.root.is_dir() and any(self.root.iterdir()) and not (self.study_file.is_file() or at_home):
+        if self.root.is_dir() and any(map(_foreign, self.root.iterdir())) and not (self.study_file.is_file() or at_home):
             raise BadStudy(f"{self.root} is not empty and holds no study; choose another --out")
 
     def settings(self) -> dict[str, Any]:
@@ -124,10 +149,43 @@ class Store:
         with _whole(self.study_file) as partial:
             partial.write_text(spelt_toml(values), encoding="utf-8")
 
+    def write_manifest(self, ids: Sequence[str]) -> str:
+        """Write the chosen images in the order of the tasks, and return the hash of the file."""
+        self.write_table(_MANIFEST, pa.table({"image": pa.array(ids, pa.string())}))
+        return hashlib.sha256((self.root / _MANIFEST).read_bytes()).hexdigest()
+
+    def manifest(self, plan: Mapping[str, Any]) -> list[str]:
+        """Return the chosen images in the order of the tasks.
+
+        Raises
+        ------
+        BadStudy
+            When the file that names them is not the one that the plan was made with.
+        """
+        if "shards" in plan:  # before format 2
+            return [image for shard in plan["shards"] for image in shard]
+        path = self.root / _MANIFEST
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != plan["manifest"]:
+            raise BadStudy(
+                f"{path} is missing or was changed since the study began; restore it or begin anew with another --out"
+            )
+        ids: list[str] = pq.read_table(path)["image"].to_pylist()
+        return ids
+
     def write_patterns(self, patterns: Patterns) -> None:
         """Write fitted patterns whole."""
         with _whole(self.patterns) as partial:
             patterns.save(partial)
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Replace a safetensors file."""
+        with _whole(self.root / name) as partial:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial)
+
+    def read_tensors(self, name: str) -> dict[str, Tensor] | None:
+        """Return the content of a safetensors file, or None where there is none yet."""
+        path = self.root / name
+        return load_file(path) if path.is_file() else None
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file."""
@@ -179,10 +237,25 @@ class Store:
         """Return every parquet file of a folder by its name, in the order of the names."""
         return {path.stem: pq.read_table(path) for path in sorted((self.root / folder).glob("*.parquet"))}
 
+    def column(self, folder: str, name: str) -> pa.ChunkedArray:
+        """Return one column of all parquet files of a folder."""
+        files = [str(path) for path in sorted((self.root / folder).glob("*.parquet"))]
+        return (
+            dataset(files, format="parquet").to_table(columns=[name])[name]
+            if files
+            else pa.chunked_array([], pa.int64())
+        )
+
     def forget(self, *names: str) -> None:
         """Remove files that follow from what is about to change."""
         for name in names:
             (self.root / name).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what killed runs left half written."""
+        for path in self.root.rglob("*.partial"):
+            if path.is_file():
+                path.unlink(missing_ok=True)
 
     def done(self, tasks: int, folder: str = "scores") -> set[int]:
         """Return the numbers of the tasks whose part is in a folder."""
@@ -193,7 +266,10 @@ class Store:
         """Write what a task gave; its scores come last, and their name says that the task is done."""
         name = part_name(task)
         beside = name if folder == "scores" else f"{folder}-{name}"
-        self.write_table(f"failures/{beside}", pa.Table.from_pylist(failures, schema=FAILURES))
+        if failures:
+            self.write_table(f"failures/{beside}", pa.Table.from_pylist(failures, schema=FAILURES))
+        else:
+            self.forget(f"failures/{beside}")  # of an earlier try
         self.write_table(f"costs/{beside}", pa.Table.from_pylist(costs, schema=COSTS))
         self.write_table(f"{folder}/{name}", scores)
 
@@ -207,7 +283,9 @@ class Store:
         done = [part_name(task) for task in sorted(self.done(tasks))]
         parts = [f"failures/{prefix}{name}" for prefix in ("", "choices-") for name in done]
         beside = [f"failures/{path.name}" for path in sorted((self.root / "failures").glob("stability-*.parquet"))]
-        found = [table for table in map(self.read_table, (*stages, *parts, *beside)) if table is not None]
+        there = {path.name for path in (self.root / "failures").glob("*.parquet")}
+        names = [name for name in (*stages, *parts, *beside) if name.removeprefix("failures/") in there]
+        found = [table for table in map(self.read_table, names) if table is not None]
         rows = {tuple(row.values()): row for table in found for row in table.to_pylist()}
         joined = pa.Table.from_pylist(list(rows.values()), schema=FAILURES)
         self.write_table("failures.parquet", joined)
@@ -227,7 +305,7 @@ class Store:
         except ImportError:
             yield
             return
-        with (self.root / ".lock").open("w") as file:
+        with (self.root / _LOCK).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -18,7 +18,7 @@ from pellucid.study.identity import has_begun, manifest_digest, refuse_changes, 
 from pellucid.study.repeats import read_repeats
 from pellucid.study.runner import run_study
 from pellucid.study.setup import Setup, open_images
-from pellucid.study.store import FAILURES, FORMAT, Store
+from pellucid.study.store import FAILURES, FORMAT, Store, writing
 
 __all__ = ["Study"]
 
@@ -72,12 +72,10 @@ class Study:
         images = open_images(config.images, config.model.classes)
         wanted = resolved(config, store.root)
         wanted["provenance"] = {"format": FORMAT, "images": manifest_digest(images), "versions": versions()}
-        begun = store.settings() if store.study_file.is_file() else {}
-        if has_begun(store, begun):
-            refuse_changes(store.root, begun, wanted)
-            wanted |= {name: begun[name] for name in ("plan", "provenance") if name in begun}
-        store.root.mkdir(parents=True, exist_ok=True)
-        store.write_settings(wanted)
+        with writing(store.root):
+            store.root.mkdir(parents=True, exist_ok=True)
+            with store.locked():
+                _begin(store, wanted)
         return cls(store.root, trust=trust)
 
     def run(self, *, progress: bool = False, workers: int = 1, scheduler: str | None = None) -> pa.Table:
@@ -125,6 +123,36 @@ class Study:
         write_report(self, path)
         return path
 
+    def export(
+        self,
+        to: str,
+        out: str | Path | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        methods: Sequence[str] | None = None,
+    ) -> Path:
+        """Write images, maps, masks and numbers for another program, and return the folder.
+
+        Parameters
+        ----------
+        to
+            ``"ome-zarr"``, ``"ome-tiff"``, ``"nifti"``, ``"dicom"``, ``"qupath"``, ``"csv"``, ``"anndata"`` or ``"napari"``.
+        out
+            The folder; default ``exports/NAME`` in the study's directory. An earlier export in it is replaced.
+        ids
+            Images; default all explained ones.
+        methods
+            Methods; default all but the controls.
+
+        Raises
+        ------
+        BadStudy
+            When that cannot be written, for one of the reasons that its sentence gives.
+        """
+        from pellucid.show import write_export  # noqa: PLC0415  # as the report: pictures know a study
+
+        return write_export(self, to, None if out is None else Path(out), ids=ids, methods=methods)
+
     @property
     def path(self) -> Path:
         """The directory."""
@@ -154,6 +182,11 @@ class Study:
     def chosen(self) -> tuple[str, ...]:
         """Ids of the explained images, in the order of the maps."""
         return self._setup.plan.ids
+
+    @property
+    def mapped(self) -> tuple[str, ...]:
+        """Ids of the explained images whose maps are kept in full: all, unless ``[store]`` says otherwise."""
+        return self._setup.plan.ids[: self._setup.plan.whole]
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -193,19 +226,36 @@ class Study:
         return ranked(self._setup, self.scores)
 
     def maps(self, method: str, ids: Sequence[str] | None = None) -> Tensor:
-        """Return the raw maps of a method ``(N, C, *S)`` for some explained images, all when None; NaN where it failed.
+        """Return the raw maps of a method ``(N, C, *S)`` for some explained images, `mapped` when None; NaN where it failed.
 
         Raises
         ------
         BadStudy
-            When the study has no maps of that method, or does not explain an image.
+            When the study has no maps of that method, does not explain an image, or keeps no map of it in full.
+        """
+        wanted = self.mapped if ids is None else tuple(ids)
+        self._refuse_unexplained(wanted)
+        return read_maps(self._setup, method, wanted)
+
+    def reduced_maps(self, method: str, ids: Sequence[str] | None = None) -> Tensor:
+        """Return the small maps of a method ``(N, 1, *S)`` for some explained images, all when None; NaN where it failed.
+
+        Channels are added up and each cell is the mean of what it covers.
+
+        Raises
+        ------
+        BadStudy
+            When the study keeps none, or does not explain an image.
         """
         wanted = self.chosen if ids is None else tuple(ids)
+        self._refuse_unexplained(wanted)
+        return read_maps(self._setup, method, wanted, reduced=True)
+
+    def _refuse_unexplained(self, ids: Sequence[str]) -> None:
         explained = set(self.chosen)
-        for image in wanted:
+        for image in ids:
             if image not in explained:
                 raise BadStudy(f"{image!r} is not among the {len(explained)} explained images of {self.path}")
-        return read_maps(self._setup, method, wanted)
 
     @property
     def failures(self) -> pa.Table:
@@ -223,6 +273,10 @@ class Study:
     def tables(self) -> dict[str, pa.Table]:
         """The tables behind the findings, by name."""
         return self._store.tables("interpretation")
+
+    def tensors(self, name: str) -> dict[str, Tensor] | None:
+        """Return what a safetensors file of the study holds, or None where there is none."""
+        return self._store.read_tensors(name)
 
     @cached_property
     def repeats(self) -> pa.Table:
@@ -257,3 +311,12 @@ class Study:
 
     def __repr__(self) -> str:
         return f"Study({str(self.path)!r})"
+
+
+def _begin(store: Store, wanted: dict[str, Any]) -> None:
+    """Write the resolved study file, unless the directory holds results that it does not fit."""
+    begun = store.settings() if store.study_file.is_file() else {}
+    if has_begun(store, begun):
+        refuse_changes(store.root, begun, wanted)
+        wanted |= {name: begun[name] for name in ("plan", "provenance") if name in begun}
+    store.write_settings(wanted)

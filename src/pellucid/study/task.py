@@ -72,10 +72,11 @@ def run_task(job: Job) -> int:
 def _run(setup: Setup, job: Job) -> int:
     plan = setup.plan
     with fixed_arithmetic(plan.threads):
-        shard = Shard.read(setup, plan.shards[job.task])
+        images = plan.images(job.task)
+        shard = Shard.read(setup, images)
         explanations = [found for method in plan.methods if (found := shard.explain(method)) is not None]
         for explanation in explanations:
-            rows = [plan.shards[job.task].index(image) for image in explanation.ids or ()]
+            rows = [images.index(image) for image in explanation.ids or ()]
             setup.maps.write(METHODS.parse(explanation.method), job.task, rows, explanation.tensors[0])
         scores = shard.score(explanations, plan.metrics)
     setup.store.write_part(job.task, scores=scores, costs=shard.costs, failures=shard.failures)

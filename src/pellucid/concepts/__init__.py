@@ -1,0 +1,15 @@
+"""Concepts: what a layer tells of things that people name or measure, and whether the model's answer hangs on them."""
+
+from pellucid.concepts.directions import DIRECTIONS, Direction
+from pellucid.concepts.discovery import DiscoveredConcepts, Exemplar, discover_concepts
+from pellucid.concepts.features import layer_features, layer_maps, layer_slopes
+from pellucid.concepts.judging import Fair, fair_sensitivity
+from pellucid.concepts.lesions import Lesions, unit_lesions
+from pellucid.concepts.relevance import ConceptRelevance, concept_relevance, rcv, tcav
+from pellucid.concepts.vocabulary import Concepts, measured_concepts, read_concepts
+
+__all__ = [
+    "DIRECTIONS", "ConceptRelevance", "Concepts", "Direction", "DiscoveredConcepts", "Exemplar", "Fair", "Lesions",
+    "concept_relevance", "discover_concepts", "fair_sensitivity", "layer_features", "layer_maps", "layer_slopes",
+    "measured_concepts", "rcv", "read_concepts", "tcav", "unit_lesions",
+]  # fmt: skip
