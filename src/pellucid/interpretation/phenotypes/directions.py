@@ -40,16 +40,16 @@ class Directions:
 
     def at(self, points: Tensor, phenotype: int) -> Tensor:
         """Return the way ``(N, D)`` that raises a phenotype by one standard deviation."""
-        slopes = self.heads.slopes(points)
-        own = slopes[:, phenotype]
-        if self.others == "fixed":
+        if self.others == "free":
+            way = own = self.heads.columns([phenotype]).slopes(points)[:, 0]
+        else:
+            slopes = self.heads.slopes(points)
+            own = slopes[:, phenotype]
             left = torch.from_numpy(np.atleast_2d(np.cov(self.heads.residuals.T)))
             spread = slopes @ slopes.mT + left
             wanted = torch.zeros(spread.shape[1], 1, dtype=torch.float64)
             wanted[phenotype] = 1
             way = (slopes.mT @ torch.linalg.solve(spread, wanted.expand(len(points), -1, -1)))[:, :, 0]
-        else:
-            way = own
         gain = (way * own).sum(1, keepdim=True).clamp(min=1e-12)
         return _shortened(way / gain)
 

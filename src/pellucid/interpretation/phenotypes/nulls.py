@@ -92,7 +92,7 @@ def null_pulls(
         null = heads.refitted(columns, kernel, float(np.median([heads.penalties[place] for place in own])))
         turns = track(range(permutations), "meaningless directions", disable=not progress, transient=True)
         parts = [
-            pull(atlas.space, scorer, images, [Directions(null.columns([turn]), "free").unit(start, 0)], length)
+            pull(atlas.space, scorer, images, [Directions(null, "free").unit(start, turn)], length)
             for turn in turns
         ]
         found[kernel] = Pulls(
