@@ -42,7 +42,7 @@ class FittedAutoencoder(FittedGenerator):
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return weights, scale and history, by name."""
-        told = {f"history.{name}": torch.tensor(self.history[name].to_pylist()) for name in self.history.column_names}
+        told = {f"history.{name}": torch.tensor(self.history[name].to_pylist(), dtype=torch.float64) for name in self.history.column_names}
         return {name: tensor.contiguous() for name, tensor in self._coder.state_dict().items()} | told
 
 
