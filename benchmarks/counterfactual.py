@@ -175,9 +175,11 @@ def told(name: str, found: Counterfactuals, measured: Measured, others: dict[str
     """Return the lines of one kind of counterfactual."""
     table = score_counterfactuals(found, others=others, measured=measured)
     summary = summarise(table)
-    column = lambda score: np.array(
-        [r["value"] for r in table.to_pylist() if r["score"] == score and r["value"] is not None]
-    )
+    rows = [row for row in table.to_pylist() if row["value"] is not None]
+
+    def column(score: str) -> np.ndarray:
+        return np.array([row["value"] for row in rows if row["score"] == score])
+
     monotone = int((column("monotonicity") > 0.9).sum())
     lines = [
         f"  {name}: gate {'open' if found.gate.passed else 'CLOSED (' + ', '.join(c.name for c in found.gate.failed) + ')'}"

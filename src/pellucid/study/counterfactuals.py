@@ -119,7 +119,8 @@ def _fitted(setup: Setup, config: CounterfactualConfig, known: Tensor, evidence:
     generator, store = GENERATORS.parse(config.generator), setup.store
     kept = store.read_tensors(_FITTED)
     if kept is not None:
-        return generator.restore(kept, tuple(known.shape[1:]))
+        there = {name: tensor.to(evidence.model.device) for name, tensor in kept.items()}
+        return generator.restore(there, tuple(known.shape[1:]))
     checkpoint = store.root / "counterfactual" / "checkpoint.pt"
     fitted = generator.fit(known, evidence.model, seed=evidence.seed, checkpoint=checkpoint, progress=evidence.progress)
     store.write_tensors(_FITTED, fitted.tensors())
