@@ -82,7 +82,7 @@ def answered(*, passed):
 def drawn(study):
     environment = _environment()
     template = environment.from_string('{% import "macros.html.j2" as draw %}{% include "counterfactual.html.j2" %}')
-    return template.render(counterfactual_content(study))
+    return template.render(content=counterfactual_content(study))
 
 
 def test_an_open_gate_shows_strips_pairs_matrix_and_refusals():
