@@ -227,6 +227,18 @@ def run(rule: str, args: argparse.Namespace) -> None:
     found = counterfactual(model, few, generator=fitted, gate=verdict, ids=ids)
     seconds = time.perf_counter() - begun
     print("\n".join(told("counterfactuals", found, instrument.of(few, found.changed, phantom.causes), others, seconds)))
+    far = counterfactual(model, few, generator=fitted, gate=verdict, ids=ids, margin=1.0)
+    print(
+        "\n".join(
+            told(
+                "the same, a whole spread past the border",
+                far,
+                instrument.of(few, far.changed, phantom.causes),
+                others,
+                seconds,
+            )
+        )
+    )
     strip = found.exaggerate()
     rising = int((strip.spearman * found.aim.direction > 0.9).sum())
     print(f"    Spearman over doses −3 to 3 > 0.9: {rising}/{len(ids)} = {share_interval(rising, len(ids))}")
