@@ -102,6 +102,7 @@ def _drawn(
 ) -> Figure:  # fmt: skip
     columns = len(doses) + 1
     figure = Figure(figsize=(1.25 * columns + 0.4, 1.72 * len(chosen) + 1.1), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr]  # room for the line above each strip
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for axes, row in zip(grid, chosen, strict=True):
         change = (found.changed[row] - found.images[row]).cpu()
@@ -111,9 +112,10 @@ def _drawn(
             reached = bool(found.aim.reached(scores[row, place : place + 1].cpu(), torch.tensor([row])))
             _under(axes[place], dose, float(scores[row, place]), reached=reached, outside=float(strain[row, place]) > 1)
         _difference(axes[-1], change, view)
-        axes[0].set_title(
-            f"{found.ids[row]}: {found.reasons[row]}", loc="left", fontsize=7.5, fontweight="normal"
-        ).set_in_layout(False)  # it may run over the pictures beside it
+        above = axes[0].text(
+            0, 1.05, f"{found.ids[row]}: {found.reasons[row]}", fontsize=7.5, transform=axes[0].transAxes
+        )
+        above.set_in_layout(False)  # it may run over the pictures beside it
     figure.suptitle(str(found.gate), fontsize=9, color="#24292f" if found.gate.passed else _WARN,
                     fontweight="normal" if found.gate.passed else "bold", wrap=True)  # fmt: skip
     figure.supxlabel(_caption(found, len(chosen), chosen_by=chosen_by), fontsize=7)
