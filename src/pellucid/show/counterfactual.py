@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from pellucid.show.view import View, strongest_view
 __all__ = ["difference_colours", "plot_counterfactuals", "plot_strip", "record_of", "view_of"]
 
 _AXES = {1: "X", 2: "YX", 3: "ZYX", 4: "TZYX"}
+_LINE = 0.1
+"""Inches for the line above each strip."""
+
 _THERE, _OUT, _WARN = "#1b7f4d", "#a63200", "#a63200"
 
 
@@ -101,8 +105,9 @@ def _drawn(
     record: ImageRecord, *, chosen_by: bool,
 ) -> Figure:  # fmt: skip
     columns = len(doses) + 1
-    figure = Figure(figsize=(1.25 * columns + 0.4, 1.72 * len(chosen) + 1.1), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr]  # room for the line above each strip
+    figure = Figure(
+        figsize=(1.25 * columns + 0.4, 1.72 * len(chosen) + 1.1), layout=ConstrainedLayoutEngine(h_pad=_LINE)
+    )
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for axes, row in zip(grid, chosen, strict=True):
         change = (found.changed[row] - found.images[row]).cpu()
