@@ -186,3 +186,14 @@ class _Centred(nn.Module):
 class _Constant(nn.Module):
     def forward(self, x):
         return torch.stack([x.sum((1, 2, 3)) * 0 + 1, x.sum((1, 2, 3)) * 0], 1)
+
+
+def test_a_larger_margin_goes_further(world):
+    near, far = (
+        counterfactual(world.model, world.held_out[:8], margin=margin, generator=world.fitted, gate=world.gate)
+        for margin in (0.1, 1.0)
+    )
+    assert (near.scores[:, -1] < far.scores[:, -1]).all()
+    assert near.flipped.all()
+    with pytest.raises(ShapeError, match="0 or more"):
+        counterfactual(world.model, world.held_out[:2], margin=-1, generator=world.fitted, gate=world.gate)

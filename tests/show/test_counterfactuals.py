@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pellucid.counterfactual import faithful_autoencoder, counterfactual, gate
+from pellucid.counterfactual import counterfactual, faithful_autoencoder, gate
 from pellucid.errors import ShapeError
 from pellucid.images import ImageRecord
 from pellucid.models import Model
@@ -61,9 +61,16 @@ def answered(*, passed):
     lost = row | {"image": "im<2>", "status": "not reached", "reason": "no valid counterfactual", "strip": None}
     check = {"name": "class_agreement", "meaning": "m", "value": 0.95 if passed else 0.5, "limit": 0.9, "rising": True, "real": None,
              "low": 0.9, "high": 1.0, "n": 40, "passed": passed}  # fmt: skip
-    doses = [{"image": "im1", "target": "b", "dose": d, "score": d, "strain": 0.5 * d * d, "spearman": 1.0} for d in (-1.0, 0.0, 2.0)]
+    doses = [
+        {"image": "im1", "target": "b", "dose": d, "score": d, "strain": 0.5 * d * d, "spearman": 1.0}
+        for d in (-1.0, 0.0, 2.0)
+    ]
     score = {"score": "validity", "model": "seed 1", "value": 0.9, "low": 0.8, "high": 1.0, "n": 10, "groups": 10}
-    tensors = {"images": torch.rand(2, 3, 8, 8), "changed": torch.rand(2, 3, 8, 8), "strips": torch.rand(1, 3, 3, 8, 8).half()}
+    tensors = {
+        "images": torch.rand(2, 3, 8, 8),
+        "changed": torch.rand(2, 3, 8, 8),
+        "strips": torch.rand(1, 3, 3, 8, 8).half(),
+    }
     return SimpleNamespace(
         config=SimpleNamespace(counterfactual=SimpleNamespace(generator="faithful_autoencoder")),
         images=SimpleNamespace(record=ImageRecord("CYX", ("r", "g", "b"))), tensors=lambda name: tensors,
@@ -75,7 +82,7 @@ def answered(*, passed):
 def drawn(study):
     environment = _environment()
     template = environment.from_string('{% import "macros.html.j2" as draw %}{% include "counterfactual.html.j2" %}')
-    return template.render(counterfactual_content(study))
+    return template.render(content=counterfactual_content(study))
 
 
 def test_an_open_gate_shows_strips_pairs_matrix_and_refusals():

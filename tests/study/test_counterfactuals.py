@@ -56,7 +56,9 @@ def test_a_generator_that_learnt_nothing_is_told_and_refused(study):
 
 def test_every_pair_is_tried_and_kept(study):
     rows = study.tables["counterfactuals"].to_pylist()
-    assert {(row["source"], row["target"]) for row in rows} <= {pair for a in study.images.classes for b in study.images.classes if a != b for pair in [(a, b)]}
+    assert {(row["source"], row["target"]) for row in rows} <= {
+        pair for a in study.images.classes for b in study.images.classes if a != b for pair in [(a, b)]
+    }
     kept = study.tensors("counterfactual/images.safetensors")
     assert len(kept["images"]) == len(kept["changed"]) == len(rows)
     assert kept["strips"].shape[:2] == (sum(row["strip"] is not None for row in rows), 3)

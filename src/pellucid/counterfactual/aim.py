@@ -12,9 +12,9 @@ from pellucid.models.predict import two_columns
 from pellucid.models.targets import Class, Output, resolve
 from pellucid.models.targets.columns import columns_of
 
-__all__ = ["Aim", "aim_at"]
+__all__ = ["CLEAR", "Aim", "aim_at"]
 
-_CLEAR = 0.5
+CLEAR = 0.5
 """How far past the border between two classes to aim, in spreads of the score over the training images."""
 
 _BEYOND = 0.05
@@ -69,7 +69,9 @@ def _margin(outputs: Tensor, own: Tensor) -> Tensor:
     return both.gather(1, own[:, None])[:, 0] - others
 
 
-def aim_at(target: Any, model: Model, outputs: Tensor, reference: Tensor, *, value: Any, layered: Tensor | None) -> Aim:
+def aim_at(
+    target: Any, model: Model, outputs: Tensor, reference: Tensor, *, value: Any, layered: Tensor | None, margin: float = CLEAR
+) -> Aim:  # fmt: skip
     """Return the aim that a user's target means.
 
     Parameters
@@ -86,6 +88,8 @@ def aim_at(target: Any, model: Model, outputs: Tensor, reference: Tensor, *, val
         What a target that is no class is to reach, or one a row.
     layered
         Outputs of the layer that the target reads instead, of the images as they are.
+    margin
+        How far past the border of a class to aim, in spreads of the score over the training images.
 
     Raises
     ------
@@ -93,7 +97,7 @@ def aim_at(target: Any, model: Model, outputs: Tensor, reference: Tensor, *, val
         When the target does not fit the model, or a target that is no class comes without a value.
     """
     if value is None:
-        return _to_class(target, model, outputs, reference)
+        return _to_class(target, model, outputs, reference, margin)
     wanted = Output(target) if isinstance(target, int) else Output(0) if target is None else target
     if not isinstance(wanted, Target):
         raise BadTarget(f"target={target!r} with a value: give a pellucid.targets value such as Output(0)")
@@ -107,7 +111,7 @@ def aim_at(target: Any, model: Model, outputs: Tensor, reference: Tensor, *, val
     return Aim(words, str(wanted), read, start, goal, direction, scale, _BEYOND * way)
 
 
-def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor) -> Aim:
+def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor, margin: float) -> Aim:
     if outputs.ndim != 2 or model.task == "regression":
         raise BadTarget(
             f"target={target!r} asks for a class, and the model is no classifier (outputs {tuple(outputs.shape)}): give a "
@@ -130,7 +134,7 @@ def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor) -> 
     words = tuple(f"class {names[column]}" for column in own.tolist())
     nothing = torch.zeros_like(scale)
     start = read(outputs, rows)
-    clear = torch.where(start < 0, _CLEAR * scale, nothing)
+    clear = torch.where(start < 0, margin * scale, nothing)
     told = "logit of the target class less the greatest other"
     return Aim(words, told, ReadOut(read), start, nothing, torch.ones_like(scale), scale, clear)
 

@@ -7,7 +7,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from pellucid.counterfactual.aim import Aim
+from pellucid.counterfactual.aim import CLEAR, Aim
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.moves import Move
 from pellucid.counterfactual.parts import in_parts
@@ -30,6 +30,7 @@ def counterfactual(
     target: Any = None,
     value: Any = None,
     search: Search | str | None = None,
+    margin: float = CLEAR,
     doses: int = 9,
     ids: Sequence[str] | None = None,
     seed: int = 0,
@@ -58,6 +59,9 @@ def counterfactual(
         What such a target is to reach, one number or one a row.
     search
         One of `SEARCHES`; default: by slopes where the model has them, else by forward calls.
+    margin
+        How far past the border of the class to aim, in spreads of the score over the training images: a small one gives the
+        least change, a large one a change that other models are likelier to follow.
     doses
         Images on the path, the real one and the final one included.
     ids, seed
@@ -81,12 +85,15 @@ def counterfactual(
     CannotExplain
         When the search needs what the model does not offer.
     """
+    if not margin >= 0:
+        raise ShapeError(f"counterfactual(margin={margin}) must be 0 or more spreads of the score")
     if doses < 2:
         raise ShapeError(f"counterfactual(doses={doses}) needs two doses or more: the image and the change")
     wrapped = Model.of(model)
     with Passes(wrapped, batch_size=batch_size) as passes:
         found = seek(
-            passes, x, generator, gate.support, target=target, value=value, search=search, ids=ids, seed=seed
+            passes, x, generator, gate.support, target=target, value=value, search=search, ids=ids, seed=seed,
+            margin=margin,
         )  # fmt: skip
         steps = tuple(step / (doses - 1) for step in range(doses))
         path, scores, strain = _along(passes, found.move, found.aim, steps, progress=progress)

@@ -33,7 +33,7 @@ SCORES: Mapping[str, str] = {
 }
 """What each score is."""
 
-_SHARES = ("validity",)
+_BOUNDS = {"validity": (0.0, 1.0), "sparsity": (0.0, 1.0), "outside": (0.0, 1.0), "monotonicity": (-1.0, 1.0)}
 _FLOOR = 0.01
 
 
@@ -194,7 +194,7 @@ def summarise(
 
 def _interval(score: str, pairs: list[tuple[str, float]], groups: Mapping[str, str] | None, seed: int) -> Interval:
     values = [value for _, value in pairs]
-    if score in _SHARES and groups is None:
+    if score == "validity" and groups is None:
         return share_interval(int(sum(values)), len(values))
     units = None if groups is None else [groups.get(image, image) for image, _ in pairs]
-    return mean_interval(values, groups=units, bounds=(0, 1) if score in _SHARES else (-np.inf, np.inf), seed=seed)
+    return mean_interval(values, groups=units, bounds=_BOUNDS.get(score, (0.0, np.inf)), seed=seed)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -21,6 +22,9 @@ from pellucid.show.view import View, strongest_view
 __all__ = ["difference_colours", "plot_counterfactuals", "plot_strip", "record_of", "view_of"]
 
 _AXES = {1: "X", 2: "YX", 3: "ZYX", 4: "TZYX"}
+_LINE = 0.1
+"""Inches for the line above each strip."""
+
 _THERE, _OUT, _WARN = "#1b7f4d", "#a63200", "#a63200"
 
 
@@ -101,7 +105,9 @@ def _drawn(
     record: ImageRecord, *, chosen_by: bool,
 ) -> Figure:  # fmt: skip
     columns = len(doses) + 1
-    figure = Figure(figsize=(1.25 * columns + 0.4, 1.72 * len(chosen) + 1.1), layout="constrained")
+    figure = Figure(
+        figsize=(1.25 * columns + 0.4, 1.72 * len(chosen) + 1.1), layout=ConstrainedLayoutEngine(h_pad=_LINE)
+    )
     grid = figure.subplots(len(chosen), columns, squeeze=False)
     for axes, row in zip(grid, chosen, strict=True):
         change = (found.changed[row] - found.images[row]).cpu()
@@ -111,9 +117,10 @@ def _drawn(
             reached = bool(found.aim.reached(scores[row, place : place + 1].cpu(), torch.tensor([row])))
             _under(axes[place], dose, float(scores[row, place]), reached=reached, outside=float(strain[row, place]) > 1)
         _difference(axes[-1], change, view)
-        axes[0].set_title(
-            f"{found.ids[row]}: {found.reasons[row]}", loc="left", fontsize=7.5, fontweight="normal"
-        ).set_in_layout(False)  # it may run over the pictures beside it
+        above = axes[0].text(
+            0, 1.05, f"{found.ids[row]}: {found.reasons[row]}", fontsize=7.5, transform=axes[0].transAxes
+        )
+        above.set_in_layout(False)  # it may run over the pictures beside it
     figure.suptitle(str(found.gate), fontsize=9, color="#24292f" if found.gate.passed else _WARN,
                     fontweight="normal" if found.gate.passed else "bold", wrap=True)  # fmt: skip
     figure.supxlabel(_caption(found, len(chosen), chosen_by=chosen_by), fontsize=7)

@@ -102,7 +102,9 @@ def _matrix(rows: Sequence[dict[str, Any]]) -> HeatTable:
         good = own.count("reached")
         return Cell(f"{good}/{len(own)}", shade(good / len(own)))
 
-    return HeatTable(tuple(classes), tuple((source, tuple(cell(source, target) for target in classes)) for source in classes))
+    return HeatTable(
+        tuple(classes), tuple((source, tuple(cell(source, target) for target in classes)) for source in classes)
+    )
 
 
 def _picture(study: Study, image: Tensor, view: View) -> str:
@@ -125,7 +127,11 @@ def _strips(study: Study, rows: Sequence[dict[str, Any]], kept: dict[str, Tensor
 
 
 def _strip(
-    study: Study, row: dict[str, Any], place: int, kept: dict[str, Tensor], doses: dict[tuple[str, str], list[dict[str, Any]]]
+    study: Study,
+    row: dict[str, Any],
+    place: int,
+    kept: dict[str, Tensor],
+    doses: dict[tuple[str, str], list[dict[str, Any]]],
 ) -> Strip:
     view = view_of(kept["changed"][place] - kept["images"][place], study.images.record)
     steps = tuple(

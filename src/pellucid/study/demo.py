@@ -38,7 +38,7 @@ class _Size:
 
 
 _FULL = _Size(images=800, epochs=25, explained=40, samples=256, steps=32, repeats=4, stages=3, learning=2500)
-_QUICK = _Size(images=400, epochs=15, explained=24, samples=128, steps=16, repeats=2, stages=1, learning=500)
+_QUICK = _Size(images=400, epochs=15, explained=24, samples=128, steps=16, repeats=2, stages=1, learning=300)
 
 
 def write_demo(

@@ -37,6 +37,7 @@ INQUIRIES: tuple[Inquiry, ...] = (
     Inquiry("concepts", concepts.answer),
     Inquiry("examples", cases.answer),
     Inquiry("strategies", strategies.answer),
+    Inquiry("counterfactual", answer_counterfactuals),
 )
 """In the order in which they are answered and told."""
 
