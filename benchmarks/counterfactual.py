@@ -12,6 +12,7 @@ of 0.6 and more on held-out images). What took long is kept in DIR, so that a ki
 import argparse
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def plain_net(classes: int) -> nn.Sequential:
     widths = (3, 16, 32, 48)
     stages = [
         part
-        for before, after in zip(widths[:-1], widths[1:], strict=True)
+        for before, after in pairwise(widths)
         for part in (nn.Conv2d(before, after, 5, padding=2), nn.ELU(), nn.MaxPool2d(2))
     ]
     return nn.Sequential(*stages, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * widths[-1], classes))
@@ -77,7 +78,12 @@ def nets(phantom: Phantom, out: Path, epochs: int, train: list[str]) -> dict[str
     for name, seed in (("explained", 0), ("trained again", 1)):
         path = out / f"{name.replace(' ', '_')}.safetensors"
         if not path.is_file():
-            save_model(fit(phantom.images, epochs=epochs, width=12, depth=3, seed=seed, checkpoint=path.with_suffix(".pt")).model, path)
+            save_model(
+                fit(
+                    phantom.images, epochs=epochs, width=12, depth=3, seed=seed, checkpoint=path.with_suffix(".pt")
+                ).model,
+                path,
+            )
         found[name] = load_model(path)
     x, y = phantom.images.tensor(train), torch.tensor(phantom.images.label(train))
     path = out / "plain.safetensors"
@@ -86,7 +92,9 @@ def nets(phantom: Phantom, out: Path, epochs: int, train: list[str]) -> dict[str
     normalise = Normalise(tuple(x.mean((0, 2, 3)).tolist()), tuple(x.std((0, 2, 3)).tolist()))
     net = plain_net(2)
     net.load_state_dict(load_file(path))
-    found["another architecture"] = Model(net.eval(), classes=("control", "treated"), preprocess=normalise, task="classification")
+    found["another architecture"] = Model(
+        net.eval(), classes=("control", "treated"), preprocess=normalise, task="classification"
+    )
     return found
 
 
@@ -127,7 +135,9 @@ class Instrument:
                 table = None
             rows.append(list(table.to_pylist()[0].values())[1:] if table is not None and table.num_rows else None)
         width = max((len(row) for row in rows if row), default=0)
-        return np.array([[np.nan] * width if row is None else [np.nan if v is None else v for v in row] for row in rows])
+        return np.array(
+            [[np.nan] * width if row is None else [np.nan if v is None else v for v in row] for row in rows]
+        )
 
     def _filled(self, seen: np.ndarray) -> np.ndarray:
         return np.where(np.isnan(seen), self.middle, seen)
@@ -141,7 +151,9 @@ class Instrument:
 
     def of(self, before: Tensor, after: Tensor, causes: tuple[str, ...]) -> Measured:
         """Return what is measured of pairs."""
-        return Measured(self.names, self(before), self(after), self.spread, causal=tuple(c for c in causes if c in self.names))
+        return Measured(
+            self.names, self(before), self(after), self.spread, causal=tuple(c for c in causes if c in self.names)
+        )
 
 
 def true_counterfactual(phantom: Phantom, image: str) -> Tensor:
@@ -163,12 +175,20 @@ def told(name: str, found: Counterfactuals, measured: Measured, others: dict[str
     """Return the lines of one kind of counterfactual."""
     table = score_counterfactuals(found, others=others, measured=measured)
     summary = summarise(table)
-    column = lambda score: np.array([r["value"] for r in table.to_pylist() if r["score"] == score and r["value"] is not None])  # noqa: E731
+    rows = [row for row in table.to_pylist() if row["value"] is not None]
+
+    def column(score: str) -> np.ndarray:
+        return np.array([row["value"] for row in rows if row["score"] == score])
+
     monotone = int((column("monotonicity") > 0.9).sum())
-    lines = [f"  {name}: gate {'open' if found.gate.passed else 'CLOSED (' + ', '.join(c.name for c in found.gate.failed) + ')'}"]
+    lines = [
+        f"  {name}: gate {'open' if found.gate.passed else 'CLOSED (' + ', '.join(c.name for c in found.gate.failed) + ')'}"
+    ]
     for model in ("", *others):
         share = summary["validity", model]
-        lines.append(f"    validity on {model or 'the explained net'}: {round(share.value * share.n)}/{share.n} = {share}")
+        lines.append(
+            f"    validity on {model or 'the explained net'}: {round(share.value * share.n)}/{share.n} = {share}"
+        )
     supported = share_interval(int(found.valid.sum()), len(found.ids))
     lines += [
         f"    of them within the support: {int(found.valid.sum())}/{len(found.ids)} = {supported}",
@@ -216,7 +236,9 @@ def run(rule: str, args: argparse.Namespace) -> None:
     begun = time.perf_counter()
     attacked = counterfactual(model, few, generator=fitted, gate=closed, search="pixel_attack", ids=ids)
     seconds = time.perf_counter() - begun
-    print("\n".join(told("pixel attack", attacked, instrument.of(few, attacked.changed, phantom.causes), others, seconds)))
+    print(
+        "\n".join(told("pixel attack", attacked, instrument.of(few, attacked.changed, phantom.causes), others, seconds))
+    )
 
 
 def _called(model: Model, x: Tensor) -> Tensor:
@@ -225,7 +247,11 @@ def _called(model: Model, x: Tensor) -> Tensor:
 
 
 def _generator(args: argparse.Namespace, x: Tensor, model: Model, out: Path):
-    recipe, path, clock = faithful_autoencoder(steps=args.steps), out / f"generator_{args.steps}.safetensors", out / "clock.json"
+    recipe, path, clock = (
+        faithful_autoencoder(steps=args.steps),
+        out / f"generator_{args.steps}.safetensors",
+        out / "clock.json",
+    )
     if path.is_file():
         return recipe.restore(load_file(path), tuple(x.shape[1:])), json.loads(clock.read_text())
     wall, cpu = time.perf_counter(), time.process_time()

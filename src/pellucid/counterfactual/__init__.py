@@ -30,13 +30,13 @@ from pellucid.counterfactual.nested import mask_sweep
 from pellucid.counterfactual.pairs import Pairs
 from pellucid.counterfactual.proxy import proxy_line
 from pellucid.counterfactual.result import Counterfactuals, Exaggeration
-from pellucid.counterfactual.scores import Measured, score_counterfactuals, summarise
+from pellucid.counterfactual.scores import SCORES, Measured, score_counterfactuals, summarise
 from pellucid.counterfactual.search import SEARCHES, Problem, Search, latent_optimisation
 from pellucid.counterfactual.support import Support
 from pellucid.counterfactual.verdict import Check, GateVerdict
 
 __all__ = [
-    "CANDIDATES", "GENERATORS", "SEARCHES", "Aim", "Check", "Counterfactuals", "Exaggeration", "FittedGenerator",
+    "CANDIDATES", "GENERATORS", "SCORES", "SEARCHES", "Aim", "Check", "Counterfactuals", "Exaggeration", "FittedGenerator",
     "GateVerdict", "Generator", "LatentMove", "Measured", "MinimalMask", "Move", "Pairs", "PixelMove", "Problem",
     "Search", "Space", "Support", "adversarial_autoencoder", "class_mean_shift", "conditional_autoencoder",
     "counterfactual", "difference", "diffusion_autoencoder", "discriminative", "drawn_in_bins", "embedding_space",

@@ -42,8 +42,9 @@ class FittedAutoencoder(FittedGenerator):
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Return weights, scale and history, by name."""
-        told = {f"history.{name}": torch.tensor(self.history[name].to_pylist()) for name in self.history.column_names}
-        return {name: tensor.contiguous() for name, tensor in self._coder.state_dict().items()} | told
+        columns = {f"history.{name}": self.history[name].to_pylist() for name in COLUMNS}
+        history = {name: torch.tensor(values, dtype=torch.float64) for name, values in columns.items()}
+        return {name: tensor.contiguous() for name, tensor in self._coder.state_dict().items()} | history
 
 
 @GENERATORS.register
@@ -115,8 +116,8 @@ class faithful_autoencoder(Generator):
         return {**asdict(self), "flips": flips, "seed": seed, "images": digest(images)}
 
     def restore(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> FittedAutoencoder:
-        """Return what was fitted, for images of `shape` ``(C, *S)``."""
-        coder = self._coder(shape)
+        """Return what was fitted, for images of `shape` ``(C, *S)``, on the device of the tensors."""
+        coder = self._coder(shape).to(tensors["centre"].device)
         known = {name: tensor for name, tensor in tensors.items() if not name.startswith("history.")}
         coder.load_state_dict(known)
         columns = {name: tensors[f"history.{name}"].tolist() for name in COLUMNS}

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.show.counterfactuals import counterfactual_content
 from pellucid.study import Study
 
 __all__ = ["SECTIONS", "Section"]
@@ -28,5 +29,7 @@ class Section:
     content: Callable[[Study], dict[str, Any] | None]
 
 
-SECTIONS: tuple[Section, ...] = ()
+SECTIONS: tuple[Section, ...] = (
+    Section("counterfactual", "What would have to change", counterfactual_content),
+)
 """In the order of the report."""

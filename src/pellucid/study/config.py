@@ -185,7 +185,7 @@ class CounterfactualConfig(_Table):
 
     generator: Annotated[str, AfterValidator(lambda text: str(GENERATORS.parse(text)))] = "faithful_autoencoder"
     search: Annotated[str, AfterValidator(lambda text: str(SEARCHES.parse(text)))] | None = None
-    pairs: Literal["all"] | Annotated[list[list[str]], Field(min_length=1), AfterValidator(_two_classes)] = "all"
+    pairs: Annotated[list[list[str]], Field(min_length=1), AfterValidator(_two_classes)] | Literal["all"] = "all"
     images: AtLeastOne = 8
     doses: Annotated[list[Annotated[float, Field(strict=False)]], Field(min_length=3)] = [-3, -2, -1, 0, 0.5, 1, 2, 3]
     training: AtLeastOne = 5000

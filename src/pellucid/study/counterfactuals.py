@@ -72,7 +72,9 @@ _Found = tuple[str, str, Counterfactuals]
 def _pairs(config: CounterfactualConfig, evidence: Evidence) -> list[tuple[str, str]]:
     classes, model = evidence.images.classes, evidence.model
     if model.task not in {None, "classification"} or len(classes) < 2:
-        raise CannotExplain("[counterfactual] moves images between classes, and this model is no classifier of two or more")
+        raise CannotExplain(
+            "[counterfactual] moves images between classes, and this model is no classifier of two or more"
+        )
     if config.pairs == "all":
         return [(source, target) for source in classes for target in classes if source != target]
     for name in {name for pair in config.pairs for name in pair}:
@@ -107,7 +109,9 @@ def _training(setup: Setup, evidence: Evidence, most: int) -> Tensor:
         explained = set(evidence.ids)
         ids = tuple(name for name in images.ids if name not in explained)
     if not ids:
-        raise BadStudy("[counterfactual] learns from images that are not explained, and this study explains all of its images")
+        raise BadStudy(
+            "[counterfactual] learns from images that are not explained, and this study explains all of its images"
+        )
     return _readable(evidence, _by_hash(evidence, ids)[:most])[0]
 
 
@@ -115,7 +119,8 @@ def _fitted(setup: Setup, config: CounterfactualConfig, known: Tensor, evidence:
     generator, store = GENERATORS.parse(config.generator), setup.store
     kept = store.read_tensors(_FITTED)
     if kept is not None:
-        return generator.restore(kept, tuple(known.shape[1:]))
+        there = {name: tensor.to(evidence.model.device) for name, tensor in kept.items()}
+        return generator.restore(there, tuple(known.shape[1:]))
     checkpoint = store.root / "counterfactual" / "checkpoint.pt"
     fitted = generator.fit(known, evidence.model, seed=evidence.seed, checkpoint=checkpoint, progress=evidence.progress)
     store.write_tensors(_FITTED, fitted.tensors())
@@ -125,11 +130,17 @@ def _fitted(setup: Setup, config: CounterfactualConfig, known: Tensor, evidence:
 
 
 def _sought(
-    evidence: Evidence, config: CounterfactualConfig, fitted: FittedGenerator, verdict: GateVerdict, pair: tuple[str, str]
+    evidence: Evidence,
+    config: CounterfactualConfig,
+    fitted: FittedGenerator,
+    verdict: GateVerdict,
+    pair: tuple[str, str],
 ) -> _Found | None:
     """Search for the counterfactuals of one pair, in the explained images that the model puts in its first class."""
     source, target = pair
-    called = dict(zip(evidence.predictions["image"].to_pylist(), evidence.predictions["predicted"].to_pylist(), strict=True))
+    called = dict(
+        zip(evidence.predictions["image"].to_pylist(), evidence.predictions["predicted"].to_pylist(), strict=True)
+    )
     number = evidence.images.classes.index(source)
     ids = [name for name in _by_hash(evidence, evidence.ids) if called.get(name) == number][: config.images]
     if not ids:
@@ -142,7 +153,9 @@ def _sought(
     return source, target, found
 
 
-def _tables(setup: Setup, evidence: Evidence, config: CounterfactualConfig, found: Sequence[_Found]) -> dict[str, pa.Table]:
+def _tables(
+    setup: Setup, evidence: Evidence, config: CounterfactualConfig, found: Sequence[_Found]
+) -> dict[str, pa.Table]:
     """Keep the images and return what is said of them."""
     rows: list[dict[str, Any]] = []
     doses: list[dict[str, Any]] = []
@@ -181,7 +194,9 @@ def _doses(strip: Exaggeration, row: int, image: str, target: str) -> list[dict[
 def _scores(setup: Setup, evidence: Evidence, found: Sequence[Counterfactuals]) -> list[dict[str, Any]]:
     """Return every score with its interval over groups; nets that learnt the task again judge validity too."""
     others = _nets(setup)
-    table = pa.concat_tables([score_counterfactuals(one, others=others, batch_size=evidence.batch_size) for one in found])
+    table = pa.concat_tables(
+        [score_counterfactuals(one, others=others, batch_size=evidence.batch_size) for one in found]
+    )
     ids = list(dict.fromkeys(table["image"].to_pylist()))
     groups = dict(zip(ids, evidence.groups(ids), strict=True)) if evidence.group is not None else None
     summary = summarise(table, groups=groups, seed=evidence.seed)
@@ -221,7 +236,11 @@ def _transfer(scores: pa.Table) -> str:
     rows = [row for row in scores.to_pylist() if row["score"] == "validity" and row["model"]]
     if not rows:
         return "No other net judged them."
-    return "Other nets agree: " + "; ".join(f"{row['model']} on {100 * row['value']:.0f} % of {row['n']}" for row in rows) + "."
+    return (
+        "Other nets agree: "
+        + "; ".join(f"{row['model']} on {100 * row['value']:.0f} % of {row['n']}" for row in rows)
+        + "."
+    )
 
 
 def _gate_finding(verdict: GateVerdict) -> Finding:
@@ -231,7 +250,9 @@ def _gate_finding(verdict: GateVerdict) -> Finding:
         statement = "Images made by the generator may be read: the model answers its copies as it answers the images, and the changes look like real ones."
     else:
         names = ", ".join(check.name.replace("_", " ") for check in verdict.failed)
-        statement = f"Images made by the generator must not be read as explanations, and none is shown: it failed {names}."
+        statement = (
+            f"Images made by the generator must not be read as explanations, and none is shown: it failed {names}."
+        )
     return Finding(
         id="counterfactual-gate", kind="gate", subject=verdict.generator, statement=statement, evidence=told,
         value=agreement.value, low=agreement.low, high=agreement.high, verdict="supported" if verdict.passed else "refuted",

@@ -30,9 +30,7 @@ class Inquiry:
     answer: Callable[[Setup, Evidence], Interpretations]
 
 
-INQUIRIES: tuple[Inquiry, ...] = (
-    Inquiry("counterfactual", answer_counterfactuals),
-)
+INQUIRIES: tuple[Inquiry, ...] = (Inquiry("counterfactual", answer_counterfactuals),)
 """In the order in which they are answered and told."""
 
 
