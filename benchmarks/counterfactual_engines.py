@@ -185,8 +185,8 @@ def natural_row(space: str, data: dict[str, Any]) -> dict[str, Any]:
     typical = float((training - training.roll(len(training) // 2, 0)).abs().flatten(1).mean(1).median())
     spread = np.nanstd(measured(training[:100], images.record), axis=0)
     return {
-        "name": f"nearest real image in {space}", "generator": "", "search": "", "fit_seconds": 0.0, "error": 0.0,
-        "closed_by": [], "class_agreement": 1.0, "score_correlation": 1.0, "search_seconds": seconds,
+        "name": f"nearest real image in {space}", "generator": "", "search": "", "fit_seconds": None, "error": None,
+        "closed_by": ["no gate: nothing is generated"], "search_seconds": seconds,
         "validity": as_list(share_interval(len(pairs), len(data["test"]))),
         "validity judge": as_list(share_interval(int((after == target)[open_].sum()), int(open_.sum()))),
         "proximity": as_list(mean_interval((real - other).abs().flatten(1).mean(1).numpy() / typical)),
@@ -243,7 +243,7 @@ def line(row: dict[str, Any]) -> str:
     if "refused" in row:
         return f"| {row['name']} | " + " | ".join(["–"] * 9) + f" | refused: {row['refused']} |"
     cells = (
-        row["name"], f"{row['fit_seconds']:.0f}", f"{1000 * row['search_seconds']:.0f}", number(row["error"]),
+        row["name"], number(row["fit_seconds"], 0), f"{1000 * row['search_seconds']:.0f}", number(row["error"]),
         number(row.get("class_agreement")), number(row.get("score_correlation"), 3), share(row.get("validity")),
         share(row.get("validity judge")), mean(row.get("proximity")), mean(row.get("specificity of means")),
         ", ".join(row["closed_by"]) or "–",
