@@ -90,6 +90,33 @@ def test_the_counterfactual_changes_the_brightness_that_decides_and_not_the_size
     assert bool((found.move.step[:, ~engine.movable] == 0).all())
 
 
+@torch.no_grad()
+def test_one_latent_exaggerated_moves_the_score_all_the_way(fitted, blobs, unseen, model):
+    """Zaritsky's reading: the latent that goes best with the discriminant, alone, from a fall of the score to a rise."""
+    engine = fitted["adversarial"]
+    support = Support.of(engine, model, blobs.images)
+    with torch.enable_grad(), Passes(model) as passes:
+        found = seek(passes, unseen.images, engine, support, search="linear_discriminant(latents=1)")
+    assert found.move.step.ne(0).sum(1).tolist() == [1] * 32
+    doses = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5)
+    said = [model.network(found.move.at(dose, torch.arange(32))).diff(dim=1)[:, 0] for dose in doses]
+    towards = torch.where(model.network(unseen.images).diff(dim=1)[:, 0] > 0, -1.0, 1.0)
+    assert float(((torch.stack(said).diff(dim=0) * towards) > 0).double().mean()) > 0.9
+
+
+def test_a_class_is_exchanged_for_the_other(fitted, blobs, unseen, model):
+    """The shift of the class shares takes from one class what it gives to the other."""
+    engine = fitted["class"]
+    with Passes(model) as passes:
+        found = seek(passes, unseen.images, engine, Support.of(engine, model, blobs.images), search="class_mean_shift")
+    shares = found.move.step[:, -2:]
+    assert torch.allclose(shares.sum(1), torch.zeros(32), atol=1e-3)
+    with torch.no_grad():
+        dark = model.network(unseen.images).argmax(1) == 0
+    assert torch.equal(shares[:, 1] > 0, dark)
+    assert bool((found.move.step[:, :-2] == 0).all())
+
+
 def test_only_the_subset_carries_the_answer(fitted, blobs):
     z = fitted["subset"].encode(blobs.images)
     assert abs(correlation(z[:, 0], blobs.brightness)) > 0.9
@@ -149,21 +176,15 @@ def test_the_history_names_every_part_of_the_loss(fitted):
     assert set(fitted["everything"].history.column_names) == {"epoch", "misfit", "divergence", *added}
 
 
+@torch.no_grad()
 def test_an_image_is_drawn_again_from_its_own_noise(fitted, unseen):
-    codec = fitted["diffusion"].codec
+    codec, x = fitted["diffusion"].codec, unseen.images
     assert isinstance(codec, DiffusionCodec)
-    codec.draws, few = 24, codec.draws
-    x = unseen.images
-    with torch.no_grad():
-        z = codec.latents(x)
-        errors = [
-            float((codec.images(z, codec.invert(x, z, depth=depth), depth=depth) - x).abs().mean())
-            for depth in (0.3, 1.0)
-        ]
-        shared = float((codec.images(z) - x).abs().mean())
-    codec.draws = few
-    assert errors[0] < errors[1] < shared
-    assert errors[0] < 0.01
+    z = codec.latents(x)
+    shared = float((codec.images(z) - x).abs().mean())
+    for depth in (0.3, 1.0):
+        again = codec.images(z, codec.invert(x, z, depth=depth), depth=depth)
+        assert float((again - x).abs().mean()) < 0.3 * shared
 
 
 def test_inverted_edits_start_from_the_image_and_reach_the_goal(fitted, blobs, unseen, model):

@@ -197,8 +197,8 @@ class Engine(Generator):
         return FittedEngine(self, codec, history)
 
     def restore(self, tensors: Mapping[str, Tensor], shape: tuple[int, ...]) -> FittedEngine:
-        """Return what was fitted, for images of `shape` ``(C, *S)``."""
-        codec = self.codec(shape, int(tensors["outputs"]))
+        """Return what was fitted, for images of `shape` ``(C, *S)``, on the device of the tensors."""
+        codec = self.codec(shape, int(tensors["outputs"])).to(tensors["outputs"].device)
         codec.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith(_HISTORY)})
         columns = {name.removeprefix(_HISTORY): tensors[name].tolist() for name in tensors if name.startswith(_HISTORY)}
         return FittedEngine(self, codec, pa.table(columns))
