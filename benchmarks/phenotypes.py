@@ -78,7 +78,9 @@ def shuffled(images: ImageSet, seed: int) -> ImageSet:
 def study(rule: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
     """Train, generate, move and read one net."""
     began = time.perf_counter()
-    images = phantoms.cells(scale.images, (scale.size, scale.size), seed, rule=RULES[0] if rule == SHUFFLED else rule).images
+    images = phantoms.cells(
+        scale.images, (scale.size, scale.size), seed, rule=RULES[0] if rule == SHUFFLED else rule
+    ).images
     told = shuffled(images, seed) if rule == SHUFFLED else images
     model = trained(told, scale, seed, out / f"{slug(rule)}-{seed}.safetensors")
     train, test = split(images, "train"), split(images, "test")[: scale.moved]
@@ -87,7 +89,9 @@ def study(rule: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
     own = model if rule != SHUFFLED else load_model(out / f"{slug(owner)}-{seed}.safetensors")
     generator = GENERATORS.parse(f"faithful_autoencoder(steps={scale.steps})")
     fitted = generator.fit(x, own, seed=seed, checkpoint=out / f"{slug(owner)}-{seed}.generator")
-    atlas = Atlas.of(fitted, x, Profiler(record=images.record, names=tuple(PHENOTYPES.values())), groups=groups, seed=seed)
+    atlas = Atlas.of(
+        fitted, x, Profiler(record=images.record, names=tuple(PHENOTYPES.values())), groups=groups, seed=seed
+    )
     moved, units = images.tensor(test), images.column("group", test)
     found = dose_response(model, atlas, moved, groups=units, ids=test, permutations=scale.permutations, seed=seed)
     needed = None if rule == SHUFFLED else necessity(model, atlas, moved, groups=units, seed=seed)
@@ -123,7 +127,15 @@ def slug(rule: str) -> str:
 def summary(results: list[dict[str, Any]]) -> None:
     """Print the shares."""
     console, table = Console(width=150), Table(title="nets")
-    for name in ("rule", "seed", "called causes, steepest first", "slope ÷ null of the causes", "flips", "known", "minutes"):
+    for name in (
+        "rule",
+        "seed",
+        "called causes, steepest first",
+        "slope ÷ null of the causes",
+        "flips",
+        "known",
+        "minutes",
+    ):
         table.add_column(name)
     for one in results:
         table.add_row(

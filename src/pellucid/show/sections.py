@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pellucid.show.counterfactuals import counterfactual_content
+from pellucid.show.phenotypes import phenotypes_content
 from pellucid.study import Study
 
 __all__ = ["SECTIONS", "Section"]
@@ -31,5 +32,6 @@ class Section:
 
 SECTIONS: tuple[Section, ...] = (
     Section("counterfactual", "What would have to change", counterfactual_content),
+    Section("phenotypes", "Measured phenotypes", phenotypes_content),
 )
 """In the order of the report."""

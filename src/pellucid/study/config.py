@@ -14,12 +14,13 @@ from pellucid.counterfactual import GENERATORS, SEARCHES
 from pellucid.errors import BadRecipe, BadStudy
 from pellucid.evaluation import METRICS, Pipeline
 from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
+from pellucid.measure import SEGMENTATIONS
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig",
+    "CounterfactualConfig", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PhenotypesConfig", "PipelineConfig", "RunConfig",
     "StabilityConfig", "StoreConfig", "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
@@ -197,6 +198,47 @@ class CounterfactualConfig(_Table):
         return self
 
 
+class PhenotypesConfig(_Table):
+    """``[phenotypes]``: which measured phenotypes the model follows, moved by a generator and measured again.
+
+    Attributes
+    ----------
+    generator
+        Of the images that are made; that of ``[counterfactual]`` is taken where there is one.
+    segmentation
+        How objects are outlined, anew in each image, see `pellucid.measure.SEGMENTATIONS`.
+    mask
+        Mask of the objects that the segmentation is held against, or none.
+    phenotypes
+        Columns of `pellucid.measure.columns`, the full panel; default: the core panel.
+    target
+        Class whose score is read; default: the second of two, else each.
+    batch
+        Metadata column of the court; default: that of ``[images]``.
+    confounders
+        Metadata columns that are held fixed where latents are tied to phenotypes.
+    images, training, permutations, doses, others
+        Explained images that are moved, training images learnt from, meaningless directions, standard deviations to move by,
+        and whether other phenotypes are held fixed or left free: see `pellucid.interpretation.phenotypes`.
+    spot_diameter
+        Expected diameter of a spot in the images' unit.
+    """
+
+    generator: Annotated[str, AfterValidator(lambda text: str(GENERATORS.parse(text)))] = "faithful_autoencoder"
+    segmentation: Annotated[str, AfterValidator(lambda text: str(SEGMENTATIONS.parse(text)))] = "otsu"
+    mask: str | None = None
+    phenotypes: Annotated[list[str], Field(min_length=1)] | None = None
+    target: str | None = None
+    batch: str | None = None
+    confounders: list[str] = []
+    images: AtLeastOne = 40
+    training: Annotated[int, Field(ge=40)] = 800
+    permutations: Annotated[int, Field(ge=20)] = 400
+    doses: Annotated[list[Annotated[float, Field(strict=False)]], Field(min_length=2)] = [-2, -1, 1, 2]
+    others: Literal["fixed", "free"] = "fixed"
+    spot_diameter: Annotated[float, Field(gt=0, strict=False)] | None = None
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -233,7 +275,7 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, phenotypes, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
         the same maps are scored under other choices where there is a ``[pipeline]``.
     """
@@ -247,6 +289,7 @@ class StudyConfig(_Table):
     pipeline: PipelineConfig | None = None
     stability: StabilityConfig | None = None
     counterfactual: CounterfactualConfig | None = None
+    phenotypes: PhenotypesConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
     store: StoreConfig | None = None
 

@@ -7,6 +7,7 @@ from typing import Any
 from pellucid.errors import PellucidError
 from pellucid.interpretation import Evidence, Interpretations
 from pellucid.study.counterfactuals import answer_counterfactuals
+from pellucid.study.phenotypes import answer_phenotypes
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 
@@ -32,6 +33,7 @@ class Inquiry:
 
 INQUIRIES: tuple[Inquiry, ...] = (
     Inquiry("counterfactual", answer_counterfactuals),
+    Inquiry("phenotypes", answer_phenotypes),
 )
 """In the order in which they are answered and told."""
 

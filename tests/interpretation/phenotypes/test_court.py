@@ -14,7 +14,9 @@ def world(blobs):
     """Classes follow brightness, batches the background; the two cross, for both go their own way."""
     noise = np.random.default_rng(0).standard_normal((2, 240)) * 0.3
     bright, ground = (blobs.latents[:240, place].numpy() for place in (1, 2))
-    return (bright + noise[0] > 0).astype(int).tolist(), ["plate a" if one > 0 else "plate b" for one in ground + noise[1]]
+    return (bright + noise[0] > 0).astype(int).tolist(), [
+        "plate a" if one > 0 else "plate b" for one in ground + noise[1]
+    ]
 
 
 def asked(blobs, world, model):

@@ -92,8 +92,7 @@ def null_pulls(
         null = heads.refitted(columns, kernel, float(np.median([heads.penalties[place] for place in own])))
         turns = track(range(permutations), "meaningless directions", disable=not progress, transient=True)
         parts = [
-            pull(atlas.space, scorer, images, [Directions(null, "free").unit(start, turn)], length)
-            for turn in turns
+            pull(atlas.space, scorer, images, [Directions(null, "free").unit(start, turn)], length) for turn in turns
         ]
         found[kernel] = Pulls(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in ("ways", "changes"))
