@@ -63,7 +63,7 @@ def _moves(doses: DoseResponse, row: dict[str, Any]) -> Finding:
         id=f"phenotype-{row['phenotype']}-{row['target']}", kind="interpretation" if apart else "inseparable",
         subject=row["phenotype"],
         statement=f"The model follows {row['phenotype']}: {one} more of it {'raises' if row['slope'] > 0 else 'lowers'} the {doses.unit} of "
-        f"{row['target']} by {abs(row['slope']):.2g}.{among}",
+        f"{row['target']} by {abs(row['slope']):.3g}, {abs(row['slope']) / max(row['spread'], 1e-12):.2f} of its spread over images.{among}",
         evidence=f"It was changed in {row['images']} real images of {row['groups']} groups by a generator, measured again, and the model was read: "
         f"slope {row['slope']:+.3g} a measured standard deviation ({_bounds(row['low'], row['high'], row['groups'])}), the same sign in "
         f"{row['agreeing']}/{row['groups']} groups; 95 % of meaningless directions of the same size stay under {row['null']:.2g} "

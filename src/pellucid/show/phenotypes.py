@@ -43,7 +43,7 @@ def phenotypes_content(study: Study) -> dict[str, Any] | None:
     passed = numbers["gate"]["value"] == 1
     return {
         "passed": passed, "numbers": numbers, "rows": sorted(rows, key=lambda row: -abs(row["slope"] or 0)),
-        "targets": list(dict.fromkeys(row["target"] for row in rows)), "curves": _curves(tables, rows),
+        "curves": _curves(tables, rows),
         "responses": _responses(tables["phenotype_responses"]), "alone": _alone(tables["phenotype_responses"]),
         "needed": _needed(tables.get("phenotype_necessity", pa.table({}))), "players": _players(tables.get("phenotype_players", pa.table({}))),
         "cards": _cards(study, tables["phenotype_latents"]), "wrong": _wrong(study, tables.get("phenotype_causes", pa.table({}))),

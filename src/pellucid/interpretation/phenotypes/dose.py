@@ -48,7 +48,7 @@ class DoseResponse:
     ----------
     table
         One row a phenotype and target: ``phenotype``, ``same`` (those it cannot be told from), ``unit``, ``sd`` (over the
-        real images, in the unit), ``target``, ``slope`` with ``low`` and ``high`` (change of the score a measured
+        real images, in the unit), ``target``, ``spread`` (standard deviation of the score over the moved images), ``slope`` with ``low`` and ``high`` (change of the score a measured
         standard deviation), ``null`` (size of slope that 95 % of meaningless directions stay under), ``moved`` (measured
         standard deviations a nominal one), ``held`` (R² in the latents, groups left out), ``p``, ``q``, ``agreeing`` (groups whose
         slope has the same sign), ``groups``, ``images``, ``verdict`` (``moves``, ``not separable``, ``no effect seen``,
@@ -179,7 +179,7 @@ def dose_response(
 
 _TABLE = pa.schema([
     ("phenotype", pa.string()), ("same", pa.string()), ("unit", pa.string()), ("sd", pa.float64()), ("target", pa.string()),
-    ("slope", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("null", pa.float64()), ("moved", pa.float64()),
+    ("spread", pa.float64()), ("slope", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("null", pa.float64()), ("moved", pa.float64()),
     ("moved_low", pa.float64()), ("held", pa.float64()), ("p", pa.float64()), ("q", pa.float64()), ("agreeing", pa.int64()),
     ("groups", pa.int64()), ("images", pa.int64()), ("verdict", pa.string()),
 ])  # fmt: skip
@@ -243,7 +243,8 @@ class _Run:
             agreeing = self._agreeing(rises[:, column], own, slope.value)
             rows.append({
                 "phenotype": atlas.names[place], "same": ", ".join(atlas.clusters[place].others), "unit": atlas.units[place],
-                "sd": float(atlas.sd[place]), "target": target, "slope": or_null(slope.value), "low": or_null(slope.low),
+                "sd": float(atlas.sd[place]), "target": target,
+                "spread": float(move.scores[:, 0, column].std()), "slope": or_null(slope.value), "low": or_null(slope.low),
                 "high": or_null(slope.high), "null": or_null(abs(slope.value) * float(np.quantile(drawn, 0.95)) / max(size, 1e-12)),
                 "moved": or_null(moved.value), "moved_low": or_null(moved.low), "held": or_null(float(heads.r2[place])),
                 "p": None, "q": None, "agreeing": agreeing, "groups": slope.groups, "images": slope.n,
