@@ -153,7 +153,7 @@ def _cards(study: Study, table: pa.Table) -> list[dict[str, Any]]:
     for row in table.to_pylist():
         if row["value"] is not None:
             ties.setdefault(row["measure"], []).append(row)
-    cards = [
+    cards: list[dict[str, Any]] = [
         {"latent": name, "expert": given.get(name), "automatic": automatic.get(name),
          "ties": sorted(own, key=lambda row: -abs(row["value"]))[:3]}
         for name, own in ties.items()
@@ -176,12 +176,14 @@ def _strips(study: Study, tables: dict[str, pa.Table]) -> list[dict[str, Any]]:
     rows = tables["phenotype_strips"].to_pylist()
     if not rows or len(study.images.record.spatial) < 2:
         return []
-    kept = study.tensors(STRIPS)["strips"]
-    view, limits = View(_middle(kept.shape[3:])), study.images.record.display_range
+    kept = study.tensors(STRIPS)
+    if kept is None:
+        return []
+    view, limits = View(_middle(kept["strips"].shape[3:])), study.images.record.display_range
     return [
         {"phenotype": row["phenotype"], "image": row["image"],
          "pictures": [address(rgb(view.plane(image.float()), limits), edge=_EDGE) for image in strip]}
-        for row, strip in zip(rows, kept, strict=True)
+        for row, strip in zip(rows, kept["strips"], strict=True)
     ]  # fmt: skip
 
 

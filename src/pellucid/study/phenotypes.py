@@ -166,7 +166,7 @@ class _Inquest:
 
     def _of_atlas(self) -> list[str]:
         """Return the ids of the images that the atlas kept, those with every phenotype."""
-        measured = np.isfinite(self.atlas.measured(self.evidence.images.tensor(self.known))).all(1)
+        measured = np.asarray(np.isfinite(self.atlas.measured(self.evidence.images.tensor(self.known))).all(1))
         return [name for name, whole in zip(self.known, measured, strict=True) if whole]
 
     def outlines(self) -> Interval | None:

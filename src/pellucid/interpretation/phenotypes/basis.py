@@ -69,4 +69,5 @@ class Basis:
 
     def points(self, coordinates: Tensor) -> Tensor:
         """Return the points of coordinates."""
-        return torch.linalg.solve(self.matrix.T, coordinates.T).T
+        points: Tensor = torch.linalg.solve(self.matrix.T, coordinates.T).T
+        return points

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.attribution import explain
+from pellucid.attribution.fills import Image
 from pellucid.attribution.perturbation import Labels, kernel_shap
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.hashing import hash_key
@@ -157,7 +158,7 @@ class _Game:
         signals = torch.cat([self.basis.coordinates(self.start), rows], 1)[:, None]
         fill = torch.cat([self.basis.coordinates(reference[None]), torch.zeros(1, 1, dtype=torch.float64)], 1)
         labels = torch.cat([self.basis.players + 1, torch.zeros(1, dtype=torch.long)])
-        method = kernel_shap(segments=Labels(labels, background=0), samples=samples, fill=fill)
+        method = kernel_shap(segments=Labels(labels, background=0), samples=samples, fill=Image(fill))
         told = explain(
             Model(self._scored, task="regression"), signals, method, 0, ids=ids, seed=seed, progress=progress
         )
@@ -193,7 +194,7 @@ def _called(passes: Passes, model: Model, images: Tensor) -> list[int]:
 
 
 def _table(names: Sequence[str], values: Array, placed: Array, groups: Sequence[str], seed: int) -> pa.Table:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, name in enumerate(names):
         size = mean_interval(np.abs(values[:, place]), groups=groups, seed=seed)
         varied = values[:, place].std() > 0 and placed[:, place].std() > 0

@@ -195,7 +195,7 @@ class _Move:
 
     def trends(self, values: Array) -> Array:
         """Return the rise of ``(N, doses, K)`` a nominal standard deviation ``(N, K)``, over the doses that are known."""
-        known = np.isfinite(self.measured).all(2) & np.isfinite(self.scores).all(2)
+        known = np.asarray(np.isfinite(self.measured).all(2) & np.isfinite(self.scores).all(2))
         weight = known / np.maximum(known.sum(1, keepdims=True), 1)
         centred = np.where(known, self.doses - (weight * self.doses).sum(1, keepdims=True), 0.0)
         spread = (centred**2).sum(1)
@@ -312,7 +312,8 @@ def _mark_collinear(rows: list[dict[str, Any]], names: Sequence[str], ways: Sequ
 
 
 def _failures(moves: Sequence[_Move]) -> Interval:
-    lost = [np.isnan(move.measured).all(2) & np.isfinite(move.scores).all(2) for move in moves]
-    made = [np.isfinite(move.scores).all(2) for move in moves]
-    total, failed = sum(int(one[:, 1:].sum()) for one in made), sum(int(one[:, 1:].sum()) for one in lost)
+    made = [np.asarray(np.isfinite(move.scores).all(2))[:, 1:] for move in moves]
+    lost = [np.asarray(np.isnan(move.measured).all(2))[:, 1:] for move in moves]
+    total = sum(int(one.sum()) for one in made)
+    failed = sum(int((one & other).sum()) for one, other in zip(made, lost, strict=True))
     return share_interval(failed, total)

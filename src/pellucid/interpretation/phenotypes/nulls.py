@@ -118,7 +118,7 @@ def step_down(
             basis = np.flatnonzero(found[:, target])
             left = {form: _strengths(one, own, basis, target) for form, one in null.items()}
             strength = _strengths(own, own, basis, target)
-            for place in np.flatnonzero(tried & ~found[:, target]):
+            for place in np.flatnonzero(tried & ~found[:, target]).tolist():
                 drawn = left[forms[place]]
                 p[place, target] = (1 + (drawn >= strength[place]).sum()) / (1 + len(drawn))
         q = np.full_like(p, np.nan)
