@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pellucid.counterfactual import GENERATORS
 from pellucid.images import ImageSet, phantoms
-from pellucid.interpretation.phenotypes import Atlas, DoseResponse, dose_response, necessity
+from pellucid.interpretation.phenotypes import Atlas, dose_response, necessity
 from pellucid.intervals import share_interval
 from pellucid.measure import Profiler
 from pellucid.models import Model, fit, load_model, save_model
@@ -96,7 +96,7 @@ def study(rule: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
     found = dose_response(model, atlas, moved, groups=units, ids=test, permutations=scale.permutations, seed=seed)
     needed = None if rule == SHUFFLED else necessity(model, atlas, moved, groups=units, seed=seed)
     return {
-        "rule": rule, "seed": seed, "seconds": time.perf_counter() - began, **judged(rule, found),
+        "rule": rule, "seed": seed, "seconds": time.perf_counter() - began,
         "rows": found.table.to_pylist(),
         "needed": None if needed is None else needed.table.to_pylist(),
         "known_real": None if needed is None else needed.known_real,
@@ -105,17 +105,19 @@ def study(rule: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def judged(rule: str, found: DoseResponse) -> dict[str, Any]:
-    """Say whether the causes stand first, how far they pass their null, and what else was called a cause."""
-    rows = {row["phenotype"]: row for row in found.table.to_pylist()}
-    moving = [row["phenotype"] for row in found.moving()]
+def judged(rule: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Say whether the causes stand first, how far they pass their null, and how many phenotypes were tried."""
+    moving = [row for row in rows if row["verdict"] in {"moves", "not separable"}]
     causes = [PHENOTYPES[name] for name in rule.split(" + ")] if rule != SHUFFLED else []
-    usable = [name for name in causes if name in rows]
+    orders = {
+        "ratio": sorted(moving, key=lambda row: -abs(row["slope"]) / row["null"]),
+        "slope": sorted(moving, key=lambda row: -abs(row["slope"])),
+    }  # fmt: skip
     return {
-        "causes": causes, "moving": moving, "first": moving[: len(causes)] == [] if not causes else set(moving[: len(causes)]) == set(causes),
-        "ratios": {name: abs(rows[name]["slope"]) / rows[name]["null"] for name in usable if rows[name]["slope"] is not None},
-        "others": [name for name in moving if name not in causes],
-        "tried": sum(row["q"] is not None for row in rows.values()),
+        "causes": causes, "moving": [row["phenotype"] for row in orders["ratio"]],
+        "first": {key: {row["phenotype"] for row in order[: len(causes)]} == set(causes) for key, order in orders.items()},
+        "ratios": {row["phenotype"]: abs(row["slope"]) / row["null"] for row in rows if row["phenotype"] in causes and row["slope"] is not None},
+        "tried": sum(row["q"] is not None for row in rows),
     }  # fmt: skip
 
 
@@ -126,11 +128,12 @@ def slug(rule: str) -> str:
 
 def summary(results: list[dict[str, Any]]) -> None:
     """Print the shares."""
+    results = [one | judged(one["rule"], one["rows"]) for one in results]
     console, table = Console(width=150), Table(title="nets")
     for name in (
         "rule",
         "seed",
-        "called causes, steepest first",
+        "called causes, by slope ÷ null",
         "slope ÷ null of the causes",
         "flips",
         "known",
@@ -150,8 +153,9 @@ def summary(results: list[dict[str, Any]]) -> None:
     null = [one for one in results if one["rule"] == SHUFFLED]
     ratios = [ratio for one in real for ratio in one["ratios"].values()]
     told = {
-        "the one cause stands first": [one["first"] for one in single],
-        "both causes are called causes and stand first": [one["first"] for one in double],
+        "the one cause stands first by slope ÷ null": [one["first"]["ratio"] for one in single],
+        "the one cause stands first by slope": [one["first"]["slope"] for one in single],
+        "both causes stand first by slope ÷ null": [one["first"]["ratio"] for one in double],
         "slope of a cause above the 95 % quantile of meaningless ones": [ratio > 1 for ratio in ratios],
         "phenotypes of a shuffled model that are called causes": [
             place < len(one["moving"]) for one in null for place in range(one["tried"])

@@ -36,11 +36,12 @@ def name_latent(study: Path | str, latent: str, name: str, *, by: str, note: str
     """
     store = Store(Path(study))
     store.settings()
-    table = store.read_table("interpretation/phenotype_players.parquet")
+    players = store.read_table("interpretation/phenotype_players.parquet")
     latents = store.read_table("interpretation/phenotype_latents.parquet")
-    if table is None or latents is None:
+    if latents is None:
         raise BadStudy(f"{study} has not told its latents yet; give it a table [phenotypes] and run it")
-    known = [*dict.fromkeys([*latents["measure"].to_pylist(), *table["player"].to_pylist()])]
+    axes = [] if players is None else players["player"].to_pylist()
+    known = [*dict.fromkeys([*latents["measure"].to_pylist(), *axes])]
     if latent not in known:
         raise BadStudy(f"{study} has no latent {latent!r}; it has {', '.join(known)}")
     if not name.strip() or not by.strip():

@@ -75,9 +75,12 @@ class DoseResponse:
     failed: Interval
 
     def moving(self) -> list[dict[str, Any]]:
-        """Return the rows of phenotypes that move the score, the steepest first."""
+        """Return the rows of phenotypes that move the score, first the one that passes meaningless directions farthest.
+
+        Slopes alone are no order: that of a phenotype which the generator moves but little is large by that.
+        """
         rows = [row for row in self.table.to_pylist() if row["verdict"] in {"moves", "not separable"}]
-        return sorted(rows, key=lambda row: -abs(row["slope"]))
+        return sorted(rows, key=lambda row: -abs(row["slope"]) / max(row["null"], 1e-12))
 
     def changed_measures(self) -> dict[str, float]:
         """Return for each phenotype how many measures change with it: 1 is it alone (M38: participation ratio)."""
