@@ -63,5 +63,5 @@ def test_batches_that_leave_no_trace_cannot_be_shared(blobs, world):
 def test_what_does_not_fit_is_refused(blobs, world):
     with pytest.raises(ShapeError, match="1 batches were given"):
         court(blobs.Reader(), blobs.atlas, blobs.images[:2], classes=[0], batches=["a"])
-    with pytest.raises(CannotExplain, match="one batch only"):
+    with pytest.raises(CannotExplain, match="are of one batch"):
         court(blobs.Reader(corner=1.0), blobs.atlas, blobs.images[:2], classes=world[0], batches=["a"] * 240)
