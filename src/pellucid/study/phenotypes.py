@@ -1,7 +1,7 @@
 """Which measured phenotypes the model follows: a study's generator moves them, they are measured again, the model is read."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from pellucid.counterfactual import GENERATORS, FittedGenerator, gate
-from pellucid.errors import BadStudy, CannotExplain
+from pellucid.errors import BadStudy, CannotExplain, PellucidError
 from pellucid.hashing import hash_key
-from pellucid.interpretation import Evidence, Finding, Interpretations, phenotype_findings
+from pellucid.interpretation import Evidence, Finding, Interpretations, find_batch_colour, phenotype_findings
+from pellucid.interpretation.batch_colour import untested_batch
 from pellucid.interpretation.phenotypes import (
     Atlas,
     Court,
@@ -63,7 +64,7 @@ def answer_phenotypes(setup: Setup, evidence: Evidence) -> Interpretations:
     judged = inquest.court()
     overlap = inquest.outlines()
     findings = phenotype_findings(doses, needed, causes, judged, batch=inquest.batch, outlines=overlap)
-    findings = [*inquest.verdict(), *findings]
+    findings = [*inquest.verdict(), *findings, *inquest.regions(judged)]
     setup.store.write_tensors(STRIPS, {"strips": inquest.strips(doses)})
     return Interpretations(tuple(findings), inquest.tables(doses, needed, causes, judged, overlap))
 
@@ -163,6 +164,16 @@ class _Inquest:
             )  # fmt: skip
         except CannotExplain:
             return None
+
+    def regions(self, judged: Court | None) -> list[Finding]:
+        """Return what edits of regions say of a batch that no association can part from the classes, unless it is told already."""
+        if judged is None or judged.verdict != "not separable by association" or self.batch == self.evidence.batch:
+            return []
+        try:
+            found, _ = find_batch_colour(replace(self.evidence, batch=self.batch))
+        except PellucidError as error:
+            found = [untested_batch(str(error))]
+        return [replace(finding, id=f"court-{finding.id}") for finding in found]
 
     def _of_atlas(self) -> list[str]:
         """Return the ids of the images that the atlas kept, those with every phenotype."""
