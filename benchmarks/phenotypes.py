@@ -22,7 +22,7 @@ from rich.table import Table
 
 from pellucid.counterfactual import GENERATORS
 from pellucid.images import ImageSet, phantoms
-from pellucid.interpretation.phenotypes import Atlas, DoseResponse, dose_response, necessity
+from pellucid.interpretation.phenotypes import Atlas, dose_response, necessity
 from pellucid.intervals import share_interval
 from pellucid.measure import Profiler
 from pellucid.models import Model, fit, load_model, save_model
@@ -78,7 +78,9 @@ def shuffled(images: ImageSet, seed: int) -> ImageSet:
 def study(rule: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
     """Train, generate, move and read one net."""
     began = time.perf_counter()
-    images = phantoms.cells(scale.images, (scale.size, scale.size), seed, rule=RULES[0] if rule == SHUFFLED else rule).images
+    images = phantoms.cells(
+        scale.images, (scale.size, scale.size), seed, rule=RULES[0] if rule == SHUFFLED else rule
+    ).images
     told = shuffled(images, seed) if rule == SHUFFLED else images
     model = trained(told, scale, seed, out / f"{slug(rule)}-{seed}.safetensors")
     train, test = split(images, "train"), split(images, "test")[: scale.moved]
@@ -87,12 +89,14 @@ def study(rule: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
     own = model if rule != SHUFFLED else load_model(out / f"{slug(owner)}-{seed}.safetensors")
     generator = GENERATORS.parse(f"faithful_autoencoder(steps={scale.steps})")
     fitted = generator.fit(x, own, seed=seed, checkpoint=out / f"{slug(owner)}-{seed}.generator")
-    atlas = Atlas.of(fitted, x, Profiler(record=images.record, names=tuple(PHENOTYPES.values())), groups=groups, seed=seed)
+    atlas = Atlas.of(
+        fitted, x, Profiler(record=images.record, names=tuple(PHENOTYPES.values())), groups=groups, seed=seed
+    )
     moved, units = images.tensor(test), images.column("group", test)
     found = dose_response(model, atlas, moved, groups=units, ids=test, permutations=scale.permutations, seed=seed)
     needed = None if rule == SHUFFLED else necessity(model, atlas, moved, groups=units, seed=seed)
     return {
-        "rule": rule, "seed": seed, "seconds": time.perf_counter() - began, **judged(rule, found),
+        "rule": rule, "seed": seed, "seconds": time.perf_counter() - began,
         "rows": found.table.to_pylist(),
         "needed": None if needed is None else needed.table.to_pylist(),
         "known_real": None if needed is None else needed.known_real,
@@ -101,17 +105,19 @@ def study(rule: str, seed: int, scale: Scale, out: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def judged(rule: str, found: DoseResponse) -> dict[str, Any]:
-    """Say whether the causes stand first, how far they pass their null, and what else was called a cause."""
-    rows = {row["phenotype"]: row for row in found.table.to_pylist()}
-    moving = [row["phenotype"] for row in found.moving()]
+def judged(rule: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Say whether the causes stand first, how far they pass their null, and how many phenotypes were tried."""
+    moving = [row for row in rows if row["verdict"] in {"moves", "not separable"}]
     causes = [PHENOTYPES[name] for name in rule.split(" + ")] if rule != SHUFFLED else []
-    usable = [name for name in causes if name in rows]
+    orders = {
+        "ratio": sorted(moving, key=lambda row: -abs(row["slope"]) / row["null"]),
+        "slope": sorted(moving, key=lambda row: -abs(row["slope"])),
+    }  # fmt: skip
     return {
-        "causes": causes, "moving": moving, "first": moving[: len(causes)] == [] if not causes else set(moving[: len(causes)]) == set(causes),
-        "ratios": {name: abs(rows[name]["slope"]) / rows[name]["null"] for name in usable if rows[name]["slope"] is not None},
-        "others": [name for name in moving if name not in causes],
-        "tried": sum(row["q"] is not None for row in rows.values()),
+        "causes": causes, "moving": [row["phenotype"] for row in orders["ratio"]],
+        "first": {key: {row["phenotype"] for row in order[: len(causes)]} == set(causes) for key, order in orders.items()},
+        "ratios": {row["phenotype"]: abs(row["slope"]) / row["null"] for row in rows if row["phenotype"] in causes and row["slope"] is not None},
+        "tried": sum(row["q"] is not None for row in rows),
     }  # fmt: skip
 
 
@@ -122,8 +128,17 @@ def slug(rule: str) -> str:
 
 def summary(results: list[dict[str, Any]]) -> None:
     """Print the shares."""
+    results = [one | judged(one["rule"], one["rows"]) for one in results]
     console, table = Console(width=150), Table(title="nets")
-    for name in ("rule", "seed", "called causes, steepest first", "slope ÷ null of the causes", "flips", "known", "minutes"):
+    for name in (
+        "rule",
+        "seed",
+        "called causes, by slope ÷ null",
+        "slope ÷ null of the causes",
+        "flips",
+        "known",
+        "minutes",
+    ):
         table.add_column(name)
     for one in results:
         table.add_row(
@@ -138,8 +153,9 @@ def summary(results: list[dict[str, Any]]) -> None:
     null = [one for one in results if one["rule"] == SHUFFLED]
     ratios = [ratio for one in real for ratio in one["ratios"].values()]
     told = {
-        "the one cause stands first": [one["first"] for one in single],
-        "both causes are called causes and stand first": [one["first"] for one in double],
+        "the one cause stands first by slope ÷ null": [one["first"]["ratio"] for one in single],
+        "the one cause stands first by slope": [one["first"]["slope"] for one in single],
+        "both causes stand first by slope ÷ null": [one["first"]["ratio"] for one in double],
         "slope of a cause above the 95 % quantile of meaningless ones": [ratio > 1 for ratio in ratios],
         "phenotypes of a shuffled model that are called causes": [
             place < len(one["moving"]) for one in null for place in range(one["tried"])

@@ -219,8 +219,10 @@ class _Judge:
     def curve(self, passes: Passes, row: int, name: str, values: Tensor) -> _Curve:
         """Paste every mask of one map of one pair and ask the model."""
         pairs, masks = self.pairs, self.sweep.masks(values)
-        ends = (one[row : row + 1].expand(len(masks), *one.shape[1:]) for one in (pairs.real, pairs.counterfactual))
-        changes, flipped = pairs.judged(passes, row, _pasted(*ends, masks))
+        real, other = (
+            one[row : row + 1].expand(len(masks), *one.shape[1:]) for one in (pairs.real, pairs.counterfactual)
+        )
+        changes, flipped = pairs.judged(passes, row, _pasted(real, other, masks))
         if self.enough is not None:
             flipped = changes >= self.enough - 1e-9
         sizes = masks.double().flatten(1).mean(1)

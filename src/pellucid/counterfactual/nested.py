@@ -72,8 +72,8 @@ class mask_sweep(Recipe):
         away = ndimage.distance_transform_edt(~core)
         outside = np.maximum(away - self.dilation, 0.0)
         if not self.blur:
-            return (outside == 0).astype(float)
-        return np.exp(-0.5 * (outside / self.blur) ** 2) * (outside <= _REACH * self.blur)
+            return np.asarray(outside == 0, dtype=np.float64)
+        return np.asarray(np.exp(-0.5 * (outside / self.blur) ** 2) * (outside <= _REACH * self.blur))
 
 
 def _closed(core: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:

@@ -21,6 +21,7 @@ from pellucid.interpretation.guideline import Guideline, guideline_overview, gui
 from pellucid.interpretation.interpret import Interpretations, interpret
 from pellucid.interpretation.leak import find_leak
 from pellucid.interpretation.locality import find_locality
+from pellucid.interpretation.phenotype_findings import phenotype_findings
 from pellucid.interpretation.power import SampleSize, sample_size
 from pellucid.interpretation.realism import Realism
 from pellucid.interpretation.record import (
@@ -51,8 +52,8 @@ __all__ = [
     "feature_alone", "find_annotators", "find_background_use", "find_batch_colour", "find_choices",
     "find_confounders", "find_leak", "find_locality", "find_setting_spread", "find_stability", "find_strategies",
     "find_trust", "flip_matrix", "glass_boxes", "guideline_overview", "guideline_shares", "image_paragraph",
-    "interpret", "judge", "judge_cases", "linked_views", "mean_p_value", "named_strategies", "pooled_maps", "project",
-    "read_guideline", "records_from_json", "records_to_json", "records_to_markdown", "recovered", "registration",
-    "relevance_effects", "relevance_measures", "sample_size", "support_margins", "surrogates", "try_claims",
-    "variance_shares",
+    "interpret", "judge", "judge_cases", "linked_views", "mean_p_value", "named_strategies", "phenotype_findings",
+    "pooled_maps", "project", "read_guideline", "records_from_json", "records_to_json", "records_to_markdown",
+    "recovered", "registration", "relevance_effects", "relevance_measures", "sample_size", "support_margins",
+    "surrogates", "try_claims", "variance_shares",
 ]  # fmt: skip

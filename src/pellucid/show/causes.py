@@ -38,5 +38,7 @@ def plot_latent_causes(found: LatentCauses) -> Figure:
         axes.axvline(0, color=MUTED, linewidth=1, zorder=0)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel(f"added to the log-odds, n = {len(found.values)} images; red: the image has more of it, blue: less")
+        axes.set_xlabel(
+            f"added to the log-odds, n = {len(found.values)} images; red: the image has more of it, blue: less"
+        )
     return figure

@@ -6,6 +6,7 @@ from typing import Any
 
 from pellucid.show import cases, concepts, interpret, strategies
 from pellucid.show.counterfactuals import counterfactual_content
+from pellucid.show.phenotypes import phenotypes_content
 from pellucid.study import Study
 
 __all__ = ["SECTIONS", "Section"]
@@ -36,5 +37,6 @@ SECTIONS: tuple[Section, ...] = (
     Section("concepts", "Concepts", concepts.content),
     Section("examples", "Similar cases", cases.content),
     Section("strategies", "Strategies", strategies.content),
+    Section("phenotypes", "Measured phenotypes", phenotypes_content),
 )
 """In the order of the report."""

@@ -15,14 +15,15 @@ from pellucid.errors import BadRecipe, BadStudy
 from pellucid.evaluation import METRICS, Pipeline
 from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
 from pellucid.measure import EDITS
+from pellucid.measure import SEGMENTATIONS
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
     "ClaimConfig", "ConceptsConfig", "CounterfactualConfig", "EvaluateConfig", "ExamplesConfig", "ExplainConfig",
-    "FitConfig", "ImagesConfig", "InterpretConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig",
-    "StoreConfig", "StrategiesConfig", "StudyConfig", "default_out", "read_config",
+    "FitConfig", "ImagesConfig", "InterpretConfig", "ModelConfig", "PhenotypesConfig", "PipelineConfig", "RunConfig",
+    "StabilityConfig", "StoreConfig", "StrategiesConfig", "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -393,6 +394,48 @@ class StrategiesConfig(_Table):
     method: str | None = None
     frame: Literal["image", "object"] = "image"
     view: Literal["pca", "tsne", "umap"] = "tsne"
+        return self
+
+
+class PhenotypesConfig(_Table):
+    """``[phenotypes]``: which measured phenotypes the model follows, moved by a generator and measured again.
+
+    Attributes
+    ----------
+    generator
+        Of the images that are made; that of ``[counterfactual]`` is taken where there is one.
+    segmentation
+        How objects are outlined, anew in each image, see `pellucid.measure.SEGMENTATIONS`.
+    mask
+        Mask of the objects that the segmentation is held against, or none.
+    phenotypes
+        Columns of `pellucid.measure.columns`, the full panel; default: the core panel.
+    target
+        Class whose score is read; default: the second of two, else each.
+    batch
+        Metadata column of the court; default: that of ``[images]``.
+    confounders
+        Metadata columns that are held fixed where latents are tied to phenotypes.
+    images, training, permutations, doses, others
+        Explained images that are moved, training images learnt from, meaningless directions, standard deviations to move by,
+        and whether other phenotypes are held fixed or left free: see `pellucid.interpretation.phenotypes`.
+    spot_diameter
+        Expected diameter of a spot in the images' unit.
+    """
+
+    generator: Annotated[str, AfterValidator(lambda text: str(GENERATORS.parse(text)))] = "faithful_autoencoder"
+    segmentation: Annotated[str, AfterValidator(lambda text: str(SEGMENTATIONS.parse(text)))] = "otsu"
+    mask: str | None = None
+    phenotypes: Annotated[list[str], Field(min_length=1)] | None = None
+    target: str | None = None
+    batch: str | None = None
+    confounders: list[str] = []
+    images: AtLeastOne = 40
+    training: Annotated[int, Field(ge=40)] = 800
+    permutations: Annotated[int, Field(ge=20)] = 400
+    doses: Annotated[list[Annotated[float, Field(strict=False)]], Field(min_length=2)] = [-2, -1, 1, 2]
+    others: Literal["fixed", "free"] = "fixed"
+    spot_diameter: Annotated[float, Field(gt=0, strict=False)] | None = None
 
 
 class RunConfig(_Table):
@@ -431,7 +474,7 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, concepts, examples, strategies, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, concepts, examples, strategies, phenotypes, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
         the same maps are scored under other choices where there is a ``[pipeline]``. ``[concepts]``, ``[examples]`` and
         ``[strategies]`` are further questions, see their classes.
@@ -450,6 +493,7 @@ class StudyConfig(_Table):
     concepts: ConceptsConfig | None = None
     examples: ExamplesConfig | None = None
     strategies: StrategiesConfig | None = None
+    phenotypes: PhenotypesConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
     store: StoreConfig | None = None
 

@@ -8,6 +8,7 @@ from pellucid.errors import PellucidError
 from pellucid.interpretation import Evidence, Interpretations
 from pellucid.study import cases, concepts, interpret, strategies
 from pellucid.study.counterfactuals import answer_counterfactuals
+from pellucid.study.phenotypes import answer_phenotypes
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 
@@ -38,6 +39,7 @@ INQUIRIES: tuple[Inquiry, ...] = (
     Inquiry("examples", cases.answer),
     Inquiry("strategies", strategies.answer),
     Inquiry("counterfactual", answer_counterfactuals),
+    Inquiry("phenotypes", answer_phenotypes),
 )
 """In the order in which they are answered and told."""
 

@@ -14,7 +14,9 @@ def world(blobs):
     """Classes follow brightness, batches the background; the two cross, for both go their own way."""
     noise = np.random.default_rng(0).standard_normal((2, 240)) * 0.3
     bright, ground = (blobs.latents[:240, place].numpy() for place in (1, 2))
-    return (bright + noise[0] > 0).astype(int).tolist(), ["plate a" if one > 0 else "plate b" for one in ground + noise[1]]
+    return (bright + noise[0] > 0).astype(int).tolist(), [
+        "plate a" if one > 0 else "plate b" for one in ground + noise[1]
+    ]
 
 
 def asked(blobs, world, model):
@@ -61,5 +63,5 @@ def test_batches_that_leave_no_trace_cannot_be_shared(blobs, world):
 def test_what_does_not_fit_is_refused(blobs, world):
     with pytest.raises(ShapeError, match="1 batches were given"):
         court(blobs.Reader(), blobs.atlas, blobs.images[:2], classes=[0], batches=["a"])
-    with pytest.raises(CannotExplain, match="one batch only"):
+    with pytest.raises(CannotExplain, match="are of one batch"):
         court(blobs.Reader(corner=1.0), blobs.atlas, blobs.images[:2], classes=world[0], batches=["a"] * 240)

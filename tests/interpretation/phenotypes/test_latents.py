@@ -104,7 +104,9 @@ def test_latents_are_tied_to_phenotypes_and_called_by_them(blobs):
     assert names["latent 2"] == f"more {GROUND}"
     assert names["latent 0"] == f"more {AREA}"
     assert "latent 20" not in names
-    held = latent_phenotypes(blobs.atlas, blobs.images[200:], draws=100, confounders={"ground": blobs.latents[200:, 2].numpy()})
+    held = latent_phenotypes(
+        blobs.atlas, blobs.images[200:], draws=100, confounders={"ground": blobs.latents[200:, 2].numpy()}
+    )
     again = {(row["measure"], row["outcome"]): row for row in held.to_pylist()}
     assert again["latent 0", AREA]["value"] > 0.8
     assert again["latent 2", GROUND]["value"] is None or abs(again["latent 2", GROUND]["value"]) < 0.5

@@ -104,7 +104,7 @@ class Atlas:
             raise CannotExplain(f"no phenotype varies over the {len(images)} images: {_told(left_out)}")
         found = clusters([profiler.names[place] for place in kept], values[:, kept])
         chosen = values[:, [profiler.names.index(one.name) for one in found]]
-        whole = np.isfinite(chosen).all(1)
+        whole = np.asarray(np.isfinite(chosen).all(1))
         mean, sd = chosen[whole].mean(0), chosen[whole].std(0)
         own = [unit for unit, known in zip(units, whole, strict=True) if known]
         learnt, numbers = images[torch.from_numpy(whole)].cpu(), (chosen[whole] - mean) / sd

@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from pellucid.errors import CannotExplain
 from pellucid.interpretation.phenotypes.atlas import HELD, Atlas
 
 __all__ = ["REST", "Axes", "Basis"]
@@ -39,6 +40,11 @@ class Basis:
 
         The latter are Löwdin's symmetric orthogonalisation, so that no phenotype comes before another; what is orthogonal to
         all of them is one further player.
+
+        Raises
+        ------
+        CannotExplain
+            When the latents hold none of the phenotypes.
         """
         if axes == "latents":
             count = len(atlas.space.centre)
@@ -46,6 +52,10 @@ class Basis:
             return cls(names, atlas.space.axes.T.clone(), torch.arange(count))
         points = atlas.directions.heads.points
         held = [place for place, r2 in enumerate(atlas.directions.heads.r2) if r2 >= HELD]
+        if not held:
+            raise CannotExplain(
+                "the generator's latents hold none of the listed phenotypes, so no axis can be called by one; take raw latents"
+            )
         ways = torch.stack([atlas.directions.unit(points, place).mean(0) for place in held], 1)
         left, _, right = torch.linalg.svd(ways / ways.norm(dim=0).clamp(min=1e-12), full_matrices=True)
         count = len(held)
@@ -59,4 +69,5 @@ class Basis:
 
     def points(self, coordinates: Tensor) -> Tensor:
         """Return the points of coordinates."""
-        return torch.linalg.solve(self.matrix.T, coordinates.T).T
+        points: Tensor = torch.linalg.solve(self.matrix.T, coordinates.T).T
+        return points

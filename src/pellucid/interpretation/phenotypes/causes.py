@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.attribution import explain
+from pellucid.attribution.fills import Image
 from pellucid.attribution.perturbation import Labels, kernel_shap
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.hashing import hash_key
@@ -146,7 +147,9 @@ class _Game:
         own = [coordinates[:, players == player] for player in range(len(self.basis.names))]
         return np.stack([(one[:, 0] if one.shape[1] == 1 else one.norm(dim=1)).numpy() for one in own], 1)
 
-    def played(self, reference: Tensor, ids: Sequence[str], samples: int, seed: int, *, progress: bool) -> tuple[Array, Array]:
+    def played(
+        self, reference: Tensor, ids: Sequence[str], samples: int, seed: int, *, progress: bool
+    ) -> tuple[Array, Array]:
         """Return Shapley values and errors against one reference image: our own kernel regression on coordinates.
 
         An image is a signal whose positions are its coordinates; a last position that is no segment tells the row apart.
@@ -155,8 +158,10 @@ class _Game:
         signals = torch.cat([self.basis.coordinates(self.start), rows], 1)[:, None]
         fill = torch.cat([self.basis.coordinates(reference[None]), torch.zeros(1, 1, dtype=torch.float64)], 1)
         labels = torch.cat([self.basis.players + 1, torch.zeros(1, dtype=torch.long)])
-        method = kernel_shap(segments=Labels(labels, background=0), samples=samples, fill=fill)
-        told = explain(Model(self._scored, task="regression"), signals, method, 0, ids=ids, seed=seed, progress=progress)
+        method = kernel_shap(segments=Labels(labels, background=0), samples=samples, fill=Image(fill))
+        told = explain(
+            Model(self._scored, task="regression"), signals, method, 0, ids=ids, seed=seed, progress=progress
+        )
         effects = torch.as_tensor(told.details["effects"]).double().numpy()
         spread = torch.as_tensor(told.error).double() if isinstance(told.error, Tensor) else torch.zeros(signals.shape)
         return effects, self._by_player(spread[:, 0, :-1])
@@ -189,12 +194,20 @@ def _called(passes: Passes, model: Model, images: Tensor) -> list[int]:
 
 
 def _table(names: Sequence[str], values: Array, placed: Array, groups: Sequence[str], seed: int) -> pa.Table:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place, name in enumerate(names):
         size = mean_interval(np.abs(values[:, place]), groups=groups, seed=seed)
         varied = values[:, place].std() > 0 and placed[:, place].std() > 0
         slope = float(np.corrcoef(values[:, place], placed[:, place])[0, 1]) if varied else np.nan
-        rows.append({"player": name, "size": size.value, "low": or_null(size.low), "high": or_null(size.high), "slope": or_null(slope)})
+        rows.append(
+            {
+                "player": name,
+                "size": size.value,
+                "low": or_null(size.low),
+                "high": or_null(size.high),
+                "slope": or_null(slope),
+            }
+        )
     return pa.Table.from_pylist(sorted(rows, key=lambda row: -row["size"]))
 
 

@@ -1,4 +1,4 @@
-"""The confounder court: does the model's way to another answer run along the batch's way, and do the two share phenotypes?"""
+"""The confounder court: whether the model's way to another answer runs along the batch's way, and what the two share."""
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass

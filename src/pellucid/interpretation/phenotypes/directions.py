@@ -56,7 +56,8 @@ class Directions:
     def unit(self, points: Tensor, phenotype: int) -> Tensor:
         """Return the way, of length 1."""
         way = self.at(points, phenotype)
-        return way / way.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        unit: Tensor = way / way.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        return unit
 
     def path(self, start: Tensor, phenotype: int, doses: Sequence[float]) -> Tensor:
         """Return the points ``(N, doses, D)`` at doses in standard deviations, the way taken anew every half of one."""
@@ -76,4 +77,5 @@ class Directions:
 
 
 def _shortened(way: Tensor) -> Tensor:
-    return way * (_LONGEST / way.norm(dim=1, keepdim=True).clamp(min=_LONGEST))
+    short: Tensor = way * (_LONGEST / way.norm(dim=1, keepdim=True).clamp(min=_LONGEST))
+    return short

@@ -123,7 +123,9 @@ def _binned(values: Array) -> NDArray[np.int64]:
 
 def _entropy(counts: NDArray[Any]) -> float:
     share = counts[counts > 0] / counts.sum()
-    return float(-(share * np.log(share)).sum() + (len(share) - 1) / (2 * counts.sum()))  # Miller and Madow's correction
+    return float(
+        -(share * np.log(share)).sum() + (len(share) - 1) / (2 * counts.sum())
+    )  # Miller and Madow's correction
 
 
 def _information(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
@@ -134,9 +136,9 @@ def _information(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
 def _importance(latents: Array, factor: Array, seed: int) -> tuple[Array, float]:
     """Return how much a forest uses each latent to tell a factor, and how much it tells of rows left out of its trees."""
     known = np.isfinite(factor)
-    forest = RandomForestRegressor(
-        _TREES, min_samples_leaf=_LEAF, oob_score=True, random_state=seed, n_jobs=1
-    ).fit(latents[known], factor[known])
+    forest = RandomForestRegressor(_TREES, min_samples_leaf=_LEAF, oob_score=True, random_state=seed, n_jobs=1).fit(
+        latents[known], factor[known]
+    )
     return np.asarray(forest.feature_importances_), float(forest.oob_score_)
 
 

@@ -48,7 +48,7 @@ class DoseResponse:
     ----------
     table
         One row a phenotype and target: ``phenotype``, ``same`` (those it cannot be told from), ``unit``, ``sd`` (over the
-        real images, in the unit), ``target``, ``slope`` with ``low`` and ``high`` (change of the score a measured
+        real images, in the unit), ``target``, ``spread`` (standard deviation of the score over the moved images), ``slope`` with ``low`` and ``high`` (change of the score a measured
         standard deviation), ``null`` (size of slope that 95 % of meaningless directions stay under), ``moved`` (measured
         standard deviations a nominal one), ``held`` (R² in the latents, groups left out), ``p``, ``q``, ``agreeing`` (groups whose
         slope has the same sign), ``groups``, ``images``, ``verdict`` (``moves``, ``not separable``, ``no effect seen``,
@@ -75,9 +75,12 @@ class DoseResponse:
     failed: Interval
 
     def moving(self) -> list[dict[str, Any]]:
-        """Return the rows of phenotypes that move the score, the steepest first."""
+        """Return the rows of phenotypes that move the score, first the one that passes meaningless directions farthest.
+
+        Slopes alone are no order: that of a phenotype which the generator moves but little is large by that.
+        """
         rows = [row for row in self.table.to_pylist() if row["verdict"] in {"moves", "not separable"}]
-        return sorted(rows, key=lambda row: -abs(row["slope"]))
+        return sorted(rows, key=lambda row: -abs(row["slope"]) / max(row["null"], 1e-12))
 
     def changed_measures(self) -> dict[str, float]:
         """Return for each phenotype how many measures change with it: 1 is it alone (M38: participation ratio)."""
@@ -179,7 +182,7 @@ def dose_response(
 
 _TABLE = pa.schema([
     ("phenotype", pa.string()), ("same", pa.string()), ("unit", pa.string()), ("sd", pa.float64()), ("target", pa.string()),
-    ("slope", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("null", pa.float64()), ("moved", pa.float64()),
+    ("spread", pa.float64()), ("slope", pa.float64()), ("low", pa.float64()), ("high", pa.float64()), ("null", pa.float64()), ("moved", pa.float64()),
     ("moved_low", pa.float64()), ("held", pa.float64()), ("p", pa.float64()), ("q", pa.float64()), ("agreeing", pa.int64()),
     ("groups", pa.int64()), ("images", pa.int64()), ("verdict", pa.string()),
 ])  # fmt: skip
@@ -195,7 +198,7 @@ class _Move:
 
     def trends(self, values: Array) -> Array:
         """Return the rise of ``(N, doses, K)`` a nominal standard deviation ``(N, K)``, over the doses that are known."""
-        known = np.isfinite(self.measured).all(2) & np.isfinite(self.scores).all(2)
+        known = np.asarray(np.isfinite(self.measured).all(2) & np.isfinite(self.scores).all(2))
         weight = known / np.maximum(known.sum(1, keepdims=True), 1)
         centred = np.where(known, self.doses - (weight * self.doses).sum(1, keepdims=True), 0.0)
         spread = (centred**2).sum(1)
@@ -243,7 +246,8 @@ class _Run:
             agreeing = self._agreeing(rises[:, column], own, slope.value)
             rows.append({
                 "phenotype": atlas.names[place], "same": ", ".join(atlas.clusters[place].others), "unit": atlas.units[place],
-                "sd": float(atlas.sd[place]), "target": target, "slope": or_null(slope.value), "low": or_null(slope.low),
+                "sd": float(atlas.sd[place]), "target": target,
+                "spread": float(move.scores[:, 0, column].std()), "slope": or_null(slope.value), "low": or_null(slope.low),
                 "high": or_null(slope.high), "null": or_null(abs(slope.value) * float(np.quantile(drawn, 0.95)) / max(size, 1e-12)),
                 "moved": or_null(moved.value), "moved_low": or_null(moved.low), "held": or_null(float(heads.r2[place])),
                 "p": None, "q": None, "agreeing": agreeing, "groups": slope.groups, "images": slope.n,
@@ -311,7 +315,8 @@ def _mark_collinear(rows: list[dict[str, Any]], names: Sequence[str], ways: Sequ
 
 
 def _failures(moves: Sequence[_Move]) -> Interval:
-    lost = [np.isnan(move.measured).all(2) & np.isfinite(move.scores).all(2) for move in moves]
-    made = [np.isfinite(move.scores).all(2) for move in moves]
-    total, failed = sum(int(one[:, 1:].sum()) for one in made), sum(int(one[:, 1:].sum()) for one in lost)
+    made = [np.asarray(np.isfinite(move.scores).all(2))[:, 1:] for move in moves]
+    lost = [np.asarray(np.isnan(move.measured).all(2))[:, 1:] for move in moves]
+    total = sum(int(one.sum()) for one in made)
+    failed = sum(int((one & other).sum()) for one, other in zip(made, lost, strict=True))
     return share_interval(failed, total)

@@ -119,7 +119,8 @@ def _slope(atlas: Atlas, scorer: Scorer, target: int, images: Tensor, start: Ten
 
 
 def _unit(way: Tensor) -> Tensor:
-    return way / way.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    unit: Tensor = way / way.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    return unit
 
 
 def _across(way: Tensor, kept: Heads | None, points: Tensor) -> Tensor:
@@ -128,7 +129,8 @@ def _across(way: Tensor, kept: Heads | None, points: Tensor) -> Tensor:
         return way
     slopes = kept.slopes(points)
     parts = torch.linalg.lstsq(slopes @ slopes.mT, slopes @ way[:, :, None], driver="gelsd").solution
-    return way - (slopes.mT @ parts)[:, :, 0]
+    across: Tensor = way - (slopes.mT @ parts)[:, :, 0]
+    return across
 
 
 def _brought_back(points: Tensor, kept: Heads, goal: Tensor) -> Tensor:

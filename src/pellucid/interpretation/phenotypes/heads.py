@@ -34,7 +34,8 @@ def _kernel(kind: str, one: Tensor, other: Tensor) -> Tensor:
     if kind == "linear":
         return 1 + products
     if kind == "quadratic":
-        return (1 + products / one.shape[1] ** 0.5) ** 2
+        bent: Tensor = (1 + products / one.shape[1] ** 0.5) ** 2
+        return bent
     apart = one.square().sum(1)[:, None] + other.square().sum(1)[None] - 2 * products
     return 1 + one.shape[1] * torch.exp(-apart.clamp(min=0) / (4 * one.shape[1]))
 

@@ -98,7 +98,9 @@ def necessity(
             raise CannotExplain("no image flips within reach of real images, so nothing can be shown to be needed")
         rows = [place for place, r2 in enumerate(atlas.directions.heads.r2) if r2 >= HELD]
         trials: list[tuple[str, Sequence[int], Heads | None]] = [(atlas.names[place], [place], None) for place in rows]
-        trials += [(ALL, rows, None)] + [(CONTROL, [turn], _controls(atlas, seed)) for turn in range(_CONTROLS)]
+        trials += ([(ALL, rows, None)] if rows else []) + [
+            (CONTROL, [turn], _controls(atlas, seed)) for turn in range(_CONTROLS)
+        ]
         flights = [
             (name, held, flyer.fly(held=held, heads=heads, budget=_SLACK * free.lengths))
             for name, held, heads in track(trials, "holding phenotypes", disable=not progress, transient=True)

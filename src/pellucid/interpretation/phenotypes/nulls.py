@@ -92,8 +92,7 @@ def null_pulls(
         null = heads.refitted(columns, kernel, float(np.median([heads.penalties[place] for place in own])))
         turns = track(range(permutations), "meaningless directions", disable=not progress, transient=True)
         parts = [
-            pull(atlas.space, scorer, images, [Directions(null, "free").unit(start, turn)], length)
-            for turn in turns
+            pull(atlas.space, scorer, images, [Directions(null, "free").unit(start, turn)], length) for turn in turns
         ]
         found[kernel] = Pulls(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in ("ways", "changes"))
@@ -119,7 +118,7 @@ def step_down(
             basis = np.flatnonzero(found[:, target])
             left = {form: _strengths(one, own, basis, target) for form, one in null.items()}
             strength = _strengths(own, own, basis, target)
-            for place in np.flatnonzero(tried & ~found[:, target]):
+            for place in np.flatnonzero(tried & ~found[:, target]).tolist():
                 drawn = left[forms[place]]
                 p[place, target] = (1 + (drawn >= strength[place]).sum()) / (1 + len(drawn))
         q = np.full_like(p, np.nan)

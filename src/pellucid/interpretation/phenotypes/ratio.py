@@ -36,7 +36,7 @@ def ratio_interval(
     if not known.any() or bottom[known].sum() == 0:
         return Interval(np.nan, np.nan, np.nan, int(known.sum()), len(set(names)))
     places = np.unique(names, return_inverse=True)[1]
-    sums = np.stack([np.bincount(places, weights=part[known]) for part in (top, bottom)])
+    sums = np.stack([np.bincount(places, weights=part[known]) for part in (top, bottom)]).astype(np.float64)
     value, count = float(sums[0].sum() / sums[1].sum()), sums.shape[1]
     if count < FEWEST_GROUPS:
         return Interval(value, np.nan, np.nan, int(known.sum()), count)

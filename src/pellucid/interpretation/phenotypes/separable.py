@@ -46,8 +46,8 @@ def clusters(names: Sequence[str], values: Array, *, alike: float = ALIKE) -> tu
     members = fcluster(linkage(squareform(apart, checks=False), "complete"), 1 - alike, "distance")
     found = []
     for number in dict.fromkeys(members.tolist()):
-        own = np.flatnonzero(members == number)
-        central = own[size[np.ix_(own, own)].sum(1).argmax()]
+        own: list[int] = np.flatnonzero(members == number).tolist()
+        central = own[int(size[np.ix_(own, own)].sum(1).argmax())]
         found.append(Cluster(names[central], tuple(names[at] for at in own if at != central)))
     return tuple(found)
 

@@ -1,6 +1,5 @@
 """The latents of a generator brought to one scale, and real images moved in them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -63,7 +62,8 @@ class Space:
         return cls(generator, centre, axes, limit, found.low, found.high)
 
     def _white(self, latents: Tensor) -> Tensor:
-        return torch.linalg.solve(self.axes, (latents - self.centre).T).T
+        points: Tensor = torch.linalg.solve(self.axes, (latents - self.centre).T).T
+        return points
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -83,9 +83,5 @@ class Space:
     def inside(self, start: Tensor, points: Tensor) -> Tensor:
         """Say which points ``(N,)`` lie where images are, or no farther out than the image that they started from."""
         reach = start.norm(dim=1).clamp(min=self.limit)
-        return points.norm(dim=1) <= reach + 1e-9
-
-
-def in_parts(count: int, size: int) -> Sequence[slice]:
-    """Return slices of at most `size` rows."""
-    return [slice(start, start + size) for start in range(0, count, size)]
+        inside: Tensor = points.norm(dim=1) <= reach + 1e-9
+        return inside
