@@ -26,7 +26,7 @@ Sign = Literal["more", "less", "any"]
 Axis = Literal["edit and test", "specificity", "natural variation", "cross-model", "live evidence", "expert agreement"]
 
 LIKE_REAL = 0.5
-"""Share of the edited images that must look real before an answer to them supports a claim."""
+"""Share of the edited images that must look real before an answer to them, or none, decides a claim."""
 
 CARD: tuple[Axis, ...] = get_args(Axis)
 """The score card: what can speak for or against an interpretation."""
@@ -151,15 +151,16 @@ class Interpretation:
     def status(self) -> Status:
         """Decided by rule: refuted where edit-and-test or specificity speaks against it; supported where both speak for it.
 
-        Everything else is proposed: agreement of other models or experts alone never makes a claim supported, nor does an
-        answer to edited images of which fewer than half look real.
+        Everything else is proposed: agreement of other models or experts alone never makes a claim supported, and edited
+        images of which fewer than half look real decide nothing either way.
         """
         card = self.card
         deciding = [card["edit and test"].says, card["specificity"].says]
+        if self.realistic is not None and self.realistic < LIKE_REAL:
+            return "proposed"
         if "against" in deciding:
             return "refuted"
-        strange = self.realistic is not None and self.realistic < LIKE_REAL
-        return "supported" if deciding == ["for", "for"] and not strange else "proposed"
+        return "supported" if deciding == ["for", "for"] else "proposed"
 
     def tested(self, *tests: CardLine) -> "Interpretation":
         """Return the record with further lines; a line of the same axis is replaced."""
