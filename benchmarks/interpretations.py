@@ -27,17 +27,19 @@ from torch import Tensor
 from pellucid.hashing import hash_seed
 from pellucid.images import ImageSet
 from pellucid.images.phantoms import Phantom, Shortcut, cells
-from pellucid.interpretation import associate, edit_and_test, flip_matrix
+from pellucid.interpretation import Realism, associate, edit_and_test, flip_matrix
 from pellucid.interpretation.claims import MATTERS
 from pellucid.interpretation.evidence import Case
+from pellucid.interpretation.record import LIKE_REAL
 from pellucid.intervals import share_interval
+from pellucid.measure import EDITS
 from pellucid.models import Model, Passes, fit, load_model, save_model
 from pellucid.models.predict import calibrated_logits
 
 SIZE, LEAST_RIGHT, LEAST_EFFECT, NO_EFFECT = (48, 48), 0.9, 0.2, 0.05
 TINT = np.array([0.08, 0.0, -0.08], dtype=np.float32)
 
-INTERPRETATIONS: Mapping[str, tuple[str, ...]] = {
+_EDITS: Mapping[str, tuple[str, ...]] = {
     "size": ("resize_object(factor=1.25)", "resize_object(factor=0.8)"),
     "eccentricity": ("stretch_object(factor=1.3)", "stretch_object(factor=0.8)"),
     "texture": ("blur_texture(scale=1.0)",),
@@ -47,6 +49,7 @@ INTERPRETATIONS: Mapping[str, tuple[str, ...]] = {
     "colour": ("recolour(shift=(1.0, 0.0, -1.0), amount=0.1)", "recolour(shift=(-1.0, 0.0, 1.0), amount=0.1)"),
     "tag": ("replace_background",),
 }
+INTERPRETATIONS = {name: tuple(str(EDITS.parse(edit)) for edit in edits) for name, edits in _EDITS.items()}
 DIALS = {
     "size": "cell_size", "eccentricity": "eccentricity", "texture": "texture_grain", "spot count": "spot_number",
     "spot brightness": "spot_brightness", "ring": "membrane_ring", "tag": "shortcut",
@@ -128,7 +131,8 @@ def item(factor: str, count: int, seed: int, weights: Path, epochs: int) -> dict
 
         spread = float(score(x).std())
         edits = [edit for each in INTERPRETATIONS.values() for edit in each]
-        tested = edit_and_test(score, cases[:60], edits, seed=seed).effects.to_pylist()
+        realism = Realism.of(x, ids, groups=[case.group for case in cases])
+        tested = edit_and_test(score, cases[:40], edits, realism=realism, seed=seed).effects.to_pylist()
     return {
         "factor": factor,
         "seed": seed,
@@ -158,9 +162,9 @@ def counts(one: Mapping[str, Any]) -> bool:
     )
 
 
-def strengths(one: Mapping[str, Any]) -> dict[str, float]:
-    """Return how far each interpretation's better edit goes beyond its null."""
-    beyond = {row["edit"]: row["beyond"] for row in one["edits"]}
+def strengths(one: Mapping[str, Any], real: float = LIKE_REAL) -> dict[str, float]:
+    """Return how far each interpretation's better edit goes beyond its null, of those whose images mostly look real."""
+    beyond = {row["edit"]: row["beyond"] for row in one["edits"] if row["realistic"] >= real}
     known = {name: [beyond[edit] for edit in edits if edit in beyond] for name, edits in INTERPRETATIONS.items()}
     return {name: max(values) for name, values in known.items() if values}
 
@@ -169,7 +173,11 @@ def false_calls(one: Mapping[str, Any]) -> tuple[int, int, int]:
     """Return edits called used (q ≤ 0.05 and surely beyond what matters), of those the ones whose factor the net does not answer to, and how many such there are."""
     names = {edit: name for name, edits in INTERPRETATIONS.items() for edit in edits}
     idle = [name for name, effect in one["effects"].items() if effect < NO_EFFECT]
-    called = [row["edit"] for row in one["edits"] if row["q"] <= 0.05 and row["beyond_low"] > MATTERS * one["spread"]]
+    called = [
+        row["edit"]
+        for row in one["edits"]
+        if row["q"] <= 0.05 and row["beyond_low"] > MATTERS * one["spread"] and row["realistic"] >= LIKE_REAL
+    ]
     silent = [row["edit"] for row in one["edits"] if names[row["edit"]] in idle]
     return len(called), len(set(called) & set(silent)), len(silent)
 
@@ -229,20 +237,27 @@ def main() -> None:
     console.print("|---|---|---|---|---|---|")
     for one in items:
         order = sorted(strengths(one).items(), key=lambda pair: -pair[1])
-        first = max(one["effects"], key=one["effects"].get)
-        told = [f"{name} {value:.2f}" for name, value in order[:2]]
-        own = f"{first} {one['effects'][first]:.2f}" + ("" if counts(one) else ", does not count")
+        most = max(one["effects"], key=one["effects"].get)
+        told = [f"{name} {value:.2f}" for name, value in order[:2]] + ["–", "–"]
+        own = f"{most} {one['effects'][most]:.2f}" + ("" if counts(one) else ", does not count")
         console.print(
             f"| {one['factor']} | {one['seed']} | {one['right']}/{one['images']} | {own} | {told[0]} | {told[1]} |"
         )
     valid = [one for one in items if counts(one)]
-    first_right = sum(max(strengths(one), key=strengths(one).__getitem__) == one["factor"] for one in valid)
+    ranked = {real: [strengths(one, real) for one in valid] for real in (LIKE_REAL, 0.0)}
+    first = {
+        real: sum(
+            bool(own) and max(own, key=own.__getitem__) == one["factor"] for own, one in zip(each, valid, strict=True)
+        )
+        for real, each in ranked.items()
+    }
     called, wrong, silent = (
         (sum(column) for column in zip(*map(false_calls, valid), strict=True)) if valid else (0, 0, 0)
     )
     console.print(
-        f"\ntrue factor first: {_share(first_right, len(valid))} of the nets that count ({len(items)} trained)"
+        f"\ntrue factor first: {_share(first[LIKE_REAL], len(valid))} of the nets that count ({len(items)} trained)"
     )
+    console.print(f"without the check of realism: {_share(first[0.0], len(valid))}")
     console.print(
         f"edits of factors that the net does not answer to, called used: {_share(wrong, silent)}; {called} called in all"
     )

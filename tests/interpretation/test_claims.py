@@ -44,10 +44,10 @@ def claim(name, edit, **more):
 
 def test_true_claims_are_supported_false_ones_refuted_and_the_card_is_filled():
     asked = [
-        claim("size", "resize_object(factor=1.25)", feature="AreaShape_Area", sign="more"),
-        claim("smallness", "resize_object(factor=1.25)", sign="less"),
+        claim("size", "resize_object(factor=1.1)", feature="AreaShape_Area", sign="more"),
+        claim("smallness", "resize_object(factor=1.1)", sign="less"),
         claim("colour", "recolour(amount=0.05)"),
-        claim("control size", "resize_object(factor=1.25)", subject="control", sign="less"),
+        claim("control size", "resize_object(factor=1.1)", subject="control", sign="less"),
     ]
     found = grounds(
         votes={"size": (5, 6)}, others={"treated": [size, size, lambda images: images[:, 0, 0, 0].double()]}
@@ -67,7 +67,7 @@ def test_true_claims_are_supported_false_ones_refuted_and_the_card_is_filled():
 
 def test_confounders_are_held_fixed_in_natural_variation():
     batch = pa.table({"size_class": [str(value > 140) for value in PHANTOM.factors["cell_size"].to_pylist()]})
-    asked = [claim("size", "resize_object(factor=1.25)", feature="AreaShape_Area", sign="more")]
+    asked = [claim("size", "resize_object(factor=1.1)", feature="AreaShape_Area", sign="more")]
     plain, held = (try_claims(asked, grounds(confounders=c))[0][0].card["natural variation"] for c in (None, batch))
     assert "size_class held fixed" in held.words
     assert held.value < plain.value

@@ -38,6 +38,18 @@ def test_the_status_follows_the_rule(tests, status):
     assert Interpretation(claim=CLAIM, tests=tuple(tests)).status == status
 
 
+def test_images_that_look_unreal_decide_nothing():
+    tests = (line("edit and test", 1, 2, 0.5), line("specificity", 0.1, 1))
+    assert [Interpretation(claim=CLAIM, tests=tests, realistic=share).status for share in (None, 0.9, 0.3)] == [
+        "supported", "supported", "proposed",
+    ]  # fmt: skip
+    against = (line("edit and test", -2, -1, 0.5), line("specificity", 0.1, 1))
+    assert [Interpretation(claim=CLAIM, tests=against, realistic=share).status for share in (0.9, 0.3)] == [
+        "refuted",
+        "proposed",
+    ]
+
+
 def test_what_was_not_tested_is_said_to_be_so():
     record = Interpretation(claim=CLAIM, tests=(line("specificity", 0.1, 1),))
     assert list(record.card) == list(CARD)
@@ -54,6 +66,7 @@ def test_a_record_is_read_back_as_it_was_and_a_broken_one_is_refused():
         claim=CLAIM,
         tests=(line("edit and test", 1, 2), line("specificity", 0.1, 1)),
         next_experiment="more",
+        realistic=0.8,
         notes=("a",),
     )
     text = records_to_json([record])

@@ -1,7 +1,7 @@
 """Put claims to the test: each becomes a record with its score card, its status by rule and the next experiment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from pellucid.interpretation.edit_test import EditTests, Score, edit_and_test_ea
 from pellucid.interpretation.evidence import Case
 from pellucid.interpretation.power import likeness_within_groups, sample_size
 from pellucid.interpretation.realism import Realism
-from pellucid.interpretation.record import CardLine, Claim, Interpretation
+from pellucid.interpretation.record import LIKE_REAL, CardLine, Claim, Interpretation
 from pellucid.intervals import Interval, mean_interval, share_interval
 from pellucid.measure import EDITS
 
@@ -25,9 +25,6 @@ MATTERS = 0.2
 
 Votes = tuple[int, int]
 """Experts who agree, and experts asked."""
-
-_UNREAL = 0.5
-"""Share of edited images that must look real; with fewer the record carries a note."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,11 +129,12 @@ def _record(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds) -> I
         answered, CardLine.of("specificity", null, beyond), *_natural(claim, grounds), *_cross_model(claim, found, grounds, least),
         *_voted(claim, grounds),
     ]  # fmt: skip
-    record = Interpretation(claim=claim, tests=tuple(lines))
-    unreal = effect["realistic"] is not None and effect["realistic"] < _UNREAL
-    strange = f"only {100 * (effect['realistic'] or 0):.0f} % of the edited images look like real ones: the model may answer to that"
-    notes = (strange,) if unreal else ()
-    return Interpretation(claim=claim, tests=record.tests, next_experiment=_next(record, grounds), notes=notes)
+    real = effect["realistic"]
+    strange = () if real is None or real >= LIKE_REAL else (
+        f"only {100 * real:.0f} % of the edited images look like real ones: the model may answer to that",
+    )  # fmt: skip
+    record = Interpretation(claim=claim, tests=tuple(lines), realistic=real, notes=strange)
+    return replace(record, next_experiment=_next(record, grounds))
 
 
 def _canonical(edit: str) -> str:

@@ -1,5 +1,6 @@
 """Text in which every clause carries the id of the measurement behind it: templates filled from numbers, nothing else."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -155,8 +156,7 @@ def plain(name: str) -> str:
     """Return a column's name in words: ``AreaShape_FormFactor`` is form factor."""
     family, _, rest = name.partition("_")
     head = _WORDS.get(family, family)
-    spaced = "".join(f" {letter.lower()}" if letter.isupper() and place and rest[place - 1].islower() else letter
-                     for place, letter in enumerate(rest))  # fmt: skip
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", rest)
     return f"{head} {spaced.replace('_', ' ')}".strip().lower() if rest else name
 
 

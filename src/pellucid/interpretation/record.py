@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pellucid.errors import BadStudy
@@ -11,6 +11,7 @@ from pellucid.intervals import Interval
 
 __all__ = [
     "CARD",
+    "LIKE_REAL",
     "CardLine",
     "Claim",
     "Interpretation",
@@ -23,6 +24,9 @@ __all__ = [
 Status = Literal["proposed", "supported", "refuted"]
 Sign = Literal["more", "less", "any"]
 Axis = Literal["edit and test", "specificity", "natural variation", "cross-model", "live evidence", "expert agreement"]
+
+LIKE_REAL = 0.5
+"""Share of the edited images that must look real before an answer to them, or none, decides a claim."""
 
 CARD: tuple[Axis, ...] = get_args(Axis)
 """The score card: what can speak for or against an interpretation."""
@@ -125,12 +129,17 @@ class Interpretation:
         What was tested; an axis of `CARD` without a test is "not tested".
     next_experiment
         What to do at the bench, and with how many samples; empty where nothing can be computed.
+    realistic
+        Share of the edited images that look like real ones; None where that was not judged.
+    notes
+        What else a reader must know.
     """
 
     claim: Claim
     tests: tuple[CardLine, ...] = ()
     next_experiment: str = ""
-    notes: tuple[str, ...] = field(default=())
+    realistic: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def card(self) -> dict[str, CardLine]:
@@ -142,10 +151,13 @@ class Interpretation:
     def status(self) -> Status:
         """Decided by rule: refuted where edit-and-test or specificity speaks against it; supported where both speak for it.
 
-        Everything else is proposed: agreement of other models or experts alone never makes a claim supported.
+        Everything else is proposed: agreement of other models or experts alone never makes a claim supported, and edited
+        images of which fewer than half look real decide nothing either way.
         """
         card = self.card
         deciding = [card["edit and test"].says, card["specificity"].says]
+        if self.realistic is not None and self.realistic < LIKE_REAL:
+            return "proposed"
         if "against" in deciding:
             return "refuted"
         return "supported" if deciding == ["for", "for"] else "proposed"
@@ -160,7 +172,7 @@ class Interpretation:
         return {
             "claim": asdict(self.claim) | {"evidence": list(self.claim.evidence)}, "status": self.status,
             "card": {axis: asdict(test) | {"says": test.says, "told": test.told} for axis, test in self.card.items()},
-            "next_experiment": self.next_experiment, "notes": list(self.notes),
+            "realistic": self.realistic, "next_experiment": self.next_experiment, "notes": list(self.notes),
         }  # fmt: skip
 
     @classmethod
@@ -183,6 +195,7 @@ class Interpretation:
             claim=claim,
             tests=tests,
             next_experiment=values.get("next_experiment", ""),
+            realistic=values.get("realistic"),
             notes=tuple(values.get("notes", ())),
         )
 

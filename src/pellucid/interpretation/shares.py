@@ -30,6 +30,8 @@ _MOST = 8
 _FOLDS = 5
 _DRAWS = 1000
 _FLAT = 1e-12
+_SHRUNK = 0.3
+"""Ridge penalty: enough that a few images cannot bend a curve."""
 
 
 def variance_shares(
@@ -80,7 +82,7 @@ def variance_shares(
                 f"interpretation {name!r} speaks of {', '.join(absent) or 'nothing'}, which was not measured"
             )
     blocks = {name: values[:, [names.index(column) for column in columns]] for name, columns in interpretations.items()}
-    return _shares(np.asarray(score, dtype=float), blocks, groups, seed, _by_curves)
+    return _shares(np.asarray(score, dtype=float), blocks, groups, seed, _curves)
 
 
 def feature_alone(
@@ -101,8 +103,8 @@ def feature_alone(
     units = _checked(target, values, groups)
     rows: list[dict[str, Any]] = []
     for place, name in enumerate(names):
-        errors, plain = _held_out(target, values[:, [place]], units, _by_curves)
-        value, low, high = _interval(errors[:, None], plain, units, np.array([1.0]), seed)
+        errors, plain = _held_out(target, [values[:, [place]]], [(0,)], units, _curves)
+        value, low, high = _interval(errors, plain, units, np.array([1.0]), seed)
         rows.append(
             {"measure": name, "explained": value, "low": low, "high": high, "n": len(target), "groups": _count(units)}
         )
@@ -138,7 +140,7 @@ def edit_shares(
         groups += [case.group for case in cases]
     done = np.concatenate(design)
     blocks = {str(edit): done[:, [place]] for place, edit in enumerate(asked) if np.ptp(done[:, place]) > 0}
-    return _shares(np.concatenate(change), blocks, groups, seed, _by_steps)
+    return _shares(np.concatenate(change), blocks, groups, seed, _steps)
 
 
 def _moves_outline(edit: Edit) -> bool:
@@ -164,18 +166,20 @@ def _edited(case: Case, edits: Sequence[Edit], draw: int, seed: int) -> tuple[to
     return image, made
 
 
-_Fit = Callable[[Array, Array, Array], Array]
-"""From training features and scores, and held-out features, to predictions."""
+_Basis = Callable[[Array, Array], tuple[Array, Array]]
+"""From training and held-out features of one interpretation to the columns ``(N, K)`` that are fitted."""
 
 
-def _by_curves(features: Array, target: Array, held_out: Array) -> Array:
-    if all(len(np.unique(column)) == 1 for column in features.T):  # missing values count as one
-        return np.full(len(held_out), target.mean())
-    return np.asarray(regressor("additive", len(features)).fit(features, target).predict(held_out))
+def _curves(features: Array, held_out: Array) -> tuple[Array, Array]:
+    """Return smooth curves of each feature, learnt from the training rows; missing values count as one value."""
+    if all(len(np.unique(column)) == 1 for column in features.T):
+        return np.empty((len(features), 0)), np.empty((len(held_out), 0))
+    curves = regressor("additive", len(features))[:-1].fit(features)
+    return np.asarray(curves.transform(features)), np.asarray(curves.transform(held_out))
 
 
-def _by_steps(features: Array, target: Array, held_out: Array) -> Array:
-    return np.asarray(Ridge(1e-3).fit(features, target).predict(held_out))
+def _steps(features: Array, held_out: Array) -> tuple[Array, Array]:
+    return features, held_out
 
 
 def _checked(target: Array, values: Array, groups: Sequence[Hashable] | None) -> NDArray[np.int64]:
@@ -193,33 +197,32 @@ def _count(units: NDArray[np.int64]) -> int:
     return int(units.max(initial=-1)) + 1
 
 
-def _held_out(target: Array, features: Array, units: NDArray[np.int64], fit: _Fit) -> tuple[Array, Array]:
-    """Return squared errors of the fit and of the training mean, each on groups that were left out."""
-    errors, plain = np.empty(len(target)), np.empty(len(target))
-    for train, test in GroupKFold(min(_FOLDS, _count(units))).split(features, groups=units):
-        plain[test] = (target[test] - target[train].mean()) ** 2
-        errors[test] = (
-            (target[test] - fit(features[train], target[train], features[test])) ** 2
-            if features.shape[1]
-            else plain[test]
-        )
+def _held_out(
+    target: Array, blocks: Sequence[Array], subsets: Sequence[tuple[int, ...]], units: NDArray[np.int64], basis: _Basis
+) -> tuple[Array, Array]:
+    """Return squared errors of each subset of blocks ``(N, subsets)`` and of the training mean, on groups left out."""
+    errors, plain = np.empty((len(target), len(subsets))), np.empty(len(target))
+    for train, test in GroupKFold(min(_FOLDS, _count(units))).split(target, groups=units):
+        middle = target[train].mean()
+        plain[test] = (target[test] - middle) ** 2
+        bases = [basis(block[train], block[test]) for block in blocks]
+        for place, subset in enumerate(subsets):
+            known, unseen = (np.concatenate([np.empty((len(rows), 0)), *(bases[one][side] for one in subset)], 1)
+                             for side, rows in enumerate((train, test)))  # fmt: skip
+            told = Ridge(_SHRUNK).fit(known, target[train]).predict(unseen) if known.shape[1] else middle
+            errors[test, place] = (target[test] - told) ** 2
     return errors, plain
 
 
 def _shares(
-    target: Array, blocks: Mapping[str, Array], groups: Sequence[Hashable] | None, seed: int, fit: _Fit
+    target: Array, blocks: Mapping[str, Array], groups: Sequence[Hashable] | None, seed: int, basis: _Basis
 ) -> pa.Table:
     if not 1 <= len(blocks) <= _MOST:
         raise ShapeError(f"{len(blocks)} interpretations cannot be compared; give 1 to {_MOST} that can be told apart")
     names = list(blocks)
     units = _checked(target, next(iter(blocks.values())), groups)
     subsets = [subset for size in range(len(names) + 1) for subset in combinations(range(len(names)), size)]
-    errors, plain = [], np.empty(0)
-    for subset in subsets:
-        features = np.concatenate([np.empty((len(target), 0)), *(blocks[names[place]] for place in subset)], 1)
-        own, plain = _held_out(target, features, units, fit)
-        errors.append(own)
-    held = np.stack(errors, 1)
+    held, plain = _held_out(target, list(blocks.values()), subsets, units, basis)
     rows = [_row(name, held, plain, units, _weights(place, subsets, len(names)), subsets.index((place,)), seed)
             for place, name in enumerate(names)]  # fmt: skip
     whole = _interval(held[:, [-1]], plain, units, np.array([1.0]), seed)

@@ -91,10 +91,17 @@ def _unit(unit: str) -> str:
 def _edits(table: pa.Table, name: str) -> Figure | None:
     rows = _of(table, name)[:_EDITS] if table.num_rows else []
     dots = [
-        Dot(short(row["edit"]), row["change"], row["change_low"], row["change_high"], ACCENT if _sure(row) else INK)
+        Dot(f"{short(row['edit'])} {_way(row)}", row["beyond"], row["beyond_low"], row["beyond_high"], ACCENT if _sure(row) else INK)
         for row in rows
-    ]
-    return _chart(dots, f"change of the log-odds of {name} under the edit, 95 % interval")
+    ]  # fmt: skip
+    return _chart(dots, f"how much further than its null the edit moves the log-odds of {name}, 95 % interval")
+
+
+def _way(row: dict[str, Any]) -> str:
+    """Return whether the edit raises or lowers the answer; nothing where that differs between images."""
+    if row["change_low"] is None or row["change_low"] <= 0 <= row["change_high"]:
+        return ""
+    return "↑" if row["change"] > 0 else "↓"
 
 
 def _sure(row: dict[str, Any]) -> bool:

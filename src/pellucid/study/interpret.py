@@ -144,7 +144,13 @@ class _Inquest:
 
     @cached_property
     def held_out(self) -> pa.Table:
-        return self._measured("held_out", self.ids)
+        table = self._measured("held_out", self.ids)
+        empty = table["Count_Objects"].to_pylist().count(0)
+        if empty:
+            self.notes.append(
+                f"{empty} of {table.num_rows} held-out images hold no outlined object, so most of their measures are missing"
+            )
+        return table
 
     @cached_property
     def learnt_from(self) -> list[str]:
