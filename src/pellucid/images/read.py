@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import check_axes
+from pellucid.images.coco import coco_masks
 from pellucid.images.folders import find_folder, list_folder, match_masks
 from pellucid.images.grouping import grouped, grouping_column
 from pellucid.images.imageset import ImageSet
@@ -64,7 +65,7 @@ def read_images(
         folder or beside the CSV) and ``label``. Without ``label`` the images are unlabelled; all other columns become
         metadata.
     masks
-        A folder of files named as the images are; a mapping of mask name to such a folder (several annotators); or a
+        A COCO JSON file of outlines, one mask a category; a folder of files named as the images are; a mapping of mask name to such a folder (several annotators); or a
         list of CSV columns that name mask files, where an empty cell means that the image has none.
     split, group
         The metadata columns that name train, val and test, and the unit (patient, plate) that must stay in one split;
@@ -158,6 +159,10 @@ def read_images(
         masks={
             name: MaskLoader(files, source, reading, record.spatial, shape[1:], replace(wanted, mask=True, series=None))
             for name, files in listing.masks.items()
+        }
+        | {
+            name: MaskLoader({}, source, reading, record.spatial, shape[1:], wanted, drawn)
+            for name, drawn in listing.drawn.items()
         },
         split_column=split or listing.split,
         group_column=group,
@@ -196,7 +201,8 @@ def _listing(
     elif labels is not None and path.is_file():
         raise BadImage(f"{path} is one file; to use {labels}, give the folder of the images")
     root = path if path.is_dir() else path.parent
-    columns, folders = _mask_sources(masks, root)
+    outlines = masks if isinstance(masks, str | Path) and str(masks).lower().endswith(".json") else None
+    columns, folders = _mask_sources(None if outlines else masks, root)
     if labels is not None:
         listing = list_manifest(find_manifest(labels, root), root, masks=columns, text=text)
     elif columns:
@@ -205,7 +211,15 @@ def _listing(
         listing = own or _files(path, list(folders.values()), wanted)
     named = {image: _below(root, file, image) for image, file in listing.files.items()} if folders else {}
     found = {name: match_masks(named, folder) for name, folder in folders.items()}
-    return replace(listing, masks={**listing.masks, **found})
+    drawn = {} if outlines is None else coco_masks(_outline_file(outlines, root), list(listing.files), wanted.limit)[0]
+    return replace(listing, masks={**listing.masks, **found}, drawn={**listing.drawn, **drawn})
+
+
+def _outline_file(given: str | Path, root: Path) -> Path:
+    for path in (root / given, Path(given)):
+        if path.is_file():
+            return path
+    raise BadImage(f"there is no file of outlines {given} in {root} or the working directory")
 
 
 def _below(root: Path, file: str, image: str) -> str:
@@ -229,7 +243,7 @@ def _own_listing(path: Path, wanted: Wanted, *, alone: bool) -> Listing | None:
     except (BadImage, OSError):
         return None
     if reader.read is None and not alone:
-        raise BadImage(f"{path}: an archive brings its own labels and no masks; leave labels= and masks= out")
+        raise BadImage(f"{path}: a {reader.name} file brings its own labels and masks; leave labels= and masks= out")
     return None if reader.entries is None else reader.entries(path, wanted)
 
 

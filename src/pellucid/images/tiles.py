@@ -17,7 +17,7 @@ from pellucid.images.reader import Wanted
 from pellucid.images.resize import resized_image
 from pellucid.images.tissue import TISSUE, Tissue
 
-__all__ = ["Tiles", "TileSource", "tiled"]
+__all__ = ["TileSource", "Tiles", "tiled"]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def tiled(listing: Listing, tiles: Tiles, wanted: Wanted) -> Listing:
     BadImage
         When a slide is smaller than a tile, or no tile is kept.
     """
-    if listing.masks:
+    if listing.masks or listing.drawn:
         raise BadImage("masks of whole slides are not cut into tiles; leave masks= out")
     places: dict[str, tuple[str, int, int]] = {}
     rows: list[tuple[int, str, int, int, float]] = []
