@@ -18,6 +18,7 @@ from pellucid.images.levels import chosen_level, chosen_series
 from pellucid.images.ome import OmeImage, ome_images
 from pellucid.images.raster import opaque
 from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
+from pellucid.images.tiff_chain import refuse_endless
 from pellucid.images.units import MICROMETRES, positive
 
 __all__ = ["TIFF", "guarded", "planar"]
@@ -54,8 +55,10 @@ def guarded(path: Path) -> Iterator[tifffile.TiffFile]:
     log.addHandler(damage)
     what = "the TIFF is corrupt, incomplete or of a kind that cannot be read"
     try:
-        with named(path, what, tifffile.TiffFileError), tifffile.TiffFile(path) as file:
-            yield file
+        with named(path, what, tifffile.TiffFileError):
+            refuse_endless(path)
+            with tifffile.TiffFile(path) as file:
+                yield file
     finally:
         log.removeHandler(damage)
     if damage.heard:

@@ -2,8 +2,10 @@
 
 import gzip
 import shutil
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -32,9 +34,9 @@ def sample_files(folder: Path) -> tuple[Path, ...]:
     for version in (2, 3):
         _store(folder / f"v{version}.ome.zarr", colours[..., 0], version)
     if find_spec("nibabel") is not None:
-        _scans(folder, rng)
+        _scans(folder, import_module("nibabel"), rng)
     if find_spec("pydicom") is not None:
-        _dicom(folder, colours)
+        _dicom(folder, import_module("pydicom"), colours)
     return tuple(sorted(folder.iterdir()))
 
 
@@ -83,9 +85,7 @@ def _store(path: Path, plane: np.ndarray, version: int) -> None:
     group.create_array("0", data=plane, chunks=(8, 8))
 
 
-def _scans(folder: Path, rng: np.random.Generator) -> None:
-    import nibabel
-
+def _scans(folder: Path, nibabel: Any, rng: np.random.Generator) -> None:
     values = rng.integers(-1000, 1000, (6, 5, 4)).astype(np.int16)
     image = nibabel.Nifti1Image(values, np.diag([2.0, 2.0, 3.0, 1.0]))
     nibabel.save(image, folder / "scan.nii")
@@ -93,36 +93,42 @@ def _scans(folder: Path, rng: np.random.Generator) -> None:
     nibabel.save(nibabel.MGHImage(values.astype(np.float32), np.eye(4)), folder / "scan.mgz")
 
 
-def _dicom(folder: Path, colours: np.ndarray) -> None:
-    from pydicom import Dataset
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.uid import CTImageStorage, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
-
-    def made(pixels: np.ndarray, syntax: str) -> Dataset:
-        one = Dataset()
-        one.file_meta = FileMetaDataset()
-        one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian if syntax == RLELossless else syntax
-        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = CTImageStorage
-        one.file_meta.MediaStorageSOPInstanceUID = one.SOPInstanceUID = "1.2.3.4.5"
-        one.PatientName, one.SeriesInstanceUID = "Doe^Jane", "1.2.3.4"
-        one.Rows, one.Columns = pixels.shape[:2]
-        one.SamplesPerPixel, one.PhotometricInterpretation = (3, "RGB") if pixels.ndim == 3 else (1, "MONOCHROME2")
-        one.PlanarConfiguration = 0
-        one.BitsAllocated = one.BitsStored = 8 * pixels.dtype.itemsize
-        one.HighBit, one.PixelRepresentation = one.BitsStored - 1, 0
-        one.PixelSpacing, one.RescaleSlope, one.RescaleIntercept = [0.5, 0.5], 1, -1024
-        one.ImagePositionPatient, one.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
-        one.PixelData = pixels.tobytes()
-        if syntax == RLELossless:
-            one.compress(RLELossless)
-        return one
-
+def _dicom(folder: Path, pydicom: Any, colours: np.ndarray) -> None:
     grey = colours[..., 0].astype(np.uint16)
+    plain, packed, deflated = (
+        getattr(pydicom.uid, name)
+        for name in ("ExplicitVRLittleEndian", "RLELossless", "DeflatedExplicitVRLittleEndian")
+    )
     for name, pixels, syntax in (
-        ("grey", grey, ExplicitVRLittleEndian), ("rgb", colours, ExplicitVRLittleEndian), ("rle", grey, RLELossless),
-        ("deflated", grey, DeflatedExplicitVRLittleEndian),
-    ):  # fmt: skip
-        made(pixels, syntax).save_as(folder / f"{name}.dcm", enforce_file_format=True)
+        ("grey", grey, plain),
+        ("rgb", colours, plain),
+        ("rle", grey, packed),
+        ("deflated", grey, deflated),
+    ):
+        made = _dataset(pydicom, pixels)
+        if syntax == packed:
+            made.compress(packed)
+        else:
+            made.file_meta.TransferSyntaxUID = syntax
+        made.save_as(folder / f"{name}.dcm", enforce_file_format=True)
+
+
+def _dataset(pydicom: Any, pixels: np.ndarray) -> Any:
+    made = pydicom.Dataset()
+    made.file_meta = pydicom.dataset.FileMetaDataset()
+    made.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    made.file_meta.MediaStorageSOPClassUID = made.SOPClassUID = pydicom.uid.CTImageStorage
+    made.file_meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID = "1.2.3.4.5"
+    made.PatientName, made.SeriesInstanceUID = "Doe^Jane", "1.2.3.4"
+    made.Rows, made.Columns = pixels.shape[:2]
+    made.SamplesPerPixel, made.PhotometricInterpretation = (3, "RGB") if pixels.ndim == 3 else (1, "MONOCHROME2")
+    made.PlanarConfiguration = 0
+    made.BitsAllocated = made.BitsStored = 8 * pixels.dtype.itemsize
+    made.HighBit, made.PixelRepresentation = made.BitsStored - 1, 0
+    made.PixelSpacing, made.RescaleSlope, made.RescaleIntercept = [0.5, 0.5], 1, -1024
+    made.ImagePositionPatient, made.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    made.PixelData = pixels.tobytes()
+    return made
 
 
 def damaged(data: bytes, rng: np.random.Generator) -> bytes:
