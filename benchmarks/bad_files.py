@@ -26,7 +26,7 @@ from rich.table import Table
 from pellucid.errors import BadImage
 from pellucid.images import read_images
 from pellucid.intervals import share_interval
-from pellucid.testing import sample_files, write_damaged
+from pellucid.testing import reading, sample_files, write_damaged
 
 SECONDS = 10
 MEMORY = 2**30
@@ -37,7 +37,7 @@ FATAL = ("crash", "hang", "unnamed", "out of memory")
 def attempt(path: Path) -> tuple[str, str]:
     """Read a file as an image, and its masks, and say how that went."""
     try:
-        images = read_images(path, limit=LIMIT)
+        images = read_images(path, limit=LIMIT, **reading(path))
         images.tensor()
         for name in images.masks:
             images.mask(name)
@@ -122,9 +122,9 @@ def told(seen: list[dict[str, object]]) -> int:
         )
     console.print(table)
     bad = [one for one in seen if one["how"] in FATAL]
-    low, high = share_interval(len(bad), len(seen))
+    share = share_interval(len(bad), len(seen))
     console.print(
-        f"crashed, hung, out of memory or unnamed: {len(bad)}/{len(seen)} (95 % interval {low:.2%} to {high:.2%})"
+        f"crashed, hung, out of memory or unnamed: {len(bad)}/{len(seen)} (95 % interval {share.low:.2%} to {share.high:.2%})"
     )
     for one in bad[:20]:
         console.print(f"{one['sample']} seed {one['seed']}: {one['how']}: {one['said']}", markup=False)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pellucid.errors import BadImage
 from pellucid.images import read_images
-from pellucid.testing import damaged, sample_files, write_damaged
+from pellucid.testing import damaged, reading, sample_files, write_damaged
 
 ROUNDS = 12
 
@@ -27,7 +27,7 @@ def samples(tmp_path_factory):
 
 def test_every_sample_is_sound(samples):
     for path in samples:
-        assert bool(read_images(path).tensor().isfinite().all()), path.name
+        assert bool(read_images(path, **reading(path)).tensor().isfinite().all()), path.name
 
 
 def told(path, *, strict):
@@ -35,7 +35,7 @@ def told(path, *, strict):
     with warnings.catch_warnings():
         warnings.simplefilter("error" if strict else "ignore")
         try:
-            read_images(path, limit=2**24).tensor()
+            read_images(path, limit=2**24, **reading(path)).tensor()
         except BadImage as error:
             return str(error)
     return ""

@@ -12,7 +12,7 @@ import tifffile
 import zarr
 from PIL import Image
 
-__all__ = ["damaged", "sample_files", "write_damaged"]
+__all__ = ["damaged", "reading", "sample_files", "write_damaged"]
 
 EXTREMES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1, 2**63 - 1, 2**64 - 1)
 
@@ -33,11 +33,24 @@ def sample_files(folder: Path) -> tuple[Path, ...]:
     _arrays(folder, colours, rng)
     for version in (2, 3):
         _store(folder / f"v{version}.ome.zarr", colours[..., 0], version)
+    if find_spec("tiffslide") is not None:
+        settings = {"photometric": "rgb", "tile": (16, 16), "compression": "zlib", "metadata": None}
+        tifffile.imwrite(
+            folder / "slide.svs",
+            np.tile(colours, (3, 3, 1)),
+            description="Aperio Image Library\nTest|MPP = 0.5",
+            **settings,
+        )
     if find_spec("nibabel") is not None:
         _scans(folder, import_module("nibabel"), rng)
     if find_spec("pydicom") is not None:
         _dicom(folder, import_module("pydicom"), colours)
     return tuple(sorted(folder.iterdir()))
+
+
+def reading(path: Path) -> dict[str, Any]:
+    """Return what `read_images` needs to be told of a sample: a slide is read in tiles, at a pixel size."""
+    return {"um_per_px": 0.5, "tile": 16} if path.suffix == ".svs" else {}
 
 
 def _pictures(folder: Path, colours: np.ndarray) -> None:
