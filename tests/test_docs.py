@@ -38,7 +38,7 @@ def test_the_table_of_formats_is_that_of_the_readers() -> None:
 def test_the_examples_of_the_formats_print_what_the_page_shows(tmp_path: Path) -> None:
     pytest.importorskip("pydicom")
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-    shown = re.findall(r"^```python\n(.*?)^```\n\n((?:    .*\n)+)", text, re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"^```python\n(.*?)^```\n\n((?:    [^\n]*\n)+)", text, re.MULTILINE | re.DOTALL)
     assert len(shown) == 2
     for example, printed in shown:
         done = subprocess.run(
