@@ -26,7 +26,9 @@ def open_dataset(pydicom: Any, path: Path, name: str, limit: int, **how: Any) ->
             raise BadImage(f"{name}: the file does not begin as a DICOM file does")
     _refuse_inflated(pydicom, path, name, limit)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        return pydicom.dcmread(mapped, **how)  # a map gives no more than there is, whatever length a damaged header states
+        return pydicom.dcmread(
+            mapped, **how
+        )  # a map gives no more than there is, whatever length a damaged header states
 
 
 def _refuse_inflated(pydicom: Any, path: Path, name: str, limit: int) -> None:

@@ -81,7 +81,7 @@ def _images(root: Path, files: Sequence[DicomFile], wanted: Wanted) -> dict[str,
             [_number(group) for group in groups.values()], wanted, first.safe(_folder(root, first)), told=told
         )
         groups = dict([list(groups.items())[number]])
-    found = {file.id: (file,) for file in files if file.header is None}
+    found: dict[str, tuple[DicomFile, ...]] = {file.id: (file,) for file in files if file.header is None}
     for series, group in groups.items():
         members = tuple(file for file, _ in group)
         if series in volumes:

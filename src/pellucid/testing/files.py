@@ -5,7 +5,7 @@ import shutil
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
@@ -31,10 +31,10 @@ def sample_files(folder: Path) -> tuple[Path, ...]:
     _pictures(folder, colours)
     _tiffs(folder, colours, rng)
     _arrays(folder, colours, rng)
-    for version in (2, 3):
-        _store(folder / f"v{version}.ome.zarr", colours[..., 0], version)
+    _store(folder / "v2.ome.zarr", colours[..., 0], 2)
+    _store(folder / "v3.ome.zarr", colours[..., 0], 3)
     if find_spec("tiffslide") is not None:
-        settings = {"photometric": "rgb", "tile": (16, 16), "compression": "zlib", "metadata": None}
+        settings: dict[str, Any] = {"photometric": "rgb", "tile": (16, 16), "compression": "zlib", "metadata": None}
         tifffile.imwrite(
             folder / "slide.svs",
             np.tile(colours, (3, 3, 1)),
@@ -70,7 +70,7 @@ def _tiffs(folder: Path, colours: np.ndarray, rng: np.random.Generator) -> None:
     metadata = {"axes": "TCYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Channel": {"Name": ["a", "b"]}}
     tifffile.imwrite(folder / "stack.ome.tif", stack, metadata=metadata, ome=True, photometric="minisblack")
     with tifffile.TiffWriter(folder / "pyramid.tif") as file:
-        settings = {"photometric": "rgb", "tile": (16, 16), "compression": "zlib", "metadata": None}
+        settings: dict[str, Any] = {"photometric": "rgb", "tile": (16, 16), "compression": "zlib", "metadata": None}
         file.write(
             np.tile(colours, (2, 2, 1)), subifds=1, resolution=(20000, 20000), resolutionunit="CENTIMETER", **settings
         )
@@ -80,15 +80,15 @@ def _tiffs(folder: Path, colours: np.ndarray, rng: np.random.Generator) -> None:
 
 def _arrays(folder: Path, colours: np.ndarray, rng: np.random.Generator) -> None:
     np.save(folder / "plane.npy", rng.normal(size=(12, 10)))
-    parts = {f"{split}_{what}": colours[None, ...].repeat(2, 0) if what == "images" else np.array([[0], [1]], np.uint8)
+    parts: dict[str, Any] = {f"{split}_{what}": colours[None, ...].repeat(2, 0) if what == "images" else np.array([[0], [1]], np.uint8)
              for split in ("train", "test") for what in ("images", "labels")}  # fmt: skip
     np.savez_compressed(folder / "set.npz", **parts)
 
 
-def _store(path: Path, plane: np.ndarray, version: int) -> None:
+def _store(path: Path, plane: np.ndarray, version: Literal[2, 3]) -> None:
     scale = [{"type": "scale", "scale": [0.5, 0.5]}]
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
-    stated = {
+    stated: dict[str, Any] = {
         "multiscales": [
             {"axes": axes, "version": "0.4", "datasets": [{"path": "0", "coordinateTransformations": scale}]}
         ]
