@@ -41,6 +41,7 @@ class MaskLoader:
         name = self.files.get(image, image)
         raw = decode(Path(name), wanted=self.wanted) if self.drawn is None else self.drawn(image)
         if raw.placing is not None:
+            name = f"the mask of {image}"  # a scan's file may be named after the patient
             raw = laid_on(self.source(image), raw, name)
         mask = _whole(self._arranged(raw, name), name)
         if mask.shape != (stored := self._stored_shape(image)):

@@ -16,7 +16,7 @@ from pellucid.images.loading import FileSource, ImageLoader, Picture, Reading, t
 from pellucid.images.manifest import find_manifest, list_manifest
 from pellucid.images.masks import MaskLoader
 from pellucid.images.reader import LIMIT, Reader, Source, Wanted
-from pellucid.images.registry import reader_of, suffixes
+from pellucid.images.registry import reader_of, readers, suffixes
 from pellucid.images.tiles import Tiles, tiled
 
 __all__ = ["read_images"]
@@ -267,10 +267,22 @@ def _gathering(listing: Listing) -> Callable[[Path, Listing, Wanted], Listing] |
         except (BadImage, OSError):
             return None
 
+    _refuse_mixed(listing)
     first = reader(next(iter(listing.files.values())))
     if first is None or first.gather is None:
         return None
     return first.gather if all(reader(file) is first for file in listing.files.values()) else None
+
+
+def _refuse_mixed(listing: Listing) -> None:
+    """Refuse files of a format whose files belong together beside others: which of them do cannot be told."""
+    for reader in readers():
+        own = reader.suffixes if reader.gather is not None else ()
+        other = [file for file in listing.files.values() if not file.lower().endswith(own)] if own else []
+        if own and 0 < len(other) < len(listing.files) and any(Path(file).suffix for file in other):
+            raise BadImage(
+                f"the folder holds {reader.name} files beside others such as {Path(other[0]).suffix} files; keep them apart"
+            )
 
 
 def _mask_sources(
