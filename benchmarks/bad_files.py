@@ -126,6 +126,12 @@ def told(seen: list[dict[str, object]]) -> int:
     console.print(
         f"crashed, hung, out of memory or unnamed: {len(bad)}/{len(seen)} (95 % interval {share.low:.2%} to {share.high:.2%})"
     )
+    full = sum(
+        any(word in str(one["said"]) for word in ("MemoryError", "allocate")) for one in seen if one["how"] == "refused"
+    )
+    console.print(
+        f"refused by name only where the memory ended, after a header claimed more than there was: {full}/{len(seen)}"
+    )
     for one in bad[:20]:
         console.print(f"{one['sample']} seed {one['seed']}: {one['how']}: {one['said']}", markup=False)
     return int(bool(bad))
