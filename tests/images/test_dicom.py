@@ -344,6 +344,32 @@ def test_nobody_is_named_in_ids_records_errors_warnings_or_logs(tmp_path, rng, c
         assert word.lower() not in said or len(word) < 3, word
 
 
+def test_nobody_is_named_by_masks_or_a_manifest_of_scans(tmp_path, rng):
+    _, made = volume(tmp_path / "Doe_Jane", rng, SeriesInstanceUID=generate_uid())
+    wrong = tmp_path / "masks" / "Doe_Jane.dcm"
+    segmentation(made, np.ones((4, 6, 5), int), wrong)
+    images = read_images(tmp_path / "Doe_Jane", masks=tmp_path / "masks", size=(2, 3, 5))
+    assert int(images.mask("masks")[0].sum()) == 30
+    moved = pydicom.dcmread(wrong)
+    for group in moved.PerFrameFunctionalGroupsSequence:
+        group.PlanePositionSequence[0].ImagePositionPatient[0] += 0.3
+    moved.save_as(wrong)
+    whole = (tmp_path / "Doe_Jane" / "1.dcm").read_bytes()
+    (tmp_path / "Doe_Jane" / "Doe.dcm").write_bytes(whole[:-9])
+    (tmp_path / "labels.csv").write_text("image,label\nDoe_Jane/Doe.dcm,x\n")
+    for call in (lambda: images.mask("masks"), lambda: read_images(tmp_path, labels="labels.csv")):
+        with pytest.raises(BadImage) as caught:
+            call()
+        assert "doe" not in str(caught.value).lower()
+
+
+def test_scans_beside_other_files_are_refused(tmp_path, rng):
+    volume(tmp_path, rng)
+    np.save(tmp_path / "a.npy", np.zeros((6, 5)))
+    with pytest.raises(BadImage, match=r"holds DICOM files beside others such as \.npy files"):
+        read_images(tmp_path)
+
+
 def test_derived_names_are_the_same_on_every_run_and_masks_are_still_found(tmp_path, rng):
     uid = generate_uid()
     save(tmp_path / "images" / f"{uid}.dcm", rng.integers(0, 99, (6, 5)).astype(np.uint16), SOPInstanceUID=uid)

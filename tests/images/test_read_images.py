@@ -186,11 +186,11 @@ def test_images_beside_folders_of_images_are_refused(tmp_path):
 def test_a_folder_without_images_says_what_it_holds(tmp_path):
     with pytest.raises(BadImage, match="no files found"):
         read_images(tmp_path)
-    (tmp_path / "a.czi").write_bytes(b"x")
-    with pytest.raises(BadImage, match=r"1 \.czi found; \.png, .*are read"):
+    (tmp_path / "a.xyz").write_bytes(b"x")
+    with pytest.raises(BadImage, match=r"1 \.xyz found; \.png, .*are read"):
         read_images(tmp_path)
-    with pytest.raises(BadImage, match=r"\.czi are not read"):
-        read_images(tmp_path / "a.czi")
+    with pytest.raises(BadImage, match=r"\.xyz are not read"):
+        read_images(tmp_path / "a.xyz")
     with pytest.raises(BadImage, match="there is no file or folder"):
         read_images(tmp_path / "b.png")
 

@@ -6,5 +6,18 @@ from pellucid.images.flatten import flatten_outside
 from pellucid.images.imageset import ImageRecord, ImageSet
 from pellucid.images.read import read_images
 from pellucid.images.reader import Reader, Wanted
+from pellucid.images.tables import joined, read_objects, read_obs
 
-__all__ = ["ImageRecord", "ImageSet", "RawImage", "Reader", "Wanted", "flatten_outside", "phantoms", "read_images"]
+__all__ = [
+    "ImageRecord",
+    "ImageSet",
+    "RawImage",
+    "Reader",
+    "Wanted",
+    "flatten_outside",
+    "joined",
+    "phantoms",
+    "read_images",
+    "read_objects",
+    "read_obs",
+]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pellucid.images.axes import RawImage
+from pellucid.images.dicom_header import opened_header
 from pellucid.images.dicom_image import read_file, read_series
 from pellucid.images.dicom_masks import read_segmentation
 from pellucid.images.dicom_series import gather
@@ -14,10 +15,14 @@ __all__ = ["DICOM"]
 def _read(path: Path, wanted: Wanted) -> RawImage:
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.is_file() and file.name[0] != ".")
-        return read_series(files, wanted, str(path))
-    if wanted.mask:
-        return read_segmentation(path, wanted, str(path))
-    return read_file(path, wanted, str(path))
+        return read_series(files, wanted, _shown(files[0], path.name, wanted.limit))
+    read = read_segmentation if wanted.mask else read_file
+    return read(path, wanted, _shown(path, path.name, wanted.limit))
+
+
+def _shown(file: Path, name: str, limit: int) -> str:
+    """Return what errors call a file or folder: its name where that does not tell who the patient is."""
+    return opened_header(0, file.name, str(file), limit).safe(name)
 
 
 def _is_dicom(head: bytes) -> bool:

@@ -49,7 +49,10 @@ def read_series(files: Sequence[Path], wanted: Wanted, name: str) -> RawImage:
         refuse_too_large(
             sum(int(one.get("Rows", 0)) * int(one.get("Columns", 0)) for one in headers), wanted.limit, name
         )
-        slices = [_raw(pydicom, pydicom.dcmread(files[place]), wanted, name) for place in stack.order]
+        slices = [
+            _raw(pydicom, open_dataset(pydicom, files[place], name, wanted.limit), wanted, name)
+            for place in stack.order
+        ]
     shapes = {(one.array.shape, one.axes, one.array.dtype) for one in slices}
     if len(shapes) > 1:
         seen = ", ".join(sorted(f"{axes} {shape} {dtype}" for shape, axes, dtype in shapes))

@@ -8,7 +8,7 @@ from pellucid.errors import BadImage
 from pellucid.images.axes import RawImage
 from pellucid.images.dicom_geometry import LPS_TO_RAS
 from pellucid.images.dicom_identity import nameless
-from pellucid.images.dicom_pixels import refuse_inflated
+from pellucid.images.dicom_pixels import open_dataset
 from pellucid.images.placing import Placing
 from pellucid.images.reader import Wanted, needed, refuse_too_large
 
@@ -25,8 +25,7 @@ def read_segmentation(path: Path, wanted: Wanted, name: str) -> RawImage:
     """
     pydicom, highdicom = needed("pydicom", "medical", name), needed("highdicom", "medical", name)
     with nameless(name):
-        refuse_inflated(pydicom, path, name, wanted.limit)
-        found = highdicom.seg.segread(path)
+        found = highdicom.seg.Segmentation.from_dataset(open_dataset(pydicom, path, name, wanted.limit), copy=False)
         if str(found.SegmentationType) == "FRACTIONAL":
             raise BadImage(f"{name}: its segments are probabilities; a mask holds whole numbers")
         grid = found.get_volume_geometry()

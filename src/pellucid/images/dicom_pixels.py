@@ -1,6 +1,7 @@
 """Pixels of a DICOM file: decoded, in the modality's own unit, colours as red, green and blue."""
 
 import math
+import mmap
 import zlib
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pellucid.errors import BadImage
 from pellucid.images.axes import Array
 from pellucid.images.reader import refuse_too_large
 
-__all__ = ["open_dataset", "pixels_of", "refuse_inflated"]
+__all__ = ["open_dataset", "pixels_of"]
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -23,11 +24,14 @@ def open_dataset(pydicom: Any, path: Path, name: str, limit: int, **how: Any) ->
     with path.open("rb") as file:
         if file.read(132)[128:] != b"DICM":
             raise BadImage(f"{name}: the file does not begin as a DICOM file does")
-    refuse_inflated(pydicom, path, name, limit)
-    return pydicom.dcmread(path, **how)
+    _refuse_inflated(pydicom, path, name, limit)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return pydicom.dcmread(
+            mapped, **how
+        )  # a map gives no more than there is, whatever length a damaged header states
 
 
-def refuse_inflated(pydicom: Any, path: Path, name: str, limit: int) -> None:
+def _refuse_inflated(pydicom: Any, path: Path, name: str, limit: int) -> None:
     """Refuse a deflated file of boundless content, a piece at a time."""
     meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DEFLATED:

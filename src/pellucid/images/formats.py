@@ -1,5 +1,7 @@
 """The built-in readers, in the order in which they are asked."""
 
+from pellucid.images.bio import MICROSCOPES
+from pellucid.images.coco import COCO
 from pellucid.images.dicom import DICOM
 from pellucid.images.medmnist import MEDMNIST
 from pellucid.images.nifti import NIFTI
@@ -11,4 +13,4 @@ from pellucid.images.tiff import TIFF
 
 __all__ = ["FORMATS"]
 
-FORMATS = (PNG, JPEG, TIFF, OME_ZARR, SLIDE, DICOM, NIFTI, NPY, MEDMNIST)
+FORMATS = (PNG, JPEG, TIFF, OME_ZARR, SLIDE, DICOM, NIFTI, MICROSCOPES, NPY, MEDMNIST, COCO)

@@ -33,6 +33,8 @@ class Listing:
         Opens an image by its id where that takes more than the file's name.
     shown
         What to call the set where its path must not be told, or "".
+    drawn
+        Mask name to what draws it on an image of a given id, where masks are outlines in one file.
     """
 
     files: Mapping[str, str]
@@ -43,6 +45,7 @@ class Listing:
     numbered: bool = False
     source: Source | None = None
     shown: str = ""
+    drawn: Mapping[str, Source] = field(default_factory=dict)
 
 
 def list_file(path: Path) -> Listing:

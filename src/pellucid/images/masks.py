@@ -11,9 +11,9 @@ from torch import Tensor
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage, arrange
 from pellucid.images.decode import decode
-from pellucid.images.loading import Reading, Source
+from pellucid.images.loading import Reading
 from pellucid.images.mask_grid import laid_on
-from pellucid.images.reader import Wanted
+from pellucid.images.reader import Source, Wanted
 from pellucid.images.resize import resized_mask
 
 __all__ = ["MaskLoader"]
@@ -21,7 +21,7 @@ __all__ = ["MaskLoader"]
 
 @dataclass(frozen=True)
 class MaskLoader:
-    """Reads the mask of one image, int64 ``(*S)``; None where the image has none.
+    """Reads or draws the mask of one image, int64 ``(*S)``; None where the image has none.
 
     Label images keep their numbers, one-bit files become 0 and 1.
     """
@@ -32,14 +32,16 @@ class MaskLoader:
     axes: str
     shape: tuple[int, ...]
     wanted: Wanted
+    drawn: Source | None = None
 
     def __call__(self, image: str) -> Tensor | None:
         """Return the mask, or refuse its file in one sentence."""
-        if image not in self.files:
+        if image not in self.files and self.drawn is None:
             return None
-        name = self.files[image]
-        raw = decode(Path(name), wanted=self.wanted)
+        name = self.files.get(image, image)
+        raw = decode(Path(name), wanted=self.wanted) if self.drawn is None else self.drawn(image)
         if raw.placing is not None:
+            name = f"the mask of {image}"  # a scan's file may be named after the patient
             raw = laid_on(self.source(image), raw, name)
         mask = _whole(self._arranged(raw, name), name)
         if mask.shape != (stored := self._stored_shape(image)):

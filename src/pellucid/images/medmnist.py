@@ -1,10 +1,8 @@
 """Archives in the layout of MedMNIST: ``train_images``, ``train_labels``, and the same for val and test."""
 
 import math
-import struct
 import tokenize
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,16 +14,12 @@ from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
 from pellucid.images.listing import Listing
 from pellucid.images.numpy_files import stated_array
-from pellucid.images.reader import Reader, Wanted, refuse_too_large
+from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
 
 __all__ = ["MEDMNIST"]
 
 SPLITS = ("train", "val", "test")
-BROKEN = (
-    ValueError, EOFError, OSError, LookupError, TypeError, SyntaxError, MemoryError, RuntimeError, NotImplementedError, ArithmeticError,
-    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
-)  # fmt: skip
-"""What zipfile and NumPy raise on damaged archives."""
+ARCHIVE_ERRORS = (zipfile.BadZipFile, tokenize.TokenError)
 
 
 @dataclass(frozen=True)
@@ -94,20 +88,18 @@ def _labels(path: Path, split: str, count: int) -> list[str]:
 
 
 def _names(path: Path) -> set[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except BROKEN as error:
-        raise BadImage(f"{path}: the archive is corrupt or missing ({error})") from None
+    with named(path, "the archive is corrupt or missing", *ARCHIVE_ERRORS), zipfile.ZipFile(path) as archive:
+        return {name.removesuffix(".npy") for name in archive.namelist()}
 
 
 def _stated(path: Path, member: str, limit: int) -> tuple[int, ...]:
     """Read the shape from the array's header, without its pixels; an array is held whole, so the limit counts it whole."""
-    try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
-            shape, _ = stated_array(file)
-    except BROKEN as error:
-        raise BadImage(f"{path}: {member} cannot be read ({error})") from None
+    with (
+        named(path, f"{member} cannot be read", *ARCHIVE_ERRORS),
+        zipfile.ZipFile(path) as archive,
+        archive.open(f"{member}.npy") as file,
+    ):
+        shape, _ = stated_array(file)
     refuse_too_large(math.prod(shape), limit, f"{path}: {member}")
     return shape
 
@@ -121,11 +113,8 @@ def _rows(path: Path, member: str, limit: int) -> int:
 
 @lru_cache(maxsize=2 * len(SPLITS))
 def _member(path: str, name: str) -> Array:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            array: Array = archive[name]
-    except BROKEN as error:
-        raise BadImage(f"{path}: {name} cannot be read ({error})") from None
+    with named(path, f"{name} cannot be read", *ARCHIVE_ERRORS), np.load(path, allow_pickle=False) as archive:
+        array: Array = archive[name]
     return array
 
 

@@ -1,7 +1,6 @@
 """NIfTI and MGH through nibabel: scaled values, millimetres as micrometres, and the place in the patient."""
 
 import math
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,29 +11,20 @@ from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
 from pellucid.images.placing import Placing
 from pellucid.images.quiet import quiet
-from pellucid.images.reader import Reader, Wanted, needed, refuse_too_large
+from pellucid.images.reader import Reader, Wanted, named, needed, refuse_too_large
 from pellucid.images.units import positive
 
 __all__ = ["NIFTI"]
 
 LENGTHS = {"mm": 1e3, "micron": 1.0, "meter": 1e6}
 TIMES = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
-BROKEN = (
-    ArithmeticError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError, zlib.error,
-)  # fmt: skip
 
 
 def _read(path: Path, wanted: Wanted) -> RawImage:
     nibabel = needed("nibabel", "medical", path)
     own = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
-    try:
-        with quiet("nibabel.global"):
-            return _raw(nibabel.load(path), path, wanted)
-    except BadImage:
-        raise
-    except (*own, *BROKEN) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadImage(f"{path}: the file is corrupt, incomplete or no NIfTI ({reason})") from None
+    with named(path, "the file is corrupt, incomplete or no NIfTI", *own), quiet("nibabel.global"):
+        return _raw(nibabel.load(path), path, wanted)
 
 
 def _raw(image: Any, path: Path, wanted: Wanted) -> RawImage:

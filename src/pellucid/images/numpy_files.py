@@ -9,11 +9,9 @@ import numpy as np
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import RawImage
-from pellucid.images.reader import Reader, Wanted, refuse_too_large
+from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
 
 __all__ = ["NPY", "stated_array"]
-
-BROKEN = (ValueError, EOFError, OSError, SyntaxError, tokenize.TokenError, MemoryError, TypeError, AttributeError, RecursionError)  # fmt: skip
 
 
 def stated_array(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
@@ -33,13 +31,9 @@ def _refuse_absurd(path: Path, limit: int) -> None:
 
 
 def _read(path: Path, wanted: Wanted) -> RawImage:
-    try:
+    with named(path, "the array cannot be read", tokenize.TokenError):
         _refuse_absurd(path, wanted.limit)
         array = np.load(path, allow_pickle=False)
-    except BadImage:
-        raise
-    except BROKEN as error:
-        raise BadImage(f"{path}: the array cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(array, np.ndarray):
         raise BadImage(f"{path}: the file is an archive of arrays; name it .npz")
     return RawImage(array, "YX" if array.ndim == 2 else None)

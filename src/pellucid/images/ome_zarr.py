@@ -15,24 +15,12 @@ from pellucid.errors import BadImage
 from pellucid.images.axes import RawImage
 from pellucid.images.levels import chosen_level, chosen_series
 from pellucid.images.listing import Listing
-from pellucid.images.reader import Reader, Wanted, refuse_too_large
+from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
 from pellucid.images.units import MICROMETRES, SECONDS, positive
 
 __all__ = ["OME_ZARR", "Multiscale", "opened"]
 
 MARKS = (".zgroup", "zarr.json")
-BROKEN = (
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    Warning,
-)
-"""What zarr and its codecs raise on damaged stores."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +48,8 @@ class Multiscale:
 @contextmanager
 def opened(path: Path) -> Iterator[None]:
     """Turn whatever zarr raises inside into one sentence."""
-    try:
+    with named(path, "the OME-Zarr is corrupt, incomplete or of a kind that cannot be read"):
         yield
-    except BadImage:
-        raise
-    except BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadImage(
-            f"{path}: the OME-Zarr is corrupt, incomplete or of a kind that cannot be read ({reason})"
-        ) from None
 
 
 def _attributes(path: Path) -> Mapping[str, Any]:

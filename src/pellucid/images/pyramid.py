@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import tifffile
 import zarr
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array
-from pellucid.images.reader import Wanted, needed, refuse_too_large
-from pellucid.images.tiff import BROKEN, TIFF, guarded, planar
+from pellucid.images.reader import Wanted, named, needed, refuse_too_large
+from pellucid.images.tiff import TIFF, guarded, planar
 
 __all__ = ["SLIDE_SUFFIXES", "Pyramid", "opened_pyramid"]
 
@@ -88,13 +89,6 @@ def opened_pyramid(path: Path, wanted: Wanted) -> Iterator[Pyramid]:
             yield _Tiff(whole, step, wanted.limit, path)
         return
     tiffslide = needed("tiffslide", "slides", path)
-    try:
-        with tiffslide.TiffSlide(path) as slide:
-            yield _Slide(slide)
-    except BadImage:
-        raise
-    except (*BROKEN, Warning) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadImage(
-            f"{path}: the slide is corrupt, incomplete or of a kind that cannot be read ({reason})"
-        ) from None
+    what = "the slide is corrupt, incomplete or of a kind that cannot be read"
+    with named(path, what, tifffile.TiffFileError), tiffslide.TiffSlide(path) as slide:
+        yield _Slide(slide)

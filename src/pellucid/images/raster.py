@@ -1,7 +1,5 @@
 """PNG and JPEG, mostly through Pillow, without its silent conversions."""
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +8,13 @@ from PIL import Image, UnidentifiedImageError
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
 from pellucid.images.png16 import read_png16
-from pellucid.images.reader import Reader, Wanted, refuse_too_large
+from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
 
 __all__ = ["JPEG", "PNG", "opaque"]
 
 PLAIN = ("1", "L", "RGB", "I;16")
 ORIENTATION = 274
+PILLOW_ERRORS = (UnidentifiedImageError, Image.DecompressionBombError)
 
 
 def _read_raster(path: Path, wanted: Wanted) -> RawImage:
@@ -27,40 +26,18 @@ def _read_raster(path: Path, wanted: Wanted) -> RawImage:
         When the file is corrupt, turned by EXIF, has several frames, a transparency that matters, or colours that are
         not grey or RGB.
     """
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            refuse_too_large(image.width * image.height * len(image.getbands()), wanted.limit, path)
-            if getattr(image, "n_frames", 1) > 1:
-                raise BadImage(f"{path}: the file holds several frames; save one picture a file or a TIFF stack")
-            deep = image.mode not in ("I;16", "I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-            _refuse_turned(image, path)
-            array = _opaque_or_plain(read_png16(path), path) if deep else _loaded(image, path, palette=wanted.mask)
-    except UnidentifiedImageError:
-        raise BadImage(f"{path}: the file is corrupt or no PNG or JPEG") from None
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        zlib.error,
-        Image.DecompressionBombError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        MemoryError,
-        TypeError,
-        Warning,
-    ) as error:
-        if isinstance(error, BadImage):
-            raise
-        raise BadImage(f"{path}: the file is corrupt or incomplete ({_one_line(error)})") from None
+    with (
+        named(path, "the file is corrupt or incomplete", *PILLOW_ERRORS),
+        Image.open(path, formats=("PNG", "JPEG")) as image,
+    ):
+        refuse_too_large(image.width * image.height * len(image.getbands()), wanted.limit, path)
+        if getattr(image, "n_frames", 1) > 1:
+            raise BadImage(f"{path}: the file holds several frames; save one picture a file or a TIFF stack")
+        deep = image.mode not in ("I;16", "I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+        _refuse_turned(image, path)
+        array = _opaque_or_plain(read_png16(path), path) if deep else _loaded(image, path, palette=wanted.mask)
     names = {2: None, 3: ("red", "green", "blue")}[array.ndim]
     return RawImage(array, "YX" if array.ndim == 2 else "YXC", channels=names)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _refuse_turned(image: Image.Image, path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import check_axes
+from pellucid.images.coco import coco_masks
 from pellucid.images.folders import find_folder, list_folder, match_masks
 from pellucid.images.grouping import grouped, grouping_column
 from pellucid.images.imageset import ImageSet
@@ -15,7 +16,7 @@ from pellucid.images.loading import FileSource, ImageLoader, Picture, Reading, t
 from pellucid.images.manifest import find_manifest, list_manifest
 from pellucid.images.masks import MaskLoader
 from pellucid.images.reader import LIMIT, Reader, Source, Wanted
-from pellucid.images.registry import reader_of, suffixes
+from pellucid.images.registry import reader_of, readers, suffixes
 from pellucid.images.tiles import Tiles, tiled
 
 __all__ = ["read_images"]
@@ -64,7 +65,7 @@ def read_images(
         folder or beside the CSV) and ``label``. Without ``label`` the images are unlabelled; all other columns become
         metadata.
     masks
-        A folder of files named as the images are; a mapping of mask name to such a folder (several annotators); or a
+        A COCO JSON file of outlines, one mask a category; a folder of files named as the images are; a mapping of mask name to such a folder (several annotators); or a
         list of CSV columns that name mask files, where an empty cell means that the image has none.
     split, group
         The metadata columns that name train, val and test, and the unit (patient, plate) that must stay in one split;
@@ -158,6 +159,10 @@ def read_images(
         masks={
             name: MaskLoader(files, source, reading, record.spatial, shape[1:], replace(wanted, mask=True, series=None))
             for name, files in listing.masks.items()
+        }
+        | {
+            name: MaskLoader({}, source, reading, record.spatial, shape[1:], wanted, drawn)
+            for name, drawn in listing.drawn.items()
         },
         split_column=split or listing.split,
         group_column=group,
@@ -196,7 +201,8 @@ def _listing(
     elif labels is not None and path.is_file():
         raise BadImage(f"{path} is one file; to use {labels}, give the folder of the images")
     root = path if path.is_dir() else path.parent
-    columns, folders = _mask_sources(masks, root)
+    outlines = masks if isinstance(masks, str | Path) and str(masks).lower().endswith(".json") else None
+    columns, folders = _mask_sources(None if outlines else masks, root)
     if labels is not None:
         listing = list_manifest(find_manifest(labels, root), root, masks=columns, text=text)
     elif columns:
@@ -205,7 +211,15 @@ def _listing(
         listing = own or _files(path, list(folders.values()), wanted)
     named = {image: _below(root, file, image) for image, file in listing.files.items()} if folders else {}
     found = {name: match_masks(named, folder) for name, folder in folders.items()}
-    return replace(listing, masks={**listing.masks, **found})
+    drawn = {} if outlines is None else coco_masks(_outline_file(outlines, root), list(listing.files), wanted.limit)[0]
+    return replace(listing, masks={**listing.masks, **found}, drawn={**listing.drawn, **drawn})
+
+
+def _outline_file(given: str | Path, root: Path) -> Path:
+    for path in (root / given, Path(given)):
+        if path.is_file():
+            return path
+    raise BadImage(f"there is no file of outlines {given} in {root} or the working directory")
 
 
 def _below(root: Path, file: str, image: str) -> str:
@@ -229,7 +243,7 @@ def _own_listing(path: Path, wanted: Wanted, *, alone: bool) -> Listing | None:
     except (BadImage, OSError):
         return None
     if reader.read is None and not alone:
-        raise BadImage(f"{path}: an archive brings its own labels and no masks; leave labels= and masks= out")
+        raise BadImage(f"{path}: a {reader.name} file brings its own labels and masks; leave labels= and masks= out")
     return None if reader.entries is None else reader.entries(path, wanted)
 
 
@@ -253,10 +267,22 @@ def _gathering(listing: Listing) -> Callable[[Path, Listing, Wanted], Listing] |
         except (BadImage, OSError):
             return None
 
+    _refuse_mixed(listing)
     first = reader(next(iter(listing.files.values())))
     if first is None or first.gather is None:
         return None
     return first.gather if all(reader(file) is first for file in listing.files.values()) else None
+
+
+def _refuse_mixed(listing: Listing) -> None:
+    """Refuse files of a format whose files belong together beside others: which of them do cannot be told."""
+    for reader in readers():
+        own = reader.suffixes if reader.gather is not None else ()
+        other = [file for file in listing.files.values() if not file.lower().endswith(own)] if own else []
+        if own and 0 < len(other) < len(listing.files) and any(Path(file).suffix for file in other):
+            raise BadImage(
+                f"the folder holds {reader.name} files beside others such as {Path(other[0]).suffix} files; keep them apart"
+            )
 
 
 def _mask_sources(

@@ -4,7 +4,10 @@ It turns one file (or one folder that is one image) into an array with what the 
 the axes or refuses. Other packages add readers by the entry point group ``pellucid.readers``.
 """
 
-from collections.abc import Callable
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +19,19 @@ from pellucid.images.axes import RawImage
 if TYPE_CHECKING:
     from pellucid.images.listing import Listing
 
-__all__ = ["LIMIT", "Reader", "Source", "Wanted", "needed", "refuse_too_large"]
+__all__ = ["DAMAGE", "LIMIT", "Reader", "Source", "Wanted", "named", "needed", "refuse_too_large"]
 
 Source = Callable[[str], RawImage]
 """Opens an image by its id."""
 
 LIMIT = 2**29
 """So many values an image may have unless the user says otherwise: two gibibytes as float32."""
+
+DAMAGE: tuple[type[Exception], ...] = (
+    ArithmeticError, AssertionError, AttributeError, BufferError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError,
+    SystemError, TypeError, ValueError, Warning, struct.error, zlib.error,
+)  # fmt: skip
+"""What format libraries raise on damaged files, found by damaging files of every kind at random."""
 
 Choice = Literal["series", "level"]
 
@@ -94,6 +103,24 @@ class Reader:
     marks: tuple[str, ...] = ()
     takes: frozenset[Choice] = frozenset()
     extra: str = ""
+
+
+@contextmanager
+def named(path: Path | str, what: str, *own: type[Exception]) -> Iterator[None]:
+    """Turn whatever a format library raises inside, its own errors included, into one sentence about the file.
+
+    Raises
+    ------
+    BadImage
+        With the file, what is wrong, and the library's reason in one line.
+    """
+    try:
+        yield
+    except BadImage:
+        raise
+    except (*DAMAGE, *own) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadImage(f"{path}: {what} ({reason[:300]})") from None
 
 
 def needed(module: str, extra: str, path: Path | str) -> Any:

@@ -3,9 +3,7 @@
 import logging
 import math
 import re
-import struct
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,32 +17,16 @@ from pellucid.images.axes import Array, RawImage
 from pellucid.images.levels import chosen_level, chosen_series
 from pellucid.images.ome import OmeImage, ome_images
 from pellucid.images.raster import opaque
-from pellucid.images.reader import Reader, Wanted, refuse_too_large
+from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
+from pellucid.images.tiff_chain import refuse_endless
 from pellucid.images.units import MICROMETRES, positive
 
-__all__ = ["BROKEN", "TIFF", "guarded", "planar"]
+__all__ = ["TIFF", "guarded", "planar"]
 
 CENTIMETRE = 3
 ALPHA = (1, 2)
 PRINT_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200)
-BROKEN = (
-    tifffile.TiffFileError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What tifffile raises on damaged files, found by damaging files of every kind at random."""
-
-
-DAMAGE = re.compile(r"TiffTag (2[5-9]\d|[345]\d\d) @\d+> invalid|invalid page offset")
+LOGGED = re.compile(r"TiffTag (2[5-9]\d|[345]\d\d) @\d+> invalid|invalid page offset")
 """What tifffile logs when a standard tag or a page lies outside the file, and then reads less than was stored."""
 
 
@@ -56,7 +38,7 @@ class _Damage(logging.Handler):
         self.thread, self.heard = threading.get_ident(), ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        found = DAMAGE.search(record.getMessage()) if record.thread == self.thread else None
+        found = LOGGED.search(record.getMessage()) if record.thread == self.thread else None
         self.heard = self.heard or (found.group() if found else "")
 
 
@@ -71,14 +53,12 @@ def guarded(path: Path) -> Iterator[tifffile.TiffFile]:
     """
     log, damage = logging.getLogger("tifffile"), _Damage()
     log.addHandler(damage)
+    what = "the TIFF is corrupt, incomplete or of a kind that cannot be read"
     try:
-        with tifffile.TiffFile(path) as file:
-            yield file
-    except BadImage:
-        raise
-    except BROKEN as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadImage(f"{path}: the TIFF is corrupt, incomplete or of a kind that cannot be read ({reason})") from None
+        with named(path, what, tifffile.TiffFileError):
+            refuse_endless(path)
+            with tifffile.TiffFile(path) as file:
+                yield file
     finally:
         log.removeHandler(damage)
     if damage.heard:

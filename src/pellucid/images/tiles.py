@@ -1,8 +1,9 @@
 """Whole slides in tiles: a grid at a stated pixel size, the tiles that hold tissue, pixels read when asked for."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pellucid.images.reader import Wanted
 from pellucid.images.resize import resized_image
 from pellucid.images.tissue import TISSUE, Tissue
 
-__all__ = ["Tiles", "TileSource", "tiled"]
+__all__ = ["TileSource", "Tiles", "tiled"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Tiles:
     tissue: Tissue | None = None
 
     @classmethod
-    def of(cls, size: object, overlap: int, tissue: str | None) -> "Tiles":
+    def of(cls, size: int | Sequence[int], overlap: int, tissue: str | None) -> "Tiles":
         """Check what the user gave.
 
         Raises
@@ -47,7 +48,7 @@ class Tiles:
         BadImage
             When the size is not two whole numbers above the overlap.
         """
-        lengths = (size, size) if isinstance(size, int) else tuple(size)  # type: ignore[call-overload]
+        lengths = (size, size) if isinstance(size, int) else tuple(size)
         if (
             len(lengths) != 2
             or any(not isinstance(one, int) or one < 1 for one in lengths)
@@ -116,7 +117,7 @@ def tiled(listing: Listing, tiles: Tiles, wanted: Wanted) -> Listing:
     BadImage
         When a slide is smaller than a tile, or no tile is kept.
     """
-    if listing.masks:
+    if listing.masks or listing.drawn:
         raise BadImage("masks of whole slides are not cut into tiles; leave masks= out")
     places: dict[str, tuple[str, int, int]] = {}
     rows: list[tuple[int, str, int, int, float]] = []
@@ -128,9 +129,13 @@ def tiled(listing: Listing, tiles: Tiles, wanted: Wanted) -> Listing:
         raise BadImage(f"tissue={tiles.tissue}: no tile of {len(listing.files)} slides holds so much tissue")
     take = pa.array([row for row, *_ in rows], pa.int64())
     table = listing.metadata.take(take) if listing.metadata.num_columns else pa.table({})
-    columns = {"slide": [row[1] for row in rows], "y": [row[2] for row in rows], "x": [row[3] for row in rows]}
+    columns: dict[str, list[Any]] = {
+        "slide": [row[1] for row in rows],
+        "y": [row[2] for row in rows],
+        "x": [row[3] for row in rows],
+    }
     if tiles.tissue is not None:
-        columns["tissue"] = [row[4] for row in rows]  # type: ignore[assignment]
+        columns["tissue"] = [row[4] for row in rows]
     for name, values in columns.items():
         table = table.append_column(name, pa.array(values)) if table.num_columns else pa.table({name: values})
     return replace(
@@ -183,7 +188,7 @@ class _Shares:
         top = np.iinfo(colours.dtype).max if colours.dtype.kind in "iu" else 1.0
         recipe = tissue.replace(um_per_px=size)
         inside = recipe.mask(colours / top)
-        self.sum = np.pad(integral_image(inside.astype(np.int64)), ((1, 0), (1, 0)))  # type: ignore[no-untyped-call]
+        self.sum: Array = np.pad(integral_image(inside.astype(np.int64)), ((1, 0), (1, 0)))  # type: ignore[no-untyped-call]
         self.ratio = step / size
 
     def __call__(self, y: int, x: int, size: tuple[int, int]) -> float:
@@ -193,4 +198,4 @@ class _Shares:
         bottom = min(max(round((y + size[0]) * self.ratio), top + 1), rows)
         right = min(max(round((x + size[1]) * self.ratio), left + 1), columns)
         total = self.sum[bottom, right] - self.sum[top, right] - self.sum[bottom, left] + self.sum[top, left]
-        return float(total) / ((bottom - top) * (right - left))
+        return float(total) / int((bottom - top) * (right - left))

@@ -7,8 +7,8 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.ndimage import label
 from skimage.filters import gaussian, threshold_otsu
-from skimage.morphology import remove_small_holes, remove_small_objects
 
 from pellucid.images.axes import Array
 from pellucid.recipes import Recipe, Registry
@@ -39,7 +39,7 @@ class Tissue(Recipe):
         """Return where tissue is on a picture (Y, X, 3) of `um_per_px`, values in [0, 1]."""
 
 
-TISSUE: Registry[Tissue] = Registry("tissue recipe", Tissue, "pellucid.tissue")
+TISSUE: Registry[Tissue] = Registry("tissue recipe", Tissue, "pellucid.tissue")  # type: ignore[type-abstract]
 
 
 @TISSUE.register
@@ -64,5 +64,13 @@ class saturation(Tissue):
             return np.full(spread.shape, bool(spread.flat[0] > FAINTEST))
         found = spread > max(FAINTEST, float(threshold_otsu(spread)))  # type: ignore[no-untyped-call]
         area = max(1, round(self.smallest / self.um_per_px**2))
-        kept: NDArray[np.bool_] = remove_small_holes(remove_small_objects(found, max_size=area), max_size=area)  # type: ignore[no-untyped-call]
-        return kept
+        return ~_without_small(~_without_small(found, area), area)
+
+
+def _without_small(inside: NDArray[np.bool_], area: int) -> NDArray[np.bool_]:
+    """Drop the patches of at most so many pixels."""
+    numbers, _ = label(inside)
+    large = np.bincount(numbers.ravel()) > area
+    large[0] = False
+    kept: NDArray[np.bool_] = large[numbers]
+    return kept

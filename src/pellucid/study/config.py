@@ -65,6 +65,9 @@ class ImagesConfig(_Table):
     series: int | str | None = None
     level: Count | None = None
     um_per_px: Annotated[float, Field(gt=0, strict=False)] | None = None
+    tile: Annotated[list[AtLeastOne], Field(min_length=2, max_length=2)] | AtLeastOne | None = None
+    overlap: Count = 0
+    tissue: str | None = None
     limit: AtLeastOne | None = None
 
     @model_validator(mode="after")

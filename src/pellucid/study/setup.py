@@ -46,7 +46,7 @@ def _read(config: ImagesConfig, classes: list[str] | None) -> ImageSet:
         config.path, labels=config.labels, masks=config.masks, split=config.split, group=config.group,
         size=config.size, axes=config.axes, spacing=config.spacing, channels=config.channels,
         classes=config.classes or classes, series=config.series, level=config.level, um_per_px=config.um_per_px,
-        limit=config.limit or LIMIT,
+        tile=config.tile, overlap=config.overlap, tissue=config.tissue, limit=config.limit or LIMIT,
     )  # fmt: skip
 
 
