@@ -24,6 +24,7 @@ class Safetensors(ModelSource):
 
     name: ClassVar[str] = "safetensors"
     title: ClassVar[str] = "safetensors file with a factory"
+    consent: ClassVar[str] = "tensors run nothing; a factory that the file itself names is code"
 
     def recognises(self, path: Path) -> bool:
         """Look for the header of the format."""
