@@ -4,6 +4,7 @@ import importlib.util
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,15 @@ from pellucid.models import fit, save_model
 ROOT = Path(__file__).parent.parent
 
 
-def _tables():
-    spec = importlib.util.spec_from_file_location("tables", ROOT / "docs" / "tables.py")
+def _command(name: str):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_the_tables_of_the_documents_are_those_of_the_registries() -> None:
-    tables, readme = _tables(), (ROOT / "README.md").read_text()
+    tables, readme = _command("tables"), (ROOT / "README.md").read_text()
     assert tables.readme(readme) == readme, "run python docs/tables.py"
     assert (ROOT / "docs" / "methods.md").read_text() == tables.reference(), "run python docs/tables.py"
 
@@ -58,7 +59,7 @@ def demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _examples(document: str) -> list[str]:
+def _examples(document: str | Path) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
 
 
@@ -69,6 +70,39 @@ def test_the_examples_of_the_documents_run(document: str, demo: Path) -> None:
     for example in examples:
         done = subprocess.run([sys.executable, "-c", example], cwd=demo, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_the_table_of_sources_is_what_opening_them_gives() -> None:
+    for module in ("transformers", "bioimageio.core", "onnx", "onnxruntime"):
+        pytest.importorskip(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("monai")
+    assert (ROOT / "docs" / "sources.md").read_text() == _command("sources").page(), "run python docs/sources.py"
+
+
+EXTRAS = {
+    "hf": "transformers",
+    "bioimageio": "bioimageio.core",
+    "monai": "monai",
+    "onnx": "onnxruntime",
+    "medical": "pydicom",
+}
+PAGES = sorted(str(page.relative_to(ROOT)) for page in (ROOT / "docs").rglob("*.md") if _examples(page))
+
+
+def _blocks(document: str, language: str) -> str:
+    return "".join(re.findall(rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_runs_from_top_to_bottom_and_prints_what_it_shows(page: str, tmp_path: Path) -> None:
+    for extra in re.findall(r"pellucid\[(\w+)\]", (ROOT / page).read_text()):
+        pytest.importorskip(EXTRAS[extra])
+    command = [sys.executable, "-W", "ignore", "-c", _blocks(page, "python")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == _blocks(page, "text")
 
 
 def test_the_first_two_blocks_of_the_readme_are_the_main_job_and_the_tests() -> None:

@@ -182,6 +182,15 @@ def test_with_trust_the_file_may_name_its_factory(tmp_path, factories):
         assert torch.equal(load_model(path, **arguments).network(X[:, :1, :2, :2]), net(X[:, :1, :2, :2]))
 
 
+def test_a_checkpoint_that_keeps_more_than_weights_opens_with_trust_and_its_factory(tmp_path, factories):
+    net = linear()
+    torch.save({"state_dict": net.state_dict(), "options": Path("runs/1")}, tmp_path / "net.ckpt")
+    with pytest.raises(UntrustedModel):
+        load_model(tmp_path / "net.ckpt", factory=f"{factories}:net")
+    loaded = load_model(tmp_path / "net.ckpt", factory=f"{factories}:net", trust=True)
+    assert torch.equal(loaded.network(X[:, :1, :2, :2]), net(X[:, :1, :2, :2]))
+
+
 def test_a_pickled_module_opens_with_trust_only(tmp_path):
     net = linear()
     torch.save(net, tmp_path / "net.pt")

@@ -16,7 +16,7 @@ from torch import Tensor
 from pellucid.errors import CannotExplain, UntrustedModel
 from pellucid.models.model import Model, Normalise
 
-__all__ = ["CONVERT", "Described", "read_safetensors", "read_state_dict", "save_model"]
+__all__ = ["CONVERT", "Described", "read_safetensors", "read_state_dict", "save_model", "state_dict_of"]
 
 _FORMAT = "1"
 CONVERT = "torch.save(model.state_dict(), 'weights.pt')"
@@ -64,15 +64,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         ) from error
     except (RuntimeError, EOFError, AttributeError, ValueError, TypeError, LookupError) as error:
         raise CannotExplain(f"{path} is damaged or no torch file; save the weights anew by {CONVERT}") from error
-    return _tensors(held, path)
+    return state_dict_of(held, path)
 
 
-def _tensors(held: object, path: Path) -> dict[str, Tensor]:
-    """Return the state dict of what was saved: the dict itself, or the one inside a training checkpoint."""
+def state_dict_of(held: object, path: Path) -> dict[str, Tensor]:
+    """Return the state dict of what was saved: the dict itself, or the one inside a training checkpoint.
+
+    Raises
+    ------
+    CannotExplain
+        When there is none.
+    """
     if isinstance(held, Mapping):
         for name in ("state_dict", "model_state_dict", "model"):
             if isinstance(held.get(name), Mapping):
-                return _tensors(held[name], path)
+                return state_dict_of(held[name], path)
         tensors = {str(name): value for name, value in held.items() if isinstance(value, Tensor)}
         if tensors and len(tensors) == len(held):
             prefix = "module."  # what DataParallel puts before every name

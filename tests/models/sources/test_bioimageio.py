@@ -208,3 +208,21 @@ def test_images_of_several_channels_are_refused_where_one_is_taken(package):
     assert any("brings no test images" in note for note in model.source.notes)
     with pytest.raises(ShapeError, match="one channel, not of 2"):
         model.prepare(torch.rand(1, 2, 12, 10))
+
+
+def test_the_range_that_is_said_is_that_of_the_test_too(package):
+    made = package(dtype="float32")
+    made.told["inputs"][0]["preprocessing"] = [{"id": "scale_linear", "kwargs": {"gain": 0.01, "offset": -1.0}}]
+    path = made.write(made.raw * np.float32(0.01) - 1)
+    for scale in (1.0, 255.0):
+        model = load_model(path, trust=True, settings={"range": scale})
+        assert any("reproduced" in note for note in model.source.notes)
+        torch.testing.assert_close(model.prepare(made.images / scale)[0], 0.01 * made.images - 1, atol=1e-5, rtol=1e-5)
+
+
+def test_an_old_description_that_cannot_be_converted_says_so(package):
+    made = package()
+    made.write()
+    made.told["format_version"] = "0.4.10"
+    with pytest.raises(CannotExplain, match=r"described in format 0\.4\.10.*update-format"):
+        load_model(made.describe(), trust=True)

@@ -93,7 +93,9 @@ def test_images_of_another_size_are_one_sentence(saved, pipeline):
 
 
 def test_what_is_no_estimator_is_one_sentence(saved):
-    with pytest.raises(CannotExplain, match="holds dict, neither a network nor a scikit-learn estimator"):
+    with pytest.raises(CannotExplain, match="holds list, neither a network nor a scikit-learn estimator"):
+        load_model(saved([np.ones(2)]), trust=True)
+    with pytest.raises(CannotExplain, match="holds no state dict"):
         load_model(saved({"a": np.ones(2)}), trust=True)
 
 

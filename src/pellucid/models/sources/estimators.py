@@ -16,7 +16,7 @@ from pellucid.models.content import file_kind, zip_names
 from pellucid.models.model import Known
 from pellucid.models.sources.source import Asked, ModelSource, Opened, fetched, first_line, own_settings
 
-__all__ = ["Compressed", "Estimator", "Skops", "unpickled"]
+__all__ = ["Compressed", "Estimator", "Skops", "opened", "unpickled"]
 
 _SMALLEST = 1e-6
 """Probability below which a class's logit goes no lower: a forest's vote of none has no logarithm."""
@@ -70,17 +70,17 @@ def _logarithms(probabilities: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return answer
 
 
-def unpickled(asked: Asked) -> Opened:
-    """Open what was pickled: executes what it holds, hence only after consent.
+def unpickled(path: Path) -> Any:
+    """Return what was pickled: executes what it holds, hence only after consent.
 
     Raises
     ------
     CannotExplain
-        When it cannot be opened, or is neither a network nor an estimator.
+        When it cannot be opened.
     """
-    content = asked.path.read_bytes()
+    content = path.read_bytes()
     try:
-        held = _held(content, torch_file=content[:2] == b"PK" or content.startswith(_TORCH))
+        return _held(content, torch_file=content[:2] == b"PK" or content.startswith(_TORCH))
     except (
         pickle.UnpicklingError,
         RuntimeError,
@@ -90,7 +90,17 @@ def unpickled(asked: Asked) -> Opened:
         ValueError,
         TypeError,
     ) as error:
-        raise CannotExplain(f"{asked.path} cannot be opened: {first_line(error)}") from error
+        raise CannotExplain(f"{path} cannot be opened: {first_line(error)}") from error
+
+
+def opened(asked: Asked, held: Any) -> Opened:
+    """Return a pickled network or estimator as a model.
+
+    Raises
+    ------
+    CannotExplain
+        When it is neither.
+    """
     if isinstance(held, nn.Module):
         own_settings(asked, "a pickled network")
         return Opened(network=held.eval())
@@ -137,7 +147,7 @@ class Compressed(ModelSource):
     def open(self, asked: Asked) -> Opened:
         """Unpickle it, with consent."""
         asked.consent.demand("holds pickled Python objects", "save the pipeline with skops.io.dump")
-        return unpickled(asked)
+        return opened(asked, unpickled(asked.path))
 
 
 class Skops(ModelSource):

@@ -9,10 +9,10 @@ from torch import Tensor
 from pellucid.errors import CannotExplain, UntrustedModel
 from pellucid.models.content import file_kind
 from pellucid.models.model import Task
-from pellucid.models.sources.estimators import unpickled
+from pellucid.models.sources.estimators import opened, unpickled
 from pellucid.models.sources.factories import build, fill, found, spelt
 from pellucid.models.sources.source import Asked, ModelSource, Opened
-from pellucid.models.weights import CONVERT, Described, read_safetensors, read_state_dict
+from pellucid.models.weights import CONVERT, Described, read_safetensors, read_state_dict, state_dict_of
 
 __all__ = ["Safetensors", "TorchFile"]
 
@@ -24,6 +24,7 @@ class Safetensors(ModelSource):
 
     name: ClassVar[str] = "safetensors"
     title: ClassVar[str] = "safetensors file with a factory"
+    consent: ClassVar[str] = "tensors run nothing; a factory that the file itself names is code"
 
     def recognises(self, path: Path) -> bool:
         """Look for the header of the format."""
@@ -54,7 +55,10 @@ class TorchFile(ModelSource):
                 "holds Python objects and not only tensors",
                 f"convert it once with {CONVERT} and give factory=",
             )
-            return unpickled(asked)
+            held = unpickled(asked.path)
+            if not isinstance(held, Mapping):
+                return opened(asked, held)
+            tensors = state_dict_of(held, asked.path)  # of a checkpoint that keeps more than weights
         return _built(asked, tensors, Described())
 
 
