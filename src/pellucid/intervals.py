@@ -1,6 +1,6 @@
 """Intervals for shares and means, by image or by group: no number is reported without one."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest, norm, t
 
-__all__ = ["Interval", "mean_interval", "or_null", "share_interval", "widening"]
+__all__ = ["Interval", "mean_interval", "or_null", "resampled_interval", "share_interval", "widening"]
 
 _TAIL = 0.025
 _CHUNK = 2**22
@@ -71,6 +71,44 @@ def mean_interval(
     wider = widening(count)
     low, high = np.clip([value + wider * (low - value), value + wider * (high - value)], *bounds)
     return Interval(value, float(low), float(high), len(numbers), count)
+
+
+def resampled_interval(
+    measure: Callable[[NDArray[np.int64]], float], groups: Sequence[Hashable], *, draws: int = 1000, seed: int = 0
+) -> Interval:
+    """Return any number that is measured on images, with a bootstrap interval over whole groups.
+
+    Parameters
+    ----------
+    measure
+        Gives the number for some rows, repeated as often as they were drawn; NaN where it cannot be told.
+    groups
+        The independent unit of each row.
+    draws, seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    Interval
+        Of the percentiles, stretched as `widening` says; NaN bounds under two groups, or where fewer than half the draws tell.
+    """
+    place = np.unique([str(group) for group in groups], return_inverse=True)[1]
+    members = [np.flatnonzero(place == group) for group in range(int(place.max(initial=-1)) + 1)]
+    value, count = float(measure(np.arange(len(place)))), len(members)
+    if count < 2 or np.isnan(value):
+        return Interval(value, np.nan, np.nan, len(place), count)
+    random = np.random.default_rng(seed)
+    drawn = np.array(
+        [measure(np.concatenate([members[one] for one in random.integers(count, size=count)])) for _ in range(draws)]
+    )
+    told = drawn[np.isfinite(drawn)]
+    if 2 * len(told) < draws:
+        return Interval(value, np.nan, np.nan, len(place), count)
+    low, high = np.quantile(told, [_TAIL, 1 - _TAIL])
+    wider = widening(count)
+    return Interval(
+        value, float(value + wider * (low - value)), float(value + wider * (high - value)), len(place), count
+    )
 
 
 def widening(groups: int) -> float:

@@ -1,5 +1,7 @@
 """Each format gives back the values, axes, pixel size and channel names that were written."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -84,19 +86,80 @@ def test_cmyk_is_refused(tmp_path):
         read_images(tmp_path / "a.jpg")
 
 
-def test_sixteen_bit_colour_png_is_refused_rather_than_halved(tmp_path):
-    import struct
-    import zlib
+def png16(
+    path: Path, stored: np.ndarray, *, filters: list[int], colour: int, interlace: int = 0, extra: bytes = b""
+) -> None:
+    """Write a 16-bit PNG whose rows use these filters, byte by byte as the standard words them."""
+    height, width, samples = stored.shape
+    step, plain = 2 * samples, stored.astype(">u2").tobytes()
+    row_bytes, packed = step * width, b""
+    for y in range(height):
+        row = bytearray([filters[y % len(filters)]])
+        for at in range(row_bytes):
+            here = y * row_bytes + at
+            left = plain[here - step] if at >= step else 0
+            up = plain[here - row_bytes] if y else 0
+            corner = plain[here - row_bytes - step] if y and at >= step else 0
+            near = min((left, up, corner), key=lambda one: abs(left + up - corner - one))
+            row.append((plain[here] - [0, left, up, (left + up) // 2, near][row[0]]) % 256)
+        packed += bytes(row)
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
-    pixels = zlib.compress(b"\0" + bytes(range(12)))
-    parts = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
-    with pytest.raises(BadImage, match="16-bit colour PNG"):
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, interlace))
+    body = extra and chunk(b"tRNS", extra)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + body + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b""))
+
+
+@pytest.mark.parametrize("filters", [[0], [1], [2], [3], [4], [4, 3, 2, 1, 0, 4]])
+def test_sixteen_bit_colour_png_keeps_its_depth(tmp_path, rng, filters):
+    stored = rng.integers(0, 65536, (7, 5, 3), dtype=np.uint16)
+    png16(tmp_path / "a.png", stored, filters=filters, colour=2)
+    images, values = only(tmp_path / "a.png")
+    assert images.record.channels == ("red", "green", "blue")
+    np.testing.assert_allclose(values, stored.transpose(2, 0, 1) / 65535, rtol=1e-6)
+
+
+def test_sixteen_bit_png_with_alpha_is_read_where_it_is_opaque(tmp_path, rng):
+    stored = rng.integers(0, 65535, (4, 5, 4), dtype=np.uint16)
+    stored[..., 3] = 65535
+    png16(tmp_path / "a.png", stored, filters=[4], colour=6)
+    np.testing.assert_allclose(only(tmp_path / "a.png")[1], stored[..., :3].transpose(2, 0, 1) / 65535, rtol=1e-6)
+    png16(tmp_path / "g.png", stored[..., 2:], filters=[1], colour=4)
+    np.testing.assert_allclose(only(tmp_path / "g.png")[1][0], stored[..., 2] / 65535, rtol=1e-6)
+    stored[1, 1, 3] = 7
+    png16(tmp_path / "b.png", stored, filters=[0], colour=6)
+    with pytest.raises(BadImage, match="alpha"):
+        read_images(tmp_path / "b.png")
+    png16(tmp_path / "c.png", stored[..., :3], filters=[0], colour=2, extra=stored[2, 2, :3].astype(">u2").tobytes())
+    with pytest.raises(BadImage, match="alpha"):
+        read_images(tmp_path / "c.png")
+
+
+def test_damaged_and_interlaced_sixteen_bit_png_are_refused(tmp_path, rng):
+    stored = rng.integers(0, 65536, (7, 5, 3), dtype=np.uint16)
+    png16(tmp_path / "a.png", stored, filters=[2], colour=2, interlace=1)
+    with pytest.raises(BadImage, match="interlaced"):
         read_images(tmp_path / "a.png")
+    png16(tmp_path / "a.png", stored, filters=[2], colour=2)
+    whole = bytearray((tmp_path / "a.png").read_bytes())
+    whole[60] ^= 1
+    (tmp_path / "a.png").write_bytes(whole)
+    with pytest.raises(BadImage, match="corrupt"):
+        read_images(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_picture_that_exif_turns_is_refused_by_name(tmp_path, kind):
+    exif = Image.Exif()
+    exif[274] = 1
+    Image.new("L", (6, 4)).save(tmp_path / f"a.{kind}", exif=exif)
+    assert read_images(tmp_path / f"a.{kind}").shape == (1, 4, 6)
+    exif[274] = 6
+    Image.new("L", (6, 4)).save(tmp_path / f"b.{kind}", exif=exif)
+    with pytest.raises(BadImage, match="EXIF orientation is 6"):
+        read_images(tmp_path / f"b.{kind}")
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "i1", "i2", "f2", "f4", "f8"])

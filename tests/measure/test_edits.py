@@ -10,14 +10,24 @@ from pellucid.images import ImageRecord, phantoms
 from pellucid.measure import (
     EDITS,
     Edit,
+    add_spots,
+    blur_rim,
     blur_texture,
     brighten,
+    brighten_rim,
     flatten_background,
+    flatten_illumination,
+    move_object,
     paste_patch,
     phenotypes,
     recolour,
     remove_patch,
+    remove_spots,
+    replace_background,
     resize_object,
+    scale_spots,
+    shift_rim,
+    stretch_object,
     swap_background,
 )
 from pellucid.measure.surface import fill_hole, masked_blur
@@ -47,11 +57,14 @@ def region(edit, row):
 
 
 EVERY = [recipe() for recipe in EDITS.values()]
+OF_SPOTS = (add_spots, remove_spots, scale_spots)
 
 
 def test_the_built_in_edits_are_these_and_print_and_parse():
     assert set(EDITS) == {
         "recolour", "brighten", "blur_texture", "flatten_background", "remove_patch", "paste_patch", "resize_object",
+        "flatten_illumination", "stretch_object", "move_object", "replace_background", "brighten_rim", "blur_rim", "shift_rim",
+        "add_spots", "remove_spots", "scale_spots",
     }  # fmt: skip
     edit = resize_object(factor=0.8)
     assert str(edit) == "resize_object(factor=0.8)"
@@ -240,6 +253,8 @@ def test_edits_act_in_one_and_three_dimensions():
         mask = torch.zeros(shape, dtype=torch.bool)
         mask[(slice(4, 8),) * len(shape)] = True
         for edit in EVERY:
+            if isinstance(edit, OF_SPOTS) or (len(shape) == 1 and isinstance(edit, stretch_object)):
+                continue  # noise holds no spots, and a line has no shape
             small = mask & (torch.cumsum(mask.reshape(-1), 0).reshape(shape) <= 2)
             inside = small if isinstance(edit, remove_patch | paste_patch) else mask
             for verb in (edit.__call__, edit.null):
@@ -281,7 +296,7 @@ def test_masked_blur_lets_nothing_leak_in():
 def test_every_edit_says_what_it_moves_and_what_its_null_controls_for():
     for recipe in EDITS.values():
         assert issubclass(recipe, Edit)
-        assert recipe.moves
+        assert recipe.moves or recipe is move_object  # where an object lies is no phenotype
         assert recipe.controls
 
 
@@ -302,3 +317,150 @@ def test_misuse_is_refused_in_a_sentence():
         swap_background(image, mask, torch.rand(1, 9, 9), torch.zeros(9, 9))
     with pytest.raises(BadImage, match="whole image"):
         fill_hole(np.zeros((1, 3, 3)), np.ones((3, 3), bool))
+
+
+def full(image, mask):
+    return phenotypes(image, mask, CELLS.images.record, panel="full", spot_diameter=1.6).to_pylist()[0]
+
+
+def segmented(image):
+    return phenotypes(image[None], (image > 0.5).long(), ImageRecord("CYX", ("grey",)), panel="full").to_pylist()[0]
+
+
+def plain_cell(ratio=1.0, size=64, radius=12):
+    y, x = np.mgrid[:size, :size] - size // 2
+    mask = torch.from_numpy((y / ratio) ** 2 + (x * ratio) ** 2 <= radius**2)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0, 0.01, (size, size)))
+    return (0.2 + 0.6 * mask + noise).float()[None], mask
+
+
+@pytest.mark.parametrize(
+    ("edit", "column", "sign"),
+    [
+        (add_spots(number=3), "Spots_Count", 1),
+        (remove_spots(), "Spots_Count", -1),
+        (remove_spots(share=0.5), "Spots_Count", -1),
+        (scale_spots(factor=1.6), "Spots_MeanBrightness", 1),
+        (scale_spots(factor=0.6), "Spots_MeanBrightness", -1),
+        (brighten_rim(amount=0.2), "RadialDistribution_RimMinusCentre_red", 1),
+        (brighten_rim(amount=-0.2), "RadialDistribution_RimMinusCentre_red", -1),
+    ],
+    ids=str,
+)
+def test_edits_of_spots_and_rim_move_their_phenotype_and_nulls_hardly(edit, column, sign):
+    cells, done, null = phantoms.cells(12, (64, 64), seed=5), [], []
+    for image, mask in zip(cells.images.tensor(), cells.factor_mask("object"), strict=True):
+        start = full(image, mask)
+        try:
+            pair = [f(image, mask, generator=seeded()).image for f in (edit, edit.null)]
+        except ShapeError:
+            continue
+        after = [full(one, mask) for one in pair]
+        for moved, kept in zip(after, (done, null), strict=True):
+            if start[column] is not None and moved[column] is not None:
+                kept.append(sign * (moved[column] - start[column]))
+    assert len(done) >= 9
+    assert np.mean(np.array(done) > 0) > 0.8
+    assert abs(np.mean(null)) < 0.3 * np.mean(done)
+
+
+def test_removing_every_spot_leaves_few_and_adding_adds_that_many():
+    flat, mask = plain_cell()
+    many = add_spots(number=4, height=0.5)(flat, mask, generator=seeded()).image
+    count = [
+        phenotypes(image, mask, ImageRecord("CYX", ("grey",))).to_pylist()[0]["Spots_Count"] for image in (flat, many)
+    ]
+    assert count == [0, 4]
+    gone = remove_spots()(many, mask, generator=seeded()).image
+    assert phenotypes(gone, mask, ImageRecord("CYX", ("grey",))).to_pylist()[0]["Spots_Count"] == 0
+    with pytest.raises(ShapeError, match="no spot to remove"):
+        remove_spots()(flat, mask, generator=seeded())
+    with pytest.raises(ShapeError, match="no room"):
+        add_spots(diameter=30)(flat, mask, generator=seeded())
+
+
+def test_spots_of_a_volume_are_added_scaled_and_removed():
+    grid = np.mgrid[:24, :24, :24] - 12
+    ball = torch.from_numpy((grid**2).sum(0) <= 81)
+    image = (0.2 + 0.3 * ball + 0.01 * torch.randn(24, 24, 24, generator=seeded())).float()[None]
+    record = ImageRecord("CZYX", ("grey",))
+
+    def spots(image):
+        row = phenotypes(image, ball, record).to_pylist()[0]
+        return row["Spots_Count"], row["Spots_MeanBrightness"] or 0.0
+
+    more = add_spots(number=2, height=0.9)(image, ball, generator=seeded()).image
+    bright = scale_spots(factor=1.5)(more, ball, generator=seeded()).image
+    assert [spots(one)[0] for one in (image, more, bright)] == [0, 2, 2]
+    assert spots(bright)[1] > 1.2 * spots(more)[1]
+    assert spots(remove_spots()(more, ball, generator=seeded()).image)[0] == 0
+    with pytest.raises(ShapeError, match="no shape to stretch"):
+        stretch_object()(torch.rand(1, 9), torch.arange(9) < 4, generator=seeded())
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.4])
+def test_stretching_moves_the_axes_as_stated_and_keeps_the_area(factor):
+    image, mask = plain_cell(ratio=1.2)
+    start = segmented(image[0])
+    done = segmented(stretch_object(factor=factor)(image, mask, generator=seeded()).image[0])
+    null = segmented(stretch_object(factor=factor).null(image, mask, generator=seeded()).image[0])
+    assert done["AreaShape_Area"] == pytest.approx(start["AreaShape_Area"], rel=0.03)
+    ratio = [row["AreaShape_MajorAxisLength"] / row["AreaShape_MinorAxisLength"] for row in (start, done, null)]
+    long = ratio[0] * factor**2
+    assert ratio[1] == pytest.approx(max(long, 1 / long), rel=0.05)
+    assert ratio[2] == pytest.approx(ratio[0], rel=0.02)
+
+
+@pytest.mark.parametrize("pixels", [-3, 2])
+def test_moving_the_rim_changes_the_radius_by_so_many_pixels_and_its_null_does_not(pixels):
+    image, mask = plain_cell()
+    edit = shift_rim(pixels=pixels)
+    done, null = (segmented(f(image, mask, generator=seeded()).image[0]) for f in (edit, edit.null))
+    assert done["AreaShape_EquivalentDiameter"] / 2 == pytest.approx(12 + pixels, abs=0.4)
+    assert null["AreaShape_EquivalentDiameter"] / 2 == pytest.approx(12, abs=0.4)
+
+
+def test_moving_the_object_moves_its_centre_and_nothing_of_its_form():
+    image, mask = plain_cell()
+    done = move_object(share=0.2)(image, mask, generator=seeded()).image[0] > 0.5
+    null = move_object(share=0.2).null(image, mask, generator=seeded()).image[0] > 0.5
+    centre = [np.argwhere(found.numpy()).mean(0) for found in (mask, done, null)]
+    assert np.hypot(*(centre[1] - centre[0])) == pytest.approx(0.2 * 64, abs=1)
+    assert np.allclose(centre[2], centre[0], atol=0.1)
+    assert done.sum().item() == pytest.approx(mask.sum().item(), rel=0.01)
+
+
+def test_a_replaced_background_holds_no_tag_and_its_null_keeps_it():
+    tagged = phantoms.cells(4, (64, 64), seed=3, shortcut=phantoms.Shortcut(shape="square", place=45.0, contrast=0.4))
+    masks, tags = tagged.factor_mask("object"), tagged.factor_mask("shortcut")
+    for row, name in enumerate(tagged.images.ids):
+        image = tagged.render(name, shortcut=1)
+        tag = torch.from_numpy(tagged._paint(*tagged._values(name, {"shortcut": 1})).masks["shortcut"])
+        ground = ~masks[row] & ~tag
+        for verb, kept in (("__call__", False), ("null", True)):
+            after = getattr(replace_background(), verb)(image, masks[row], generator=seeded()).image
+            height = (after[:, tag].mean() - after[:, ground].mean()).item()
+            assert (height > 0.25) == kept
+            assert torch.equal(after[:, masks[row]], image[:, masks[row]])
+    assert tags.any()
+
+
+def test_flattened_light_leaves_no_slope_in_object_or_background():
+    ramp = 1 + 0.4 * torch.linspace(-1, 1, 64)[None, :].expand(64, 64)
+    even, mask = plain_cell()
+    done = flatten_illumination()(even * ramp, mask, generator=seeded()).image
+    null = flatten_illumination().null(even * ramp, mask, generator=seeded()).image
+    middle = (slice(28, 36), slice(None))
+    for side in (mask, ~mask):
+        columns = torch.arange(64).expand(64, 64)[middle][side[middle]].double()
+        slopes = [np.polyfit(columns, one[0][middle][side[middle]], 1)[0] for one in (even * ramp, done, null)]
+        assert abs(slopes[1]) < 0.1 * abs(slopes[0])
+        assert abs(slopes[2]) > 0.5 * abs(slopes[0])
+
+
+def test_a_blurred_rim_is_less_steep_and_its_outline_stays():
+    image, mask = plain_cell()
+    done = blur_rim()(image, mask, generator=seeded()).image[0]
+    steep = [np.abs(np.diff(one[32].numpy())).max() for one in (image[0], done)]
+    assert steep[1] < 0.6 * steep[0]
+    assert (done > 0.5).sum().item() == pytest.approx(mask.sum().item(), rel=0.06)

@@ -7,7 +7,8 @@ from skimage.feature import graycomatrix, graycoprops
 
 from pellucid.errors import BadImage
 from pellucid.images import ImageRecord, phantoms
-from pellucid.measure import PHENOTYPES, columns, measure_images, phenotypes, segment
+from pellucid.measure import columns, measure_images, phenotypes, segment
+from pellucid.measure.phenotype import CORE
 from pellucid.measure.spots import find_spots
 
 PLAIN = ImageRecord("CYX", ("grey",))
@@ -29,8 +30,8 @@ def measured(image, mask, record=PLAIN, **settings):
 
 
 def test_there_are_twenty_phenotypes_each_with_a_meaning_and_a_column():
-    assert len(PHENOTYPES) == len({phenotype.name for phenotype in PHENOTYPES}) == 20
-    assert {p.family for p in PHENOTYPES} == {"size", "shape", "intensity", "texture", "spots", "background"}
+    assert len(CORE) == len({phenotype.name for phenotype in CORE}) == 20
+    assert {p.family for p in CORE} == {"size", "shape", "intensity", "texture", "spots", "background"}
     table = phenotypes(torch.rand(1, 101, 101), disc(20), PLAIN)
     assert table.column_names == ["object", *columns(PLAIN)]
     for field in list(table.schema)[1:]:
@@ -68,7 +69,7 @@ def test_sizes_scale_with_the_pixel_and_shapes_do_not():
     image, mask = torch.rand(1, 101, 101), disc(20)
     fine = ImageRecord("CYX", ("grey",), spacing=(0.5, 0.5))
     pixels, microns = measured(image, mask), measured(image, mask, fine, spot_diameter=1.5)
-    powers = {p.name: (2 if p.power is None else p.power) for p in PHENOTYPES if not p.per_channel}
+    powers = {p.name: (2 if p.power is None else p.power) for p in CORE if not p.per_channel}
     for name, power in powers.items():
         if pixels[name] is not None:
             assert microns[name] == pytest.approx(pixels[name] * 0.5**power, rel=1e-6), name

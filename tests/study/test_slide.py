@@ -7,7 +7,7 @@ from torch import nn
 
 from pellucid.attribution import explain
 from pellucid.errors import BadImage, BadStudy
-from pellucid.images.pyramid import build_levels, create_pyramid
+from pellucid.images.multiscale import build_levels, create_pyramid
 from pellucid.images.slide import open_slide
 from pellucid.models import Model
 from pellucid.study.slide import explain_slide

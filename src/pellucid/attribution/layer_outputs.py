@@ -32,13 +32,15 @@ def layer_outputs(call: Call) -> list[LayerOutput]:
     seen: list[tuple[str, Tensor]] = []
 
     def note(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
+        def hook(_module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and (
+                inputs or named
+            ):  # what is given nothing, as position biases, shows no image
                 seen.append((name, output))
 
         return hook
 
-    hooks = [part.register_forward_hook(note(name)) for name, part in module.named_modules()]
+    hooks = [part.register_forward_hook(note(name), with_kwargs=True) for name, part in module.named_modules()]
     try:
         call.passes.outputs(take_rows(call.inputs, slice(0, 1)))
     finally:

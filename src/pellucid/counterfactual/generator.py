@@ -28,6 +28,11 @@ class FittedGenerator(ABC):
     generator: "Generator"
     history: pa.Table
 
+    @property
+    def movable(self) -> Tensor | None:
+        """Which latents ``(D,)`` a search may move, the others being the image's own; None: all."""
+        return None
+
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents ``(N, D)`` of images ``(N, C, *S)``; row i depends on image i alone."""
@@ -49,7 +54,7 @@ class Generator(Recipe):
     def fit(
         self, images: Tensor, model: Model, *, seed: int = 0, checkpoint: Path | None = None, progress: bool = False
     ) -> FittedGenerator:
-        """Learn from images ``(N, C, *S)``, as the model takes them, what they and the model have in common.
+        """Learn from images ``(N, C, *S)`` in their own units, as `pellucid.explain` takes them, what they and the model share.
 
         Parameters
         ----------

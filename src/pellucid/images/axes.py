@@ -10,6 +10,7 @@ from skimage.util import img_as_float32
 
 from pellucid.errors import BadImage
 from pellucid.images.imageset import SPATIAL_AXES
+from pellucid.images.placing import Placing
 
 __all__ = ["Array", "RawImage", "ValueKind", "arrange", "check_axes", "in_order", "scaled", "value_kind"]
 
@@ -33,12 +34,21 @@ class RawImage:
         Axis letter to pixel size in micrometres (``T``: seconds between frames), as far as stated.
     channels
         Channel names, or None when not stated.
+    placing
+        Where the image lies in the patient, or None when not stated.
+    window
+        Lowest and highest value that the file asks to be shown, in its values' units, or None.
+    crop
+        Offset of the image in its source, in pixels of its own size, one number an axis of Y and X, or None.
     """
 
     array: Array
     axes: str | None = None
     spacing: Mapping[str, float] = field(default_factory=dict)
     channels: tuple[str, ...] | None = None
+    placing: Placing | None = None
+    window: tuple[float, float] | None = None
+    crop: tuple[int, ...] | None = None
 
 
 def check_axes(axes: str) -> str:
@@ -61,6 +71,8 @@ def in_order(letters: str) -> str:
 
 def arrange(raw: RawImage, *, axes: str | None, name: str) -> tuple[Array, str]:
     """Bring an array into the order ``(C, *S)``; an array without channels gets one.
+
+    Where the file names the axes, a time or depth of length one is dropped: five-dimensional formats state it always.
 
     Parameters
     ----------
@@ -107,8 +119,7 @@ def _named(raw: RawImage, name: str) -> tuple[Array, str]:
     spare = [
         place
         for place, letter in enumerate(letters)
-        if raw.array.shape[place] == 1
-        and (letter not in ORDER + "S" or (letter in "CS" and {"C", "S"} <= set(letters)))
+        if raw.array.shape[place] == 1 and (letter not in "CSYX" or (letter in "CS" and {"C", "S"} <= set(letters)))
     ]
     if len(spare) == 2 and {"C", "S"} == {letters[place] for place in spare}:
         spare = spare[:1]
@@ -149,6 +160,7 @@ def scaled(array: Array, name: str) -> NDArray[np.float32]:
         When a value is not finite.
     """
     value_kind(array, name)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     with np.errstate(over="ignore"):
         values: NDArray[np.float32] = img_as_float32(array)  # type: ignore[no-untyped-call]
     if array.dtype.kind == "f" and not np.isfinite(values).all():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pellucid.errors import BadImage
+from pellucid.images.placing import Affine, orientation
 
 __all__ = ["ImageRecord", "ImageSet"]
 
@@ -38,6 +39,9 @@ class ImageRecord:
         Where the image comes from: a file name or a phantom's name.
     crop
         Offset of the image in its source, in pixels, one number a spatial axis, or None.
+    affine
+        Four rows that take an index along the axes Z, Y, X (as far as there are) followed by 1 to the patient's
+        coordinates in millimetres, growing to the right, the front and the head (RAS); None where unknown.
     """
 
     axes: str
@@ -46,17 +50,27 @@ class ImageRecord:
     display_range: tuple[float, float] = (0.0, 1.0)
     source: str = ""
     crop: tuple[int, ...] | None = None
+    affine: Affine | None = None
 
     def __post_init__(self) -> None:
         if self.axes[:1] != "C" or self.axes[1:] not in SPATIAL_AXES:
             raise BadImage(f"axes {self.axes!r} are none of {', '.join('C' + axes for axes in SPATIAL_AXES)}")
         if self.spacing is not None and len(self.spacing) != len(self.spatial):
             raise BadImage(f"spacing {self.spacing} has not one number for each of the axes {self.spatial}")
+        if self.affine is not None and [len(row) for row in self.affine] != [len(self.spatial.lstrip("T")) + 1] * 4:
+            raise BadImage(
+                f"affine {self.affine} is not four rows of a number for each of the axes {self.spatial} and one"
+            )
 
     @property
     def spatial(self) -> str:
         """The axes after the channel, such as ``"YX"``."""
         return self.axes[1:]
+
+    @property
+    def orientation(self) -> str | None:
+        """Where each of the axes Z, Y, X runs to, such as ``"SPL"``: head, back, left; None where unknown."""
+        return None if self.affine is None else orientation(self.affine)
 
 
 @dataclass(frozen=True, repr=False)
@@ -86,6 +100,8 @@ class ImageSet:
         The metadata column that names train, val and test, or None.
     group_column
         The metadata column that names the unit (patient, plate, smear) that must stay in one split, or None.
+    describe
+        Gives the record of one image by id, or None where the set's own says all.
     """
 
     ids: tuple[str, ...]
@@ -98,6 +114,7 @@ class ImageSet:
     masks: Mapping[str, Callable[[str], Tensor | None]] = field(default_factory=dict)
     split_column: str | None = None
     group_column: str | None = None
+    describe: Callable[[str], ImageRecord] | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.ids)) != len(self.ids):
@@ -153,6 +170,17 @@ class ImageSet:
             for row, image in enumerate(pool.map(self.load, chosen)):
                 images[row] = image
         return images
+
+    def record_of(self, image: str) -> ImageRecord:
+        """Return what is known of one image: its own source, place in the patient and offset; its file is opened.
+
+        Raises
+        ------
+        BadImage
+            When the id is unknown or the file cannot be read.
+        """
+        (name,) = self._chosen([image])
+        return self.record if self.describe is None else self.describe(name)
 
     def mask(self, name: str, ids: Sequence[str] | None = None) -> list[Tensor | None]:
         """Return one integer mask ``(*S)`` an image, None for an image that has none of that name."""

@@ -1,19 +1,14 @@
-"""Which files make up a set: a folder, class folders, and mask files of the same stem. No pixel is read here."""
+"""What makes up a set of images: files by id, labels, metadata and masks, before any pixel is read."""
 
-import os
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pyarrow as pa
 
-from pellucid.errors import BadImage
-from pellucid.images.decode import SUFFIXES
+from pellucid.images.reader import Source
 
-__all__ = ["Listing", "find_folder", "list_file", "list_folder", "match_masks"]
-
-SPLITS = frozenset({"train", "training", "val", "valid", "validation", "test", "testing"})
+__all__ = ["Listing", "list_file"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,10 @@ class Listing:
         The metadata column that names train, val and test, where the layout itself states one.
     numbered
         Whether the labels are the positions of classes rather than their names.
+    source
+        Opens an image by its id where that takes more than the file's name.
+    shown
+        What to call the set where its path must not be told, or "".
     """
 
     files: Mapping[str, str]
@@ -42,124 +41,10 @@ class Listing:
     masks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     split: str | None = None
     numbered: bool = False
+    source: Source | None = None
+    shown: str = ""
 
 
 def list_file(path: Path) -> Listing:
     """Return the listing of one image."""
     return Listing({path.name: str(path)})
-
-
-def list_folder(root: Path, *, apart: Sequence[Path] = ()) -> Listing:
-    """Return the images of a folder, or of its class folders, in sorted order.
-
-    Folders below ``train``, ``val`` and ``test`` are class folders too; those names become the column ``split``.
-
-    Parameters
-    ----------
-    root
-        The folder.
-    apart
-        Folders that hold masks and are no class.
-
-    Raises
-    ------
-    BadImage
-        When there is no image, or images lie both beside and in folders.
-    """
-    found = _walk(root, apart=apart)
-    if not found:
-        raise BadImage(_nothing_in(root))
-    depth = [PurePosixPath(name).parts[:-1] for name in found]
-    files = {name: f"{root}/{name}" for name in found}
-    if not any(depth):
-        return Listing(files)
-    if not all(depth):
-        loose = next(name for name, folders in zip(found, depth, strict=True) if not folders)
-        inner = next(folders[0] for folders in depth if folders)
-        raise BadImage(
-            f"{root} holds images such as {loose} beside folders of images such as {inner}/; use one or a CSV"
-        )
-    if {folders[0].lower() for folders in depth} <= SPLITS:
-        return _split_folders(root, files, depth)
-    _refuse_forgotten_manifest(root)
-    return Listing(files, tuple(folders[0] for folders in depth))
-
-
-def _split_folders(root: Path, files: Mapping[str, str], depth: Sequence[tuple[str, ...]]) -> Listing:
-    split = pa.table({"split": [folders[0] for folders in depth]})
-    if all(len(folders) == 1 for folders in depth):
-        return Listing(files, None, split, split="split")
-    if any(len(folders) == 1 for folders in depth):
-        raise BadImage(f"{root}: some images under {depth[0][0]}/ and its like lie in class folders and some do not")
-    return Listing(files, tuple(folders[1] for folders in depth), split, split="split")
-
-
-def _refuse_forgotten_manifest(root: Path) -> None:
-    for table in sorted(root.glob("*.csv")):
-        with table.open(encoding="utf-8-sig", errors="replace") as lines:
-            header = lines.readline().strip().replace(";", ",").split(",")
-        if "image" in header:
-            raise BadImage(f'{root} holds folders and the manifest {table.name}; give labels="{table.name}"')
-
-
-def _nothing_in(root: Path) -> str:
-    seen = Counter(Path(name).suffix.lower() or "no suffix" for name in _walk(root, suffixes=None))
-    kinds = ", ".join(f"{count} {suffix}" for suffix, count in seen.most_common(5)) or "no files"
-    return f"{root} holds no image: {kinds} found; {', '.join(SUFFIXES)} are read"
-
-
-def _walk(root: Path, *, apart: Sequence[Path] = (), suffixes: tuple[str, ...] | None = SUFFIXES) -> list[str]:
-    """Return the sorted paths below `root` with these suffixes; hidden files and folders are none of the user's."""
-    left_out = {folder.resolve() for folder in apart}
-    found = []
-    for folder, inner, names in os.walk(root, followlinks=True):
-        here = Path(folder)
-        inner[:] = [name for name in inner if name[0] not in "._" and (here / name).resolve() not in left_out]
-        prefix = here.relative_to(root).as_posix()
-        prefix = "" if prefix == "." else prefix + "/"
-        found += [
-            prefix + name for name in names if name[0] != "." and (suffixes is None or name.lower().endswith(suffixes))
-        ]
-    return sorted(found)
-
-
-def find_folder(given: str | Path, root: Path) -> Path:
-    """Return a folder named relative to the images or to the working directory."""
-    for folder in (root / given, Path(given)):
-        if folder.is_dir():
-            return folder
-    raise BadImage(f"there is no mask folder {given} in {root} or the working directory")
-
-
-def match_masks(ids: Iterable[str], folder: Path) -> dict[str, str]:
-    """Return the mask file of each image: the same path below `folder`, or the same file name, whatever the suffix.
-
-    Raises
-    ------
-    BadImage
-        When two masks or two images share a stem, or no image has a mask.
-    """
-    masks: dict[str, str] = {}
-    for name in _walk(folder):
-        if masks.setdefault(_stem(name), name) != name:
-            raise BadImage(f"{folder}: {masks[_stem(name)]} and {name} could both be the mask of one image")
-    ids = list(ids)
-    bare = Counter(_stem(name).rpartition("/")[2] for name in ids)
-    matched = {}
-    for name in ids:
-        stem = _stem(name)
-        last = stem.rpartition("/")[2]
-        if stem not in masks and last in masks and bare[last] > 1:
-            raise BadImage(
-                f"{folder}/{masks[last]} could be the mask of {bare[last]} images of that name, such as {name}"
-            )
-        mask = masks.get(stem, masks.get(last))
-        if mask is not None:
-            matched[name] = f"{folder}/{mask}"
-    if not matched:
-        raise BadImage(f"{folder}: none of its {len(masks)} files has the name of an image, such as {_stem(ids[0])}")
-    return matched
-
-
-def _stem(name: str) -> str:
-    return name[: -len(PurePosixPath(name).suffix) or None].removesuffix(".ome")

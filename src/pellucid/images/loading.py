@@ -14,6 +14,8 @@ from pellucid.errors import BadImage
 from pellucid.images.axes import RawImage, ValueKind, arrange, scaled, value_kind
 from pellucid.images.decode import decode
 from pellucid.images.imageset import ImageRecord
+from pellucid.images.levels import TOLERANCE
+from pellucid.images.reader import Wanted
 from pellucid.images.resize import resized_image, resized_shape, resized_spacing
 
 __all__ = ["FileSource", "ImageLoader", "Picture", "Reading", "Source", "take_picture"]
@@ -26,18 +28,20 @@ class FileSource:
     """Opens the file of an image id."""
 
     files: Mapping[str, str]
+    wanted: Wanted
 
     def __call__(self, image: str) -> RawImage:
         """Return the image as stored."""
-        return decode(Path(self.files[image]), mask=False)
+        return decode(Path(self.files[image]), wanted=self.wanted)
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What the user says of all images of a set: axes in file order, size, pixel size, channel names."""
+    """What the user says of all images of a set: axes in file order, size in pixels or µm a pixel, spacing, channels."""
 
     axes: str | None = None
     size: tuple[int, ...] | None = None
+    um_per_px: float | None = None
     spacing: tuple[float, ...] | None = None
     channels: tuple[str, ...] | None = None
 
@@ -64,16 +68,38 @@ def take_picture(raw: RawImage, reading: Reading, name: str) -> Picture:
         raise BadImage(f"{name}: the image of axes {axes} and shape {array.shape} is empty")
     kind = value_kind(array, name)
     before = array.shape[1:]
-    after = resized_shape(before, axes[1:], reading.size)
+    spacing = _spacing(raw, reading, axes[1:], name)
+    size = reading.size if reading.um_per_px is None else _physical(before, axes[1:], spacing, reading.um_per_px, name)
+    after = resized_shape(before, axes[1:], size)
     values = resized_image(scaled(array, name), after)
     record = ImageRecord(
         axes=axes,
         channels=_channels(raw, reading, axes, array.shape, name),
-        spacing=resized_spacing(_spacing(raw, reading, axes[1:], name), before, after),
-        display_range=_display_range(values, kind),
+        spacing=resized_spacing(spacing, before, after),
+        display_range=raw.window if raw.window and kind == "float" else _display_range(values, kind),
         source=name,
+        crop=raw.crop,
+        affine=None if raw.placing is None else raw.placing.affine(axes[1:], before=before, after=after),
     )
     return Picture(np.ascontiguousarray(values), record, kind)
+
+
+def _physical(
+    shape: tuple[int, ...], spatial: str, spacing: tuple[float, ...] | None, um_per_px: float, name: str
+) -> tuple[int, ...]:
+    """Return the size, (Y, X), at which a pixel is as large as was asked."""
+    steps = dict(zip(spatial, spacing or (math.nan,) * len(spatial), strict=True))
+    lengths = dict(zip(spatial, shape, strict=True))
+    plane = [axis for axis in "YX" if axis in spatial]
+    for axis in plane:
+        if math.isnan(steps[axis]):
+            raise BadImage(f"{name}: um_per_px={um_per_px:g} needs the pixel size along {axis}; give spacing=")
+        if steps[axis] > um_per_px * TOLERANCE:
+            raise BadImage(
+                f"{name}: um_per_px={um_per_px:g} is finer than the image, whose pixels are {steps[axis]:g} µm along "
+                f"{axis}; nothing between them is known"
+            )
+    return tuple(max(1, round(lengths[axis] * steps[axis] / um_per_px)) for axis in plane)
 
 
 def _channels(raw: RawImage, reading: Reading, axes: str, shape: tuple[int, ...], name: str) -> tuple[str, ...]:
@@ -141,6 +167,10 @@ class ImageLoader:
                 "resample it, or give spacing= (NaN for unknown)"
             )
         return torch.from_numpy(picture.values)
+
+    def describe(self, image: str) -> ImageRecord:
+        """Return the record of one image, its own source and place in the patient with it."""
+        return take_picture(self.source(image), self.reading, image).record
 
 
 def _cure(seen: tuple[int, ...], held: tuple[int, ...]) -> str:

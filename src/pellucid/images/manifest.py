@@ -135,13 +135,13 @@ def _located(cells: dict[str, str], folders: Sequence[Path], path: Path, column:
 
 
 def _joined(folder: Path, cell: str) -> str:
-    name = cell.strip().replace("\\", "/")
+    name = cell.strip().replace("\\", "/").rstrip("/")
     return name if name.startswith("/") else f"{folder}/{name.removeprefix('./')}"
 
 
 def _names_in(folder: str) -> set[str]:
     try:
         with os.scandir(folder) as entries:
-            return {entry.name for entry in entries if entry.is_file()}
+            return {entry.name for entry in entries}
     except (FileNotFoundError, NotADirectoryError):
         return set()

@@ -12,6 +12,8 @@ from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage, arrange
 from pellucid.images.decode import decode
 from pellucid.images.loading import Reading, Source
+from pellucid.images.mask_grid import laid_on
+from pellucid.images.reader import Wanted
 from pellucid.images.resize import resized_mask
 
 __all__ = ["MaskLoader"]
@@ -29,20 +31,24 @@ class MaskLoader:
     reading: Reading
     axes: str
     shape: tuple[int, ...]
+    wanted: Wanted
 
     def __call__(self, image: str) -> Tensor | None:
         """Return the mask, or refuse its file in one sentence."""
         if image not in self.files:
             return None
         name = self.files[image]
-        mask = _whole(self._arranged(decode(Path(name), mask=True), name), name)
+        raw = decode(Path(name), wanted=self.wanted)
+        if raw.placing is not None:
+            raw = laid_on(self.source(image), raw, name)
+        mask = _whole(self._arranged(raw, name), name)
         if mask.shape != (stored := self._stored_shape(image)):
             raise BadImage(f"{name}: the mask has shape {mask.shape}, but its image {image} has {self.axes} {stored}")
         return torch.from_numpy(np.ascontiguousarray(resized_mask(mask, self.shape)))
 
     def _stored_shape(self, image: str) -> tuple[int, ...]:
         """Only before a resize can a mask be seen not to fit: afterwards everything has one shape."""
-        if self.reading.size is None:
+        if self.reading.size is None and self.reading.um_per_px is None:
             return self.shape
         return arrange(self.source(image), axes=self.reading.axes, name=image)[0].shape[1:]
 

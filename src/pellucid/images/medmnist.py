@@ -1,5 +1,8 @@
 """Archives in the layout of MedMNIST: ``train_images``, ``train_labels``, and the same for val and test."""
 
+import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -12,10 +15,17 @@ import pyarrow as pa
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
 from pellucid.images.listing import Listing
+from pellucid.images.numpy_files import stated_array
+from pellucid.images.reader import Reader, Wanted, refuse_too_large
 
-__all__ = ["ArchiveSource", "list_archive"]
+__all__ = ["MEDMNIST"]
 
 SPLITS = ("train", "val", "test")
+BROKEN = (
+    ValueError, EOFError, OSError, LookupError, TypeError, SyntaxError, MemoryError, RuntimeError, NotImplementedError, ArithmeticError,
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
+"""What zipfile and NumPy raise on damaged archives."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,7 @@ class ArchiveSource:
         return RawImage(array, letters + "C" * colour, channels=names)
 
 
-def list_archive(path: Path) -> Listing:
+def _entries(path: Path, wanted: Wanted) -> Listing:
     """Return the images of an archive; ids are ``split/row``, labels the class numbers as text.
 
     Raises
@@ -54,7 +64,9 @@ def list_archive(path: Path) -> Listing:
     labelled = [split for split in splits if f"{split}_labels" in members]
     if labelled and labelled != splits:
         raise BadImage(f"{path}: the archive has labels for {', '.join(labelled)} but images for {', '.join(splits)}")
-    counts = {split: _rows(path, f"{split}_images") for split in splits}
+    counts = {split: _rows(path, f"{split}_images", wanted.limit) for split in splits}
+    for split in labelled:
+        _stated(path, f"{split}_labels", wanted.limit)
     labels = [label for split in labelled for label in _labels(path, split, counts[split])]
     return Listing(
         files={f"{split}/{row}": str(path) for split in splits for row in range(counts[split])},
@@ -62,6 +74,7 @@ def list_archive(path: Path) -> Listing:
         metadata=pa.table({"split": [split for split in splits for _ in range(counts[split])]}),
         split="split",
         numbered=True,
+        source=ArchiveSource(str(path)),
     )
 
 
@@ -84,20 +97,24 @@ def _names(path: Path) -> set[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (zipfile.BadZipFile, OSError) as error:
+    except BROKEN as error:
         raise BadImage(f"{path}: the archive is corrupt or missing ({error})") from None
 
 
-def _rows(path: Path, member: str) -> int:
-    """Read the length from the array's header, without its pixels."""
-    with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
-        try:
-            version = np.lib.format.read_magic(file)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, _, _ = read(file)
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise BadImage(f"{path}: {member} cannot be read ({error})") from None
-    if len(shape) < 2:
+def _stated(path: Path, member: str, limit: int) -> tuple[int, ...]:
+    """Read the shape from the array's header, without its pixels; an array is held whole, so the limit counts it whole."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{member}.npy") as file:
+            shape, _ = stated_array(file)
+    except BROKEN as error:
+        raise BadImage(f"{path}: {member} cannot be read ({error})") from None
+    refuse_too_large(math.prod(shape), limit, f"{path}: {member}")
+    return shape
+
+
+def _rows(path: Path, member: str, limit: int) -> int:
+    shape = _stated(path, member, limit)
+    if len(shape) < 2 or min(shape) < 0:
         raise BadImage(f"{path}: {member} of shape {shape} is no stack of images")
     return int(shape[0])
 
@@ -107,6 +124,15 @@ def _member(path: str, name: str) -> Array:
     try:
         with np.load(path, allow_pickle=False) as archive:
             array: Array = archive[name]
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+    except BROKEN as error:
         raise BadImage(f"{path}: {name} cannot be read ({error})") from None
     return array
+
+
+MEDMNIST = Reader(
+    name="MedMNIST",
+    suffixes=(".npz",),
+    entries=_entries,
+    reads="archives of `train_images`, `train_labels` and the same for val and test: one set with its labels and splits",
+    refuses="other archives; several labels an image; pickled objects",
+)

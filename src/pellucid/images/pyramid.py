@@ -1,190 +1,100 @@
-"""OME-Zarr images on disk: one array a resolution with the metadata that viewers read (OME-NGFF 0.5)."""
+"""A plane in several resolutions, read region by region: whole slides and pyramidal TIFF."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
-from math import ceil
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
-__all__ = ["build_levels", "create_pyramid", "level_shapes", "ome_order", "write_labels"]
+from pellucid.errors import BadImage
+from pellucid.images.axes import Array
+from pellucid.images.reader import Wanted, needed, refuse_too_large
+from pellucid.images.tiff import BROKEN, TIFF, guarded, planar
 
-Array = NDArray[Any]
+__all__ = ["SLIDE_SUFFIXES", "Pyramid", "opened_pyramid"]
 
-_ORDER = "TCZYX"
-_KINDS = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
-_UNITS = {"time": "second", "space": "micrometer"}
-_SMALLEST = 256
-"""Longest side, in pixels, from which no coarser level is made."""
+SLIDE_SUFFIXES = (".svs", ".ndpi", ".scn", ".bif", ".tif", ".tiff")
 
 
-def ome_order(array: Array, axes: str) -> tuple[Array, str]:
-    """Return an array with its axes in the order that OME asks for; a line becomes a plane of one row.
+class Pyramid(Protocol):
+    """Levels of one plane, the finest first; all cover the same ground."""
 
-    Parameters
-    ----------
-    array
-        One axis a letter of `axes`.
-    axes
-        Such as ``"CTYX"`` or, for labels, ``"ZYX"``.
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """Rows and columns of each level."""
+
+    @property
+    def steps(self) -> Sequence[float | None]:
+        """Pixel size of each level in micrometres, None where the file states none."""
+
+    def region(self, level: int, y: int, x: int, height: int, width: int) -> Array:
+        """Return the pixels of a region inside a level, (Y, X) or (Y, X, samples)."""
+
+
+class _Tiff:
+    """Levels of one series of a TIFF file."""
+
+    def __init__(self, whole: Any, step: float | None, limit: int, path: Path) -> None:
+        self.whole, self.axes, self.path, self.limit = whole, whole.axes, path, limit
+        y, x = self.axes.index("Y"), self.axes.index("X")
+        self.shapes = [(level.shape[y], level.shape[x]) for level in whole.levels]
+        self.steps = [None if step is None else step * self.shapes[0][1] / width for _, width in self.shapes]
+
+    def region(self, level: int, y: int, x: int, height: int, width: int) -> Array:
+        """Decode only the tiles that the region touches."""
+        refuse_too_large(math.prod(self.whole.levels[level].keyframe.chunks), self.limit, self.path)
+        window = {"Y": slice(y, y + height), "X": slice(x, x + width)}
+        with self.whole.aszarr(level=level) as store:
+            array = zarr.open_array(store, mode="r")
+            part = np.asarray(array[tuple(window.get(axis, slice(None)) for axis in self.axes)])
+        return np.moveaxis(part, self.axes.index("S"), -1) if "S" in self.axes else part
+
+
+class _Slide:
+    """Levels of a slide as tiffslide opens it."""
+
+    def __init__(self, slide: Any) -> None:
+        self.slide = slide
+        self.shapes = [(height, width) for width, height in slide.level_dimensions]
+        sizes = [slide.properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"]
+        known = all(size is not None and math.isfinite(float(size)) and float(size) > 0 for size in sizes)
+        self.steps = [float(sizes[0]) * down if known else None for down in slide.level_downsamples]
+
+    def region(self, level: int, y: int, x: int, height: int, width: int) -> Array:
+        """Read at a level; the slide counts places in pixels of the finest."""
+        down = self.slide.level_downsamples[level]
+        return np.asarray(
+            self.slide.read_region((round(x * down), round(y * down)), level, (width, height), as_array=True)
+        )
+
+
+@contextmanager
+def opened_pyramid(path: Path, wanted: Wanted) -> Iterator[Pyramid]:
+    """Open a slide or a TIFF for reading by regions.
+
+    Raises
+    ------
+    BadImage
+        When the file is corrupt, holds no plane of grey or colours, or tiffslide is not installed where it is needed.
     """
-    if "Y" not in axes:
-        array, axes = np.expand_dims(array, axes.index("X")), axes.replace("X", "YX")
-    ordered = "".join(letter for letter in _ORDER if letter in axes)
-    return array.transpose([axes.index(letter) for letter in ordered]), ordered
-
-
-def level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the shapes of all levels: each halves the last two axes, until the image fits a thumbnail."""
-    levels = [tuple(shape)]
-    while max(levels[-1][-2:]) > _SMALLEST:
-        *leading, height, width = levels[-1]
-        levels.append((*leading, ceil(height / 2), ceil(width / 2)))
-    return levels
-
-
-def create_pyramid(
-    path: Path,
-    shape: Sequence[int],
-    *,
-    axes: str,
-    dtype: str,
-    name: str,
-    spacing: Sequence[float] | None = None,
-    channels: Sequence[str] = (),
-    window: Sequence[tuple[float, float]] = (),
-    about: Mapping[str, Any] | None = None,
-    chunk: int = 256,
-    shard: int | None = None,
-    fill: float = 0,
-) -> zarr.Array[Any]:
-    """Make an empty image of all levels and return its finest array.
-
-    Parameters
-    ----------
-    path
-        Folder of the image, ``NAME.ome.zarr``.
-    shape, axes, dtype
-        Of the finest level, in the order of OME; see `ome_order`.
-    name
-        Shown by viewers.
-    spacing
-        Size of a pixel, one number an axis of space (micrometre) or time (second), in the order of `axes`; None or NaN if
-        unknown.
-    channels, window
-        Name and shown range of each channel.
-    about
-        What pellucid says of the values.
-    chunk, shard
-        Pixels a side; a shard is what one writer writes. None: no shards.
-    fill
-        Value where nothing was written.
-    """
-    levels = level_shapes(shape)
-    ome: dict[str, Any] = {"version": "0.5", "multiscales": [_multiscale(name, axes, spacing, levels)]}
-    if channels:
-        ome["omero"] = {"channels": _channels(channels, window), "rdefs": {"model": "color"}}
-    group = zarr.open_group(path, mode="w", attributes={"ome": ome} | ({"pellucid": dict(about)} if about else {}))
-    for place, level in enumerate(levels):
-        chunks = (*(1,) * (len(level) - 2), *(min(chunk, side) for side in level[-2:]))
-        whole = (*(1,) * (len(level) - 2), *(shard or 0,) * 2)
-        group.create_array(
-            str(place), shape=level, dtype=dtype, chunks=chunks, dimension_names=[letter.lower() for letter in axes],
-            shards=_shards(chunks, whole) if shard else None, fill_value=fill,
-        )  # fmt: skip
-    return zarr.open_array(path / "0", mode="r+")
-
-
-def _shards(chunks: Sequence[int], whole: Sequence[int]) -> tuple[int, ...]:
-    """Return the shard as a whole number of chunks."""
-    return tuple(max(1, side // chunk) * chunk for chunk, side in zip(chunks, whole, strict=True))
-
-
-def _multiscale(
-    name: str, axes: str, spacing: Sequence[float] | None, levels: Sequence[Sequence[int]]
-) -> dict[str, Any]:
-    steps = iter(spacing or ())
-    sizes = {letter: next(steps, float("nan")) for letter in axes if letter != "C"}
-    known = {
-        letter: step for letter, step in sizes.items() if step == step
-    }  # NaN, an unknown size, differs from itself
-    told = [{"name": letter.lower(), "type": _KINDS[letter]}
-            | ({"unit": _UNITS[_KINDS[letter]]} if letter in known else {}) for letter in axes]  # fmt: skip
-    datasets = []
-    for place in range(len(levels)):
-        factor = [2.0**place if letter in "YX" else 1.0 for letter in axes]
-        scale = [known.get(letter, 1.0) * part for letter, part in zip(axes, factor, strict=True)]
-        shift = [known.get(letter, 1.0) * (part - 1) / 2 for letter, part in zip(axes, factor, strict=True)]
-        moves: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
-        moves += [{"type": "translation", "translation": shift}] if place else []
-        datasets.append({"path": str(place), "coordinateTransformations": moves})
-    return {"name": name, "axes": told, "datasets": datasets, "type": "mean"}
-
-
-def _channels(names: Sequence[str], window: Sequence[tuple[float, float]]) -> list[dict[str, Any]]:
-    ranges = window or [(0.0, 1.0)] * len(names)
-    return [
-        {"label": name, "color": "FFFFFF", "active": True,
-         "window": {"min": low, "max": high, "start": low, "end": high}}
-        for name, (low, high) in zip(names, ranges, strict=True)
-    ]  # fmt: skip
-
-
-def write_labels(path: Path, labels: Mapping[str, Array], *, axes: str, spacing: Sequence[float] | None = None) -> None:
-    """Write label images ``(*S)`` under ``labels`` of an image, in the order of OME, so that viewers lay them over it."""
-    group = zarr.open_group(path / "labels", mode="w")
-    group.attrs.update({"ome": {"version": "0.5", "labels": list(labels)}})
-    for name, label in labels.items():
-        where = path / "labels" / name
-        array = create_pyramid(where, label.shape, axes=axes, dtype="int32", name=name, spacing=spacing)
-        array[...] = label
-        build_levels(where, nearest=True)
-        made = zarr.open_group(where, mode="r+")
-        made.attrs.update({"ome": made.attrs["ome"] | {"image-label": {"source": {"image": "../../"}}}})  # type: ignore[operator]
-
-
-def build_levels(path: Path, *, nearest: bool = False) -> None:
-    """Fill the coarser levels from the finest, shard by shard, so that memory does not grow with the image.
-
-    Parameters
-    ----------
-    path
-        The image.
-    nearest
-        Whether to take one pixel of four, as labels need, in place of their mean.
-    """
-    told: Any = zarr.open_group(path, mode="r").attrs["ome"]
-    for place in range(1, len(told["multiscales"][0]["datasets"])):
-        fine = zarr.open_array(path / str(place - 1), mode="r")
-        coarse = zarr.open_array(path / str(place), mode="r+")
-        for block in _blocks(coarse.shape, coarse.shards or coarse.chunks):
-            coarse[block] = _halved(np.asarray(fine[_doubled(block, fine.shape)]), nearest=nearest).astype(coarse.dtype)
-
-
-def _blocks(shape: Sequence[int], size: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    starts = [range(0, whole, step) for whole, step in zip(shape, size, strict=True)]
-    for corner in product(*starts):
-        yield tuple(slice(at, min(at + step, whole)) for at, step, whole in zip(corner, size, shape, strict=True))
-
-
-def _doubled(block: tuple[slice, ...], shape: Sequence[int]) -> tuple[slice, ...]:
-    *leading, rows, columns = block
-    sides = [
-        slice(2 * part.start, min(2 * part.stop, whole))
-        for part, whole in zip((rows, columns), shape[-2:], strict=True)
-    ]
-    return (*leading, *sides)
-
-
-def _halved(array: Array, *, nearest: bool) -> Array:
-    """Return one pixel for each two by two; an odd last row or column stands for itself."""
-    if nearest:
-        return array[..., ::2, ::2]
-    odd = [(0, 0)] * (array.ndim - 2) + [(0, side % 2) for side in array.shape[-2:]]
-    even = np.pad(array, odd, mode="edge")
-    *leading, height, width = even.shape
-    halved: Array = even.reshape(*leading, height // 2, 2, width // 2, 2).mean((-3, -1))
-    return np.rint(halved) if np.issubdtype(array.dtype, np.integer) else halved
+    if not path.name.lower().endswith(SLIDE_SUFFIXES):
+        raise BadImage(f"{path}: tiles are cut from whole slides and TIFF files ({', '.join(SLIDE_SUFFIXES)})")
+    if path.name.lower().endswith(TIFF.suffixes):
+        with guarded(path) as file:
+            whole, step = planar(file, path, wanted)
+            yield _Tiff(whole, step, wanted.limit, path)
+        return
+    tiffslide = needed("tiffslide", "slides", path)
+    try:
+        with tiffslide.TiffSlide(path) as slide:
+            yield _Slide(slide)
+    except BadImage:
+        raise
+    except (*BROKEN, Warning) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadImage(
+            f"{path}: the slide is corrupt, incomplete or of a kind that cannot be read ({reason})"
+        ) from None

@@ -1,4 +1,4 @@
-"""PNG and JPEG through Pillow, without its silent conversions."""
+"""PNG and JPEG, mostly through Pillow, without its silent conversions."""
 
 import struct
 import zlib
@@ -9,34 +9,32 @@ from PIL import Image, UnidentifiedImageError
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
+from pellucid.images.png16 import read_png16
+from pellucid.images.reader import Reader, Wanted, refuse_too_large
 
-__all__ = ["opaque", "read_raster"]
+__all__ = ["JPEG", "PNG", "opaque"]
 
 PLAIN = ("1", "L", "RGB", "I;16")
+ORIENTATION = 274
 
 
-def read_raster(path: Path, *, palette: bool) -> RawImage:
-    """Read a PNG or JPEG; pixels as stored (an EXIF orientation is not applied).
-
-    Parameters
-    ----------
-    path
-        The file.
-    palette
-        True keeps the colour numbers of a palette file (a label image), False turns them into colours.
+def _read_raster(path: Path, wanted: Wanted) -> RawImage:
+    """Read a PNG or JPEG; in a mask the colour numbers of a palette stay numbers, in an image they become colours.
 
     Raises
     ------
     BadImage
-        When the file is corrupt, has several frames, a transparency that matters, or colours that are not grey or RGB.
+        When the file is corrupt, turned by EXIF, has several frames, a transparency that matters, or colours that are
+        not grey or RGB.
     """
     try:
         with Image.open(path, formats=("PNG", "JPEG")) as image:
+            refuse_too_large(image.width * image.height * len(image.getbands()), wanted.limit, path)
             if getattr(image, "n_frames", 1) > 1:
                 raise BadImage(f"{path}: the file holds several frames; save one picture a file or a TIFF stack")
-            _refuse_lost_depth(image, path)
-            image.load()
-            array = _pixels(image, path, palette=palette)
+            deep = image.mode not in ("I;16", "I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+            _refuse_turned(image, path)
+            array = _opaque_or_plain(read_png16(path), path) if deep else _loaded(image, path, palette=wanted.mask)
     except UnidentifiedImageError:
         raise BadImage(f"{path}: the file is corrupt or no PNG or JPEG") from None
     except (
@@ -47,6 +45,12 @@ def read_raster(path: Path, *, palette: bool) -> RawImage:
         struct.error,
         zlib.error,
         Image.DecompressionBombError,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        MemoryError,
+        TypeError,
+        Warning,
     ) as error:
         if isinstance(error, BadImage):
             raise
@@ -59,10 +63,19 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _refuse_lost_depth(image: Image.Image, path: Path) -> None:
-    """Pillow halves 16-bit colour without a word."""
-    if image.mode not in ("I;16", "I") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())):
-        raise BadImage(f"{path}: 16-bit colour PNG cannot be read without losing half its depth; save it as TIFF")
+def _refuse_turned(image: Image.Image, path: Path) -> None:
+    """Refuse what viewers show turned: masks drawn on the turned picture would not lie on the stored one."""
+    turned = image.getexif().get(ORIENTATION, 1)
+    if turned not in (0, 1):
+        raise BadImage(
+            f"{path}: its EXIF orientation is {turned}, so viewers show it turned or mirrored but its pixels are not; "
+            "save it upright without that tag"
+        )
+
+
+def _loaded(image: Image.Image, path: Path, *, palette: bool) -> Array:
+    image.load()
+    return _pixels(image, path, palette=palette)
 
 
 def _pixels(image: Image.Image, path: Path, *, palette: bool) -> Array:
@@ -81,6 +94,11 @@ def _pixels(image: Image.Image, path: Path, *, palette: bool) -> Array:
     return array.astype(array.dtype.newbyteorder("="))
 
 
+def _opaque_or_plain(array: Array, path: Path) -> Array:
+    """Drop an alpha that is opaque everywhere, where there is one."""
+    return array if array.shape[-1] == 3 else opaque(array, path)
+
+
 def opaque(array: Array, path: Path) -> Array:
     """Drop the last channel, an alpha that is opaque everywhere; refuse any other."""
     alpha = array[..., -1]
@@ -88,3 +106,26 @@ def opaque(array: Array, path: Path) -> Array:
     if (alpha != full).any():
         raise BadImage(f"{path}: the alpha channel is not opaque everywhere; flatten it on a background of your choice")
     return array[..., 0] if array.shape[-1] == 2 else array[..., :-1]
+
+
+def _read_jpeg(path: Path, wanted: Wanted) -> RawImage:
+    if wanted.mask:
+        raise BadImage(f"{path}: JPEG alters the values of a mask; save masks as PNG, TIFF or .npy")
+    return _read_raster(path, wanted)
+
+
+REFUSED = "an EXIF orientation that turns the picture; alpha that is not opaque; several frames; colours that are neither grey nor RGB"
+PNG = Reader(
+    name="PNG",
+    suffixes=(".png",),
+    read=_read_raster,
+    reads="grey of 1, 8 or 16 bit, RGB of 8 or 16 bit, palettes",
+    refuses=REFUSED + "; interlaced files of 16-bit colours",
+)
+JPEG = Reader(
+    name="JPEG",
+    suffixes=(".jpg", ".jpeg"),
+    read=_read_jpeg,
+    reads="grey and RGB of 8 bit",
+    refuses=REFUSED + "; masks, whose numbers JPEG alters",
+)

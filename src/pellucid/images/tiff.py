@@ -7,6 +7,7 @@ import struct
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,14 @@ import tifffile
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
+from pellucid.images.levels import chosen_level, chosen_series
+from pellucid.images.ome import OmeImage, ome_images
 from pellucid.images.raster import opaque
+from pellucid.images.reader import Reader, Wanted, refuse_too_large
+from pellucid.images.units import MICROMETRES, positive
 
-__all__ = ["read_tiff"]
+__all__ = ["BROKEN", "TIFF", "guarded", "planar"]
 
-MICROMETRES = {
-    **dict.fromkeys(("µm", "μm", "um", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"), 1.0),
-    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-3),
-    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1e3),
-    **dict.fromkeys(("cm", "centimeter", "centimetre"), 1e4),
-    **dict.fromkeys(("å", "angstrom"), 1e-4),
-    **dict.fromkeys(("m", "meter", "metre"), 1e6),
-}
-SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "µs": 1e-6, "min": 60.0, "h": 3600.0}
 CENTIMETRE = 3
 ALPHA = (1, 2)
 PRINT_DPI = (72, 96, 100, 150, 200, 300, 400, 600, 1200)
@@ -64,22 +60,20 @@ class _Damage(logging.Handler):
         self.heard = self.heard or (found.group() if found else "")
 
 
-def read_tiff(path: Path) -> RawImage:
-    """Read a TIFF file with what it states about its axes, pixel size and channels.
-
-    The pixel size comes from OME metadata, else from ImageJ's unit, else from resolution tags in centimetres; a
-    resolution per inch, or one that equals a usual print resolution, is a print setting and says nothing.
+@contextmanager
+def guarded(path: Path) -> Iterator[tifffile.TiffFile]:
+    """Open a TIFF; whatever tifffile raises or logs of damage while it is open becomes one sentence.
 
     Raises
     ------
     BadImage
-        When the file is corrupt or incomplete, holds several images, or stores colours that are not grey or RGB.
+        When the file is corrupt or incomplete.
     """
     log, damage = logging.getLogger("tifffile"), _Damage()
     log.addHandler(damage)
     try:
         with tifffile.TiffFile(path) as file:
-            raw = _read(file, path)
+            yield file
     except BadImage:
         raise
     except BROKEN as error:
@@ -89,30 +83,88 @@ def read_tiff(path: Path) -> RawImage:
         log.removeHandler(damage)
     if damage.heard:
         raise BadImage(f"{path}: the TIFF is corrupt or incomplete ({damage.heard})")
-    return raw
 
 
-def _read(file: tifffile.TiffFile, path: Path) -> RawImage:
-    series = file.series
-    if len(series) != 1:
-        seen = ", ".join(f"{one.axes} {one.shape}" for one in series) or "none"
-        raise BadImage(f"{path}: the file holds {len(series)} images ({seen}); save one image a file")
-    whole = series[0]
-    pages = list(whole.pages)
+def _read_tiff(path: Path, wanted: Wanted) -> RawImage:
+    """Read a TIFF file with what it states about its axes, pixel size and channels.
+
+    The pixel size comes from OME metadata, else from ImageJ's unit, else from resolution tags in centimetres; a
+    resolution per inch, or one that equals a usual print resolution, is a print setting and says nothing.
+    """
+    with guarded(path) as file:
+        return _read(file, path, wanted)
+
+
+def _read(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> RawImage:
+    stated = ome_images(file.ome_metadata or "", path) if file.is_ome else ()
+    number = chosen_series(
+        [one.name for one in file.series], wanted, path,
+        told=[f"{one.name} {one.axes} {one.shape}".strip() for one in file.series],
+    )  # fmt: skip
+    whole = file.series[number]
+    image = stated[number] if len(stated) == len(file.series) else None
+    _refuse_later_part(image, path)
+    spacing = _spacing(file, whole.keyframe, image)
+    level = chosen_level(_steps(whole, spacing), wanted, path)
+    chosen = whole.levels[level]
+    refuse_too_large(math.prod(chosen.shape), wanted.limit, path)
+    pages = list(chosen.pages)
     if any(page is None for page in pages):
         missing = sum(page is None for page in pages)
         raise BadImage(f"{path}: {missing} of {len(pages)} planes lie in other files that are missing")
     _refuse_truncated(pages, path)
+    _refuse_large_segments(pages, wanted, path)
     _refuse_colours(file, whole.keyframe, path)
-    array, axes = whole.asarray(), whole.axes
-    _refuse_missing_planes(file, array, path)
+    _refuse_missing_planes(file, whole, image, path)
+    array, axes = chosen.asarray(), chosen.axes
     if "S" in axes and any(int(sample) in ALPHA for sample in whole.keyframe.extrasamples):
         array = opaque(np.moveaxis(array, axes.index("S"), -1), path)
         axes = axes.replace("S", "") + "S" * (array.ndim == len(axes))
-    spacing, channels = _stated(file, whole.keyframe)
+    channels = image.channels if image is not None else None
     if channels is None and "S" in axes and array.shape[axes.index("S")] == 3:
         channels = ("red", "green", "blue")
-    return RawImage(_native(array), axes, spacing, channels)
+    return RawImage(_native(array), axes, _coarser(spacing, whole, level), channels)
+
+
+def planar(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> tuple[Any, float | None]:
+    """Return the series of one plane, grey or RGB, that is meant, with the size of its pixels in micrometres.
+
+    Raises
+    ------
+    BadImage
+        When there are several and none was chosen, or it holds more than a plane.
+    """
+    stated = ome_images(file.ome_metadata or "", path) if file.is_ome else ()
+    number = chosen_series([one.name for one in file.series], wanted, path)
+    whole = file.series[number]
+    if whole.axes not in ("YX", "YXS", "SYX"):
+        raise BadImage(f"{path}: axes {whole.axes} of shape {whole.shape} are no plane; tiles are cut from one")
+    _refuse_colours(file, whole.keyframe, path)
+    spacing = _spacing(file, whole.keyframe, stated[number] if len(stated) == len(file.series) else None)
+    return whole, spacing.get("X")
+
+
+def _steps(whole: Any, spacing: dict[str, float]) -> list[float | None]:
+    """Return the pixel size of each level: the levels of a pyramid cover the same ground."""
+    return [_coarser(spacing, whole, level).get("X") for level in range(len(whole.levels))]
+
+
+def _coarser(spacing: dict[str, float], whole: Any, level: int) -> dict[str, float]:
+    fine = dict(zip(whole.axes, whole.shape, strict=True))
+    coarse = dict(zip(whole.levels[level].axes, whole.levels[level].shape, strict=True))
+    return {
+        axis: step * fine[axis] / coarse[axis] if axis in "YX" and coarse.get(axis) else step
+        for axis, step in spacing.items()
+    }
+
+
+def _refuse_later_part(image: OmeImage | None, path: Path) -> None:
+    """Refuse all but the first file of a stack kept in several: in a folder it would be there as often as it has files."""
+    if image is not None and len(image.files) > 1 and path.name in image.files[1:]:
+        raise BadImage(
+            f"{path}: it is one of the {len(image.files)} files of one stack, which {image.files[0]} stands for; "
+            "leave the others out"
+        )
 
 
 def _native(array: Array) -> Array:
@@ -127,28 +179,26 @@ def _refuse_truncated(pages: list[Any], path: Path) -> None:
             raise BadImage(f"{path}: the TIFF is incomplete: its pixels end after the end of the file")
 
 
-def _refuse_missing_planes(file: tifffile.TiffFile, array: Array, path: Path) -> None:
+def _refuse_large_segments(pages: list[Any], wanted: Wanted, path: Path) -> None:
+    """Bound what one strip or tile decompresses to, which the size of the image does not."""
+    for page in pages:
+        refuse_too_large(math.prod(page.chunks), wanted.limit, path)
+
+
+def _refuse_missing_planes(file: tifffile.TiffFile, whole: Any, image: OmeImage | None, path: Path) -> None:
     """Compare with the size that the metadata states: tifffile reads a cut stack as a shorter one."""
-    stated = None
-    if file.is_ome:
-        pixels = _ome_pixels(file.ome_metadata or "")
-        stated = math.prod(int(pixels.get(f"Size{axis}", 1)) for axis in "CTZYX") if pixels else None
+    stated, held = None, math.prod(whole.shape)
+    if image is not None:
+        stated = image.size or None
     elif file.is_imagej:
-        plane = math.prod(file.series[0].keyframe.shape)
-        stated = int((file.imagej_metadata or {}).get("images", 1)) * plane
+        stated = int((file.imagej_metadata or {}).get("images", 1)) * math.prod(whole.keyframe.shape)
     elif file.shaped_metadata:
-        stated = math.prod(file.shaped_metadata[0].get("shape", array.shape))
-    if stated is not None and stated != array.size:
+        stated = math.prod(file.shaped_metadata[0].get("shape", whole.shape))
+    if stated is not None and stated != held:
         raise BadImage(
-            f"{path}: the TIFF is incomplete: its metadata states {stated} values, but {array.size} of shape "
-            f"{array.shape} are there"
+            f"{path}: the TIFF is incomplete: its metadata states {stated} values, but {held} of shape "
+            f"{tuple(whole.shape)} are there"
         )
-
-
-def _ome_pixels(xml: str) -> dict[str, Any]:
-    images = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
-    pixels: dict[str, Any] = (images[0] if isinstance(images, list) else images).get("Pixels", {})
-    return pixels
 
 
 def _refuse_colours(file: tifffile.TiffFile, page: Any, path: Path) -> None:
@@ -164,27 +214,12 @@ def _refuse_colours(file: tifffile.TiffFile, page: Any, path: Path) -> None:
         raise BadImage(f"{path}: the TIFF's colours are {kind.name}, neither grey nor RGB; save it as one of these")
 
 
-def _stated(file: tifffile.TiffFile, page: Any) -> tuple[dict[str, float], tuple[str, ...] | None]:
-    if file.is_ome:
-        return _from_ome(file.ome_metadata or "")
+def _spacing(file: tifffile.TiffFile, page: Any, image: OmeImage | None) -> dict[str, float]:
+    if image is not None or file.is_ome:
+        return {} if image is None else dict(image.spacing)
     if file.is_imagej:
-        return _from_imagej(file.imagej_metadata or {}, page), None
-    return _from_tags(page), None
-
-
-def _from_ome(xml: str) -> tuple[dict[str, float], tuple[str, ...] | None]:
-    pixels = _ome_pixels(xml)
-    spacing = {}
-    for axis in "XYZ":
-        unit = MICROMETRES.get(str(pixels.get(f"PhysicalSize{axis}Unit", "µm")).lower())
-        if unit is not None and f"PhysicalSize{axis}" in pixels:
-            spacing[axis] = float(pixels[f"PhysicalSize{axis}"]) * unit
-    unit = SECONDS.get(str(pixels.get("TimeIncrementUnit", "s")))
-    if unit is not None and "TimeIncrement" in pixels:
-        spacing["T"] = float(pixels["TimeIncrement"]) * unit
-    channels = pixels.get("Channel", [])
-    names = [channel.get("Name") for channel in (channels if isinstance(channels, list) else [channels])]
-    return _positive(spacing), tuple(map(str, names)) if names and all(names) else None
+        return _from_imagej(file.imagej_metadata or {}, page)
+    return _from_tags(page)
 
 
 def _from_imagej(metadata: dict[str, Any], page: Any) -> dict[str, float]:
@@ -196,7 +231,7 @@ def _from_imagej(metadata: dict[str, Any], page: Any) -> dict[str, float]:
         spacing["Z"] = abs(float(metadata["spacing"])) * unit
     if "finterval" in metadata:
         spacing["T"] = float(metadata["finterval"])
-    return _positive(spacing)
+    return positive(spacing)
 
 
 def _from_tags(page: Any) -> dict[str, float]:
@@ -205,7 +240,7 @@ def _from_tags(page: Any) -> dict[str, float]:
     densities = dict(_densities(page))
     if any(math.isclose(density * 2.54, dpi, rel_tol=0.01) for density in densities.values() for dpi in PRINT_DPI):
         return {}
-    return _positive({axis: 1e4 / density for axis, density in densities.items()})
+    return positive({axis: 1e4 / density for axis, density in densities.items()})
 
 
 def _densities(page: Any) -> Iterator[tuple[str, float]]:
@@ -216,5 +251,13 @@ def _densities(page: Any) -> Iterator[tuple[str, float]]:
                 yield axis, dots / units
 
 
-def _positive(spacing: dict[str, float]) -> dict[str, float]:
-    return {axis: step for axis, step in spacing.items() if math.isfinite(step) and step > 0}
+TIFF = Reader(
+    name="TIFF",
+    suffixes=(".tif", ".tiff"),
+    read=_read_tiff,
+    reads="OME-TIFF, ImageJ and plain TIFF: integers up to 32 bit and floats, grey or RGB, channels, stacks, time series, pyramids; "
+    "axes, pixel size and channel names from OME-XML, ImageJ or the resolution in centimetres",
+    refuses="several images in one file unless `series=` chooses one; axes that the file does not name; white stored as 0; "
+    "CMYK and palettes; alpha that is not opaque; missing planes; any but the first file of a stack kept in several",
+    takes=frozenset({"series", "level"}),
+)

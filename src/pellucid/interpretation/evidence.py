@@ -103,7 +103,7 @@ class Evidence:
         known = list(self.predictions["image"].to_pylist()) if ids is None else list(ids)
         found: list[Case] = []
         for name in _in_turn(known, self.images.label(known), self.seed):
-            outline = self._outline(name)
+            outline = self.outline(name)
             if outline is not None and 0.005 < float(outline.float().mean()) < 0.95:
                 found.append(Case(name, self.images.tensor([name])[0], outline, self.images.label([name])[0],
                                   self.groups([name])[0]))  # fmt: skip
@@ -120,7 +120,7 @@ class Evidence:
             return f"what the masks outline ({', '.join(self.images.masks)})"
         return "the object (segmented by Otsu's threshold)"
 
-    def _outline(self, image: str) -> Tensor | None:
+    def outline(self, image: str) -> Tensor | None:
         """Return the pixels of the object, or None where nothing outlines it."""
         if self.object_mask is None and not self.images.masks:
             return _segmented(self.images.tensor([image])[0])

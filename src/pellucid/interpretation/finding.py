@@ -8,7 +8,7 @@ __all__ = ["Finding", "Kind"]
 
 Kind = Literal[
     "shortcut", "confounder", "not_localised", "localised", "inseparable", "unstable", "failed_sanity", "below_control",
-    "metric_failed", "verdict", "gate", "interpretation", "refused", "choice", "leak", "annotators",
+    "metric_failed", "verdict", "gate", "interpretation", "refused", "choice", "leak", "annotators", "concept", "strategy",
 ]  # fmt: skip
 
 

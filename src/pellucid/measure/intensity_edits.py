@@ -10,16 +10,20 @@ from pellucid.errors import ShapeError
 from pellucid.measure.edit import EDITS, Edit
 from pellucid.measure.surface import Array, Mask, fitted_plane, masked_blur, plane_terms
 
-__all__ = ["blur_texture", "brighten", "flatten_background", "recolour"]
+__all__ = [
+    "Amount", "balanced_ramp", "blur_texture", "brighten", "flatten_background", "flatten_illumination", "recolour", "saddle",
+    "span", "surrogate",
+]  # fmt: skip
 
 Amount = Annotated[float, Field(ge=-1.0, le=1.0)]
 
 
-def _span(image: Array) -> float:
+def span(image: Array) -> float:
+    """Return the image's own range."""
     return float(image.max() - image.min())
 
 
-def _balanced_ramp(inside: Mask, rng: np.random.Generator) -> Array:
+def balanced_ramp(inside: Mask, rng: np.random.Generator) -> Array:
     """Return a slope in a random direction, of mean 0 and root mean square 1 over the object."""
     axes = plane_terms(inside.shape)[1:]
     ramp = np.tensordot(rng.standard_normal(inside.ndim), axes, axes=1)
@@ -50,11 +54,11 @@ class brighten(Edit):
 
     def edited(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:  # noqa: ARG002
         """Return the image with the amount added everywhere."""
-        return image + self.amount * _span(image), inside
+        return image + self.amount * span(image), inside
 
     def matched(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:
         """Return the image with the amount as a balanced slope."""
-        return image + self.amount * _span(image) * _balanced_ramp(inside, rng), inside
+        return image + self.amount * span(image) * balanced_ramp(inside, rng), inside
 
 
 @EDITS.register
@@ -90,7 +94,7 @@ class recolour(Edit):
         size = np.sqrt((weights**2).mean())
         if size == 0:
             raise ShapeError(f"{self}: equal weights in all channels change no colour; use brighten")
-        colour = self.amount * _span(image) * weights / size
+        colour = self.amount * span(image) * weights / size
         return np.asarray(colour.reshape(-1, *(1,) * (image.ndim - 1)))
 
     def edited(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:
@@ -100,7 +104,7 @@ class recolour(Edit):
     def matched(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:
         """Return the image with the shift as a balanced slope."""
         colour = self._colour(image, rng)
-        return image + colour * _balanced_ramp(inside, rng), inside
+        return image + colour * balanced_ramp(inside, rng), inside
 
 
 @EDITS.register
@@ -129,11 +133,11 @@ class blur_texture(Edit):
         """Return the object with its grain turned by 60 degrees towards a surrogate: equal norm, equal change."""
         smooth = masked_blur(image, inside, self.scale)
         grain = np.where(inside, image - smooth, 0.0)
-        other = _surrogate(grain, inside, rng)
+        other = surrogate(grain, inside, rng)
         return np.where(inside, smooth + 0.5 * grain + np.sqrt(0.75) * other, image), inside
 
 
-def _surrogate(grain: Array, inside: Mask, rng: np.random.Generator) -> Array:
+def surrogate(grain: Array, inside: Mask, rng: np.random.Generator) -> Array:
     """Return a grain of the same spectrum with random phases, orthogonal to this one and as strong."""
     axes = tuple(range(1, grain.ndim))
     phases = np.fft.fftn(rng.standard_normal(inside.shape))
@@ -170,11 +174,48 @@ class flatten_background(Edit):
     def matched(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:
         """Return the image with a saddle in place of the slope."""
         outside, terms = ~inside, plane_terms(inside.shape)
-        unit = terms[1:] / np.maximum(1.0, np.abs(terms[1:]).max(axis=tuple(range(1, terms.ndim)), keepdims=True))
-        bend = rng.standard_normal((inside.ndim, inside.ndim))
-        saddle = np.einsum("i...,ij,j...->...", unit, bend, unit)[None]
-        saddle = saddle - np.tensordot(fitted_plane(saddle, outside, terms), terms, axes=1)
         strength = np.sqrt((self._slope(image, outside, terms)[:, outside] ** 2).mean(1))
-        size = np.sqrt((saddle[:, outside] ** 2).mean())
-        scale = (strength / size if size > 0 else 0 * strength).reshape(-1, *(1,) * inside.ndim)
-        return image + scale * saddle, outside
+        return image + strength.reshape(-1, *(1,) * inside.ndim) * saddle(outside, terms, rng), outside
+
+
+def saddle(outside: Mask, terms: Array, rng: np.random.Generator) -> Array:
+    """Return a random bend ``(1, *S)`` without mean or slope over the background, and of mean square 1 there."""
+    unit = terms[1:] / np.maximum(1.0, np.abs(terms[1:]).max(axis=tuple(range(1, terms.ndim)), keepdims=True))
+    weights = rng.standard_normal((outside.ndim, outside.ndim))
+    bend = np.einsum("i...,ij,j...->...", unit, weights, unit)[None]
+    bend = bend - np.tensordot(fitted_plane(bend, outside, terms), terms, axes=1)
+    size = np.sqrt((bend[:, outside] ** 2).mean())
+    return np.asarray(bend / size if size > 0 else 0 * bend)
+
+
+@EDITS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class flatten_illumination(Edit):
+    """Divide uneven light out of the whole image, object included, as the background's slope tells it.
+
+    Null: a saddle of light as uneven as the slope that is taken. It controls for any smooth change of light of that size.
+    """
+
+    moves: ClassVar[tuple[str, ...]] = ("Background_Slope",)
+    controls: ClassVar[str] = "any smooth change of light over the image of that size"
+
+    def _light(self, image: Array, outside: Mask, terms: Array) -> Array:
+        """Return the light ``(C, *S)`` of mean 1 over the background, never under a fifth of it."""
+        plane = np.tensordot(fitted_plane(image, outside, terms), terms, axes=1)
+        mean = plane[:, outside].mean(1).reshape(-1, *(1,) * outside.ndim)
+        if (mean <= 0).any():
+            raise ShapeError(
+                f"{self}: light is divided out of images whose background is above 0; use flatten_background"
+            )
+        return np.asarray(np.maximum(plane / mean, 0.2))
+
+    def edited(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:  # noqa: ARG002
+        """Return the image under even light."""
+        return image / self._light(image, ~inside, plane_terms(inside.shape)), np.ones_like(inside)
+
+    def matched(self, image: Array, inside: Mask, rng: np.random.Generator) -> tuple[Array, Mask]:
+        """Return the image under light that is bent instead."""
+        outside, terms = ~inside, plane_terms(inside.shape)
+        uneven = self._light(image, outside, terms) - 1
+        strength = np.sqrt((uneven[:, outside] ** 2).mean(1)).reshape(-1, *(1,) * inside.ndim)
+        return image / np.maximum(1 + strength * saddle(outside, terms, rng), 0.2), np.ones_like(inside)

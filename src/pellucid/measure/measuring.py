@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pellucid.errors import BadImage
 from pellucid.images.imageset import ImageRecord, ImageSet
-from pellucid.measure.phenotype import columns
+from pellucid.measure.further import further
+from pellucid.measure.phenotype import Panel, columns
 from pellucid.measure.segmentation import segment
 from pellucid.measure.spots import Spots, find_spots
 from pellucid.measure.surface import Array, Mask, fitted_plane, plane_terms
@@ -26,10 +27,11 @@ def phenotypes(
     mask: Tensor,
     record: ImageRecord,
     *,
+    panel: Panel = "core",
     spot_diameter: float | None = None,
     spot_contrast: float = 0.08,
 ) -> pa.Table:
-    """Measure twenty phenotypes of every object: size, shape, intensity, texture, spots, and the background round it.
+    """Measure the phenotypes of every object: size, shape, intensity, texture, spots, and the background round it.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ def phenotypes(
         Integer ``(*S)``: 0 is background, each other number an object; boolean: one object.
     record
         Gives channel names, pixel size and display range.
+    panel
+        ``"core"``: twenty phenotypes; ``"full"``: also further shape, percentiles, granularity, colour, rings, neighbours.
     spot_diameter
         Expected diameter of a spot in the record's unit; None: three pixels.
     spot_contrast
@@ -60,13 +64,16 @@ def phenotypes(
     grey, low, high = pixels.mean(0), *record.display_range
     spots = find_spots(grey, labels > 0, _spot_pixels(spot_diameter, record), contrast=spot_contrast * (high - low))
     shared = _background(pixels, labels == 0, record)
+    regions = regionprops(labels, spacing=record.spacing)  # type: ignore[no-untyped-call]
     rows = []
-    for region in regionprops(labels, spacing=record.spacing):  # type: ignore[no-untyped-call]
+    for region in regions:
         inside = labels == region.label
         row = {"object": region.label} | _shape(region, record) | _intensity(pixels[:, inside], record)
         row |= _texture(grey, inside, record) | _spots(spots, inside, record) | shared
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=_schema(record))
+    if panel == "full":
+        rows = [row | more for row, more in zip(rows, further(pixels, labels, regions, record), strict=True)]
+    return pa.Table.from_pylist(rows, schema=_schema(record, panel))
 
 
 def measure_images(
@@ -74,6 +81,7 @@ def measure_images(
     mask: str | None = "object",
     *,
     ids: Sequence[str] | None = None,
+    panel: Panel = "core",
     spot_diameter: float | None = None,
     spot_contrast: float = 0.08,
     progress: bool = False,
@@ -88,7 +96,7 @@ def measure_images(
         Name of the mask that numbers the objects, or None to find them with `segment`.
     ids
         Images to measure; None: all. One without that mask, or without an object, gives no row.
-    spot_diameter, spot_contrast
+    panel, spot_diameter, spot_contrast
         See `phenotypes`.
     progress
         Whether to show a progress bar.
@@ -98,7 +106,7 @@ def measure_images(
     pyarrow.Table
         ``image``, ``object`` and the columns of `phenotypes`.
     """
-    schema = _schema(images.record).insert(0, pa.field("image", pa.string()))
+    schema = _schema(images.record, panel).insert(0, pa.field("image", pa.string()))
     tables = [schema.empty_table()]
     chosen = images.ids if ids is None else ids
     for name in track(chosen, "measuring objects", disable=not progress):
@@ -106,7 +114,9 @@ def measure_images(
         labels = segment(image) if mask is None else images.mask(mask, [name])[0]
         if labels is None:
             continue
-        table = phenotypes(image, labels, images.record, spot_diameter=spot_diameter, spot_contrast=spot_contrast)
+        table = phenotypes(
+            image, labels, images.record, panel=panel, spot_diameter=spot_diameter, spot_contrast=spot_contrast
+        )
         tables.append(table.add_column(0, schema.field(0), pa.array([name] * len(table), pa.string())))
     return pa.concat_tables(tables)
 
@@ -122,9 +132,9 @@ def _check(image: Tensor, mask: Tensor, record: ImageRecord) -> None:
         raise BadImage("a mask holds whole numbers of at least 0: 0 is background, each other number an object")
 
 
-def _schema(record: ImageRecord) -> pa.Schema:
+def _schema(record: ImageRecord, panel: Panel) -> pa.Schema:
     fields = [pa.field("object", pa.int64())]
-    for name, (phenotype, unit) in columns(record).items():
+    for name, (phenotype, unit) in columns(record, panel).items():
         fields.append(pa.field(name, pa.float64(), metadata={"unit": unit, "meaning": phenotype.meaning}))
     return pa.schema(fields)
 

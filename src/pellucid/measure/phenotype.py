@@ -1,10 +1,19 @@
 """The registry of phenotypes: what is measured of an object, in which unit, and what it means."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pellucid.images.imageset import ImageRecord
 
-__all__ = ["PHENOTYPES", "Phenotype", "columns"]
+__all__ = ["CORE", "GRAINS", "PHENOTYPES", "RINGS", "Panel", "Phenotype", "columns"]
+
+Panel = Literal["core", "full"]
+
+RINGS = 4
+"""Rings into which an object is cut from its middle to its edge."""
+
+GRAINS = (1, 2, 3, 4)
+"""Radii in pixels of the discs that the granularity spectrum opens with."""
 
 
 @dataclass(frozen=True)
@@ -14,19 +23,25 @@ class Phenotype:
     Attributes
     ----------
     name
-        The column; where `per_channel`, the channel's name is appended: ``Intensity_MeanIntensity_green``.
+        The column; where `per_channel`, the channel's name is appended, then `ending`: ``Intensity_MeanIntensity_green``,
+        ``RadialDistribution_FracAtD_green_1of4``.
     power
         Of length in the unit: 1 for µm, −1 for per µm, 0 for none; `None` for an area in 2-D and a volume in 3-D.
     meaning
         One line.
     family
-        ``size``, ``shape``, ``intensity``, ``texture``, ``spots`` or ``background``.
+        ``size``, ``shape``, ``intensity``, ``texture``, ``spots``, ``background``, ``granularity``, ``colour``, ``radial``
+        or ``neighbours``.
     intensity
         Whether the unit carries the image's own intensity.
     per_channel
         Whether there is one column a channel.
     dimensions
         Numbers of spatial axes for which it is defined; elsewhere the column is empty.
+    ending
+        What follows the channel's name.
+    degrees
+        Whether it is an angle.
     """
 
     name: str
@@ -36,9 +51,13 @@ class Phenotype:
     intensity: bool = False
     per_channel: bool = False
     dimensions: tuple[int, ...] = (2, 3)
+    ending: str = ""
+    degrees: bool = False
 
     def unit(self, record: ImageRecord) -> str:
         """Return the unit for images of that record: micrometres where the pixel size is known, else pixels."""
+        if self.degrees:
+            return "°"
         length = "px" if record.spacing is None else "µm"
         power = len(record.spatial) if self.power is None else self.power
         size = {0: "", 1: length, 2: f"{length}²", 3: f"{length}³", -1: f"1/{length}"}[power]
@@ -50,7 +69,15 @@ def _intensity(name: str, meaning: str) -> Phenotype:
     return Phenotype(f"Intensity_{name}Intensity", 0, meaning, "intensity", intensity=True, per_channel=True)
 
 
-PHENOTYPES = (
+def _ring(name: str, meaning: str) -> tuple[Phenotype, ...]:
+    return tuple(
+        Phenotype(f"RadialDistribution_{name}", 0, f"{meaning}, ring {ring} of {RINGS} from the middle", "radial",
+                  per_channel=True, ending=f"_{ring}of{RINGS}")
+        for ring in range(1, RINGS + 1)
+    )  # fmt: skip
+
+
+CORE = (
     Phenotype("AreaShape_Area", None, "area of the object, its volume in 3-D", "size"),
     Phenotype("AreaShape_Perimeter", 1, "length of its outline, by Crofton's formula", "size", dimensions=(2,)),
     Phenotype("AreaShape_EquivalentDiameter", 1, "diameter of the disc or ball of the same size", "size"),
@@ -72,13 +99,53 @@ PHENOTYPES = (
     Phenotype("Background_MeanIntensity", 0, "mean outside all objects", "background", intensity=True),
     Phenotype("Background_Slope", -1, "steepness of the plane through the background", "background", intensity=True),
 )
-"""The twenty phenotypes of every object, in the order of their columns."""
+"""The twenty phenotypes of every object, in the order of their columns: quick, and the same for good."""
+
+FURTHER = (
+    Phenotype("AreaShape_MajorAxisLength", 1, "long axis of the ellipse or ellipsoid with its moments", "size"),
+    Phenotype("AreaShape_MinorAxisLength", 1, "short axis of the ellipse or ellipsoid with its moments", "size"),
+    Phenotype("AreaShape_Compactness", 0, "spread about its centre, 1 for a disc or ball, more for others", "shape"),
+    Phenotype("AreaShape_EulerNumber", 0, "pieces less holes (in 3-D plus cavities): 1 for a whole object", "shape"),
+    Phenotype("AreaShape_SurfaceArea", 2, "area of its surface", "size", dimensions=(3,)),
+    Phenotype("AreaShape_Sphericity", 0, "surface of the ball of its volume over its own, 1 for a ball", "shape", dimensions=(3,)),
+    Phenotype("AreaShape_SurfaceToVolume", -1, "surface over volume", "shape", dimensions=(3,)),
+    _intensity("LowerQuartile", "a quarter of the object's pixels lie below"),
+    _intensity("Median", "half of the object's pixels lie below"),
+    _intensity("UpperQuartile", "three quarters of the object's pixels lie below"),
+    _intensity("MAD", "median distance from the median"),
+    *(
+        Phenotype(f"Granularity_{radius}", 0, f"share of the intensity in bright grains that a disc of {radius} px radius is the first too wide for",
+                  "granularity", per_channel=True, dimensions=(2,))
+        for radius in GRAINS
+    ),
+    Phenotype("Colour_MeanHue", 0, "mean hue round the colour circle, weighed by saturation", "colour", degrees=True),
+    Phenotype("Colour_MeanSaturation", 0, "mean saturation, 0 for grey", "colour"),
+    *_ring("FracAtD", "share of the object's intensity"),
+    *_ring("MeanFrac", "mean intensity over that of the whole object"),
+    Phenotype("RadialDistribution_RimMinusCentre", 0, "mean of the outermost ring less that of the innermost", "radial",
+              intensity=True, per_channel=True),
+    Phenotype("Neighbors_FirstClosestDistance", 1, "from its centre to the nearest other object's", "neighbours"),
+    Phenotype("Neighbors_Number", 0, "other objects whose centre lies within two mean diameters", "neighbours"),
+)  # fmt: skip
+"""What the panel ``"full"`` adds."""
+
+PHENOTYPES = (*CORE, *FURTHER)
+"""Every phenotype, in the order of the columns."""
 
 
-def columns(record: ImageRecord) -> dict[str, tuple[Phenotype, str]]:
-    """Return each column of a measured table with its phenotype and unit, for images of that record."""
+def columns(record: ImageRecord, panel: Panel = "core") -> dict[str, tuple[Phenotype, str]]:
+    """Return each column of a measured table with its phenotype and unit, for images of that record.
+
+    Parameters
+    ----------
+    record
+        Gives channels, axes and pixel size.
+    panel
+        ``"core"``: the twenty phenotypes of `CORE`; ``"full"``: all of `PHENOTYPES`.
+    """
     found: dict[str, tuple[Phenotype, str]] = {}
-    for phenotype in PHENOTYPES:
+    for phenotype in CORE if panel == "core" else PHENOTYPES:
         suffixes = [f"_{channel}" for channel in record.channels] if phenotype.per_channel else [""]
-        found |= {phenotype.name + suffix: (phenotype, phenotype.unit(record)) for suffix in suffixes}
+        unit = phenotype.unit(record)
+        found |= {phenotype.name + suffix + phenotype.ending: (phenotype, unit) for suffix in suffixes}
     return found

@@ -4,8 +4,8 @@ from pellucid.models import targets
 from pellucid.models.augment import Augment
 from pellucid.models.fit import Fitted, fit
 from pellucid.models.frozen import frozen
-from pellucid.models.loading import load_model
-from pellucid.models.model import Capabilities, Inputs, Model, Normalise, Source
+from pellucid.models.loading import load_model, weights_hash
+from pellucid.models.model import Capabilities, Inputs, Known, Model, Normalise, Source
 from pellucid.models.networks import residual_net
 from pellucid.models.passes import Passes
 from pellucid.models.performance import Performance, performance
@@ -16,7 +16,7 @@ from pellucid.models.rows import repeat_rows, take_rows
 from pellucid.models.split import Split, split_images
 from pellucid.models.tapping import Forward, Rules
 from pellucid.models.targets import ReadOut, Target
-from pellucid.models.weights import save_model, weights_hash
+from pellucid.models.weights import save_model
 
 __all__ = [
     "Augment",
@@ -26,6 +26,7 @@ __all__ = [
     "Fitted",
     "Forward",
     "Inputs",
+    "Known",
     "Model",
     "Normalise",
     "Passes",

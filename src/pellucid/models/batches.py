@@ -29,6 +29,8 @@ class Batches:
         Where the model is.
     size
         Rows at once; None chooses it from the first rows.
+    most
+        More than these never go at once.
 
     Attributes
     ----------
@@ -36,19 +38,21 @@ class Batches:
         A sentence for every batch that was halved.
     """
 
-    def __init__(self, device: torch.device, size: int | None) -> None:
+    def __init__(self, device: torch.device, size: int | None, *, most: int | None = None) -> None:
         if size is not None and size < 1:
             raise ShapeError(f"batch_size={size} must be at least 1")
         self.warnings: list[str] = []
         self._kind = device.type
-        self._size = size
+        self._most = most
+        self._size = size if size is None or most is None else min(size, most)
 
     def size(self, inputs: Inputs) -> int:
         """Return the number of rows to send at once for inputs like these."""
         if self._size is None:
             elements = sum(tensor[0].numel() for tensor in inputs) if len(inputs[0]) else 1
             fit = _ELEMENTS.get(self._kind, 2**21) // max(1, elements)
-            self._size = max(1, min(fit, _LARGEST.get(self._kind, 64)))
+            largest = _LARGEST.get(self._kind, 64)
+            self._size = max(1, min(fit, largest if self._most is None else min(largest, self._most)))
         return self._size
 
     def parts(self, inputs: Inputs) -> Iterator[slice]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pellucid.errors import CannotExplain, ShapeError
 
-__all__ = ["Capabilities", "Inputs", "Model", "Normalise", "Source", "Task", "as_inputs"]
+__all__ = ["Capabilities", "Inputs", "Known", "Model", "Normalise", "Source", "Task", "as_inputs"]
 
 Inputs = tuple[Tensor, ...]
 """What one batch is inside the engines: one tensor ``(N, C, *S)`` an input of the model."""
@@ -80,13 +80,44 @@ class Source:
     shape
         ``(C, *S)`` of the images it was trained on, or None.
     sha256
-        Content hash of the weights file it was read from, or None.
+        Content hash of the file or folder it was read from, or None.
+    kind
+        Name of the `ModelSource` that opened it, such as ``"onnx"``, or None.
+    notes
+        Sentences for the reader on how it was opened: whether its own test was reproduced, what was left to the user.
     """
 
     factory: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     shape: tuple[int, ...] | None = None
     sha256: str | None = None
+    kind: str | None = field(default=None, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a network from where it comes, beyond what its modules show; None where it is not known.
+
+    Attributes
+    ----------
+    gradients
+        Whether derivatives reach the input.
+    layers
+        Whether named layers can be tapped.
+    attention
+        Whether attention can be seen in its forward.
+    spatial_rank
+        Number of spatial axes it takes.
+    rows
+        Most images that it takes at once: a program saved for a fixed batch.
+    """
+
+    gradients: bool | None = None
+    layers: bool | None = None
+    attention: bool | None = None
+    spatial_rank: int | None = None
+    rows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +155,13 @@ _RANKS: tuple[tuple[type[nn.Module], int], ...] = (
 )  # fmt: skip
 
 
+_UNKNOWN = Known()
+
+
+def _told(known: bool | None, found: bool | None) -> bool | None:  # noqa: FBT001  # three-valued facts
+    return found if known is None else known
+
+
 def _attention(parts: Sequence[nn.Module]) -> bool | None:
     if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
         return False
@@ -154,6 +192,8 @@ class Model:
         Where the model comes from.
     fitted
         What methods learnt about this model from data, by name, such as ``"patterns"``.
+    known
+        What is known of the network from where it comes, such as that no derivative reaches its input.
     """
 
     def __init__(
@@ -168,6 +208,7 @@ class Model:
         temperature: float = 1.0,
         source: Source | None = None,
         fitted: Mapping[str, Any] | None = None,
+        known: Known = _UNKNOWN,
     ) -> None:
         if not callable(network):
             raise ShapeError(f"Model() takes an nn.Module or a callable, not {type(network).__name__}")
@@ -179,6 +220,7 @@ class Model:
         self.temperature = temperature
         self.source = source
         self.fitted: Mapping[str, Any] = dict(fitted or {})
+        self.known = known
         self.device = torch.device(device) if device is not None else self._found_device()
         if self.module is not None and device is not None:
             self.module.to(self.device)
@@ -206,12 +248,13 @@ class Model:
         parts = list(module.modules()) if module is not None else []
         ranks = {rank for part in parts for kind, rank in _RANKS if isinstance(part, kind)}
         scripted = isinstance(module, torch.jit.ScriptModule)
+        found = ranks.pop() if len(ranks) == 1 else None
         return Capabilities(
-            gradients=True if module is not None else None,
-            layers=module is not None and not scripted,
-            attention=_attention(parts),
+            gradients=_told(self.known.gradients, True if module is not None else None),
+            layers=module is not None and not scripted and self.known.layers is not False,
+            attention=_told(self.known.attention, _attention(parts)),
             embedding=self.embedding,
-            spatial_rank=ranks.pop() if len(ranks) == 1 else None,
+            spatial_rank=found if self.known.spatial_rank is None else self.known.spatial_rank,
             task=self.task,
         )
 

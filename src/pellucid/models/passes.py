@@ -17,6 +17,7 @@ from pellucid.models.bar import Bar
 from pellucid.models.batches import Batches, out_of_memory
 from pellucid.models.derivative import FORWARDS, Derivative, Slopes, differentiate
 from pellucid.models.frozen import frozen
+from pellucid.models.layout import Layout
 from pellucid.models.model import Inputs, Model
 from pellucid.models.rows import join_rows, take_part, take_rows
 from pellucid.models.tapping import Rules, tapping, unread
@@ -38,7 +39,7 @@ class Passes:
     model
         The model; taken as it is, inputs are in model space.
     batch_size
-        Rows a pass; default: chosen from the size of a row and the device.
+        Rows a pass; default: chosen from the size of a row and the device. Never more than the model takes at once.
     progress
         Whether to show a bar; engines announce their cost with `expect`.
 
@@ -52,8 +53,9 @@ class Passes:
         self.model = model
         self.forwards = 0
         self.backwards = 0
-        self._batches = Batches(model.device, batch_size)
+        self._batches = Batches(model.device, batch_size, most=model.known.rows)
         self._frozen = frozen(model.module)
+        self._layout = Layout(model)
         self._bar = Bar(shown=progress)
 
     @property
@@ -128,8 +130,7 @@ class Passes:
         before = _versions(batch)
         try:
             with torch.inference_mode():
-                given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
-                output, tapped = self._call(given, taps, placed, rules)
+                output, tapped = self._send(batch, taps, placed, rules, spent=spent)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -143,6 +144,16 @@ class Passes:
         halves = self._batches.halves(len(batch[0]))
         call = partial(self._forward, layer=layer, rules=rules, spent=spent)
         return torch.cat([call(take_rows(batch, part), placed=take_part(placed, part)) for part in halves])
+
+    def _send(
+        self, batch: Inputs, taps: tuple[str, ...], placed: Mapping[str, Tensor], rules: Rules | None, *, spent: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        if rules is None and not placed:
+            found = self._layout.send(batch, lambda rows: self._call(rows, taps, {}, None))
+            if found is not None:
+                return found
+        given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
+        return self._call(given, taps, placed, rules)
 
     def scores(
         self,

@@ -1,14 +1,12 @@
-"""Weights on disk: what a file is, by its content; reading without executing; writing with what is needed to build again."""
+"""Weights on disk: reading without executing; writing with what is needed to build again."""
 
-import hashlib
 import json
 import pickle
 import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,13 +16,11 @@ from torch import Tensor
 from pellucid.errors import CannotExplain, UntrustedModel
 from pellucid.models.model import Model, Normalise
 
-__all__ = ["Described", "Kind", "file_kind", "read_safetensors", "read_state_dict", "save_model", "weights_hash"]
-
-Kind = Literal["safetensors", "pickle", "torchscript", "export", "onnx"]
+__all__ = ["CONVERT", "Described", "read_safetensors", "read_state_dict", "save_model"]
 
 _FORMAT = "1"
-_PICKLED = b"\x80"
-_CONVERT = "torch.save(model.state_dict(), 'weights.pt')"
+CONVERT = "torch.save(model.state_dict(), 'weights.pt')"
+"""How weights are saved so that they open freely."""
 
 
 @dataclass(frozen=True)
@@ -49,49 +45,6 @@ class Described:
     shape: tuple[int, ...] | None = None
 
 
-def weights_hash(path: Path | str) -> str:
-    """Return the sha256 of a file's content: what a study records, and what trust is bound to."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def file_kind(path: Path) -> Kind:
-    """Tell what a file is from its content, never from its name alone; nothing is executed.
-
-    Raises
-    ------
-    CannotExplain
-        When there is no such file, or it is none of the known kinds.
-    """
-    if not path.is_file():
-        raise CannotExplain(f"there is no weights file {path}")
-    if zipfile.is_zipfile(path):
-        return _zip_kind(path)
-    with path.open("rb") as file:
-        head = file.read(9)
-    if len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
-        return "safetensors"
-    if head[:1] == _PICKLED:
-        return "pickle"
-    if path.suffix.lower() == ".onnx":
-        return "onnx"
-    raise CannotExplain(
-        f"{path} is no weights file that can be read; save it as safetensors (pellucid.models.save_model) or by {_CONVERT}"
-    )
-
-
-def _zip_kind(path: Path) -> Kind:
-    with zipfile.ZipFile(path) as archive:
-        parts = [Path(name).parts for name in archive.namelist()]
-    inner = {part[1] for part in parts if len(part) > 1}
-    names = {part[-1] for part in parts}
-    if "constants.pkl" in names or "code" in inner:
-        return "torchscript"
-    if names & {"archive_format", "serialized_exported_program.json"} or "models" in inner:
-        return "export"
-    return "pickle"
-
-
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a ``torch.save`` file without executing anything in it.
 
@@ -107,10 +60,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise UntrustedModel(
             f"{path} holds Python objects and not only tensors, and opening it could execute code: where you trust it, "
-            f"convert it once with {_CONVERT}, or say trust=True"
+            f"convert it once with {CONVERT}, or say trust=True"
         ) from error
     except (RuntimeError, EOFError, AttributeError, ValueError, TypeError, LookupError) as error:
-        raise CannotExplain(f"{path} is damaged or no torch file; save the weights anew by {_CONVERT}") from error
+        raise CannotExplain(f"{path} is damaged or no torch file; save the weights anew by {CONVERT}") from error
     return _tensors(held, path)
 
 
@@ -126,7 +79,7 @@ def _tensors(held: object, path: Path) -> dict[str, Tensor]:
             wrapped = all(name.startswith(prefix) for name in tensors)
             return {name.removeprefix(prefix): value for name, value in tensors.items()} if wrapped else tensors
     raise CannotExplain(
-        f"{path} holds no state dict (names to tensors) but {type(held).__name__}; save it by {_CONVERT}"
+        f"{path} holds no state dict (names to tensors) but {type(held).__name__}; save it by {CONVERT}"
     )
 
 

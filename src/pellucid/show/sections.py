@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from pellucid.show import cases, concepts, interpret, strategies
+from pellucid.show.counterfactuals import counterfactual_content
 from pellucid.study import Study
 
 __all__ = ["SECTIONS", "Section"]
@@ -28,5 +30,11 @@ class Section:
     content: Callable[[Study], dict[str, Any] | None]
 
 
-SECTIONS: tuple[Section, ...] = ()
+SECTIONS: tuple[Section, ...] = (
+    Section("counterfactual", "What would have to change", counterfactual_content),
+    Section("interpret", "Interpretation", interpret.content),
+    Section("concepts", "Concepts", concepts.content),
+    Section("examples", "Similar cases", cases.content),
+    Section("strategies", "Strategies", strategies.content),
+)
 """In the order of the report."""

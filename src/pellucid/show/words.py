@@ -36,6 +36,7 @@ _TITLES = {
     "localised": "Place", "inseparable": "No single winner", "failed_sanity": "Failed sanity check", "unstable": "Unstable",
     "below_control": "No better than a control", "metric_failed": "Metric without a say", "refused": "Not tested",
     "interpretation": "Interpretation", "choice": "A choice", "leak": "What a hole gives away", "annotators": "Annotators",
+    "concept": "Concept", "strategy": "Strategy",
 }  # fmt: skip
 
 PELLUCID = "The pellucid developers, pellucid {version}, Apache-2.0 software"

@@ -81,7 +81,7 @@ def check_study(toml: str | Path, *, data: str | Path | None = None, trust: bool
         problems.append(f"{', '.join(masked)} need masks; give [images] masks = ... or leave them out")
     count = min(config.explain.images or len(ids), len(ids))
     cost = planned(setup, first[0], found, count, size) if found else ()
-    return Checked((*_notes(config, images, ids, found, setup.truth), *cost), tuple(problems))
+    return Checked((*_notes(setup, ids, found), *cost), tuple(problems))
 
 
 def _without_patterns(setup: Setup) -> list[str]:
@@ -125,17 +125,24 @@ def _again(config: StudyConfig) -> list[str]:
     return [f"stability: {nets} nets to be trained beside the explained one, about {nets} times its training"]
 
 
-def _notes(
-    config: StudyConfig, images: ImageSet, ids: tuple[str, ...], found: dict[str, Explanation], truth: tuple[str, ...]
-) -> tuple[str, ...]:
+def _notes(setup: Setup, ids: tuple[str, ...], found: dict[str, Explanation]) -> tuple[str, ...]:
+    config, images, truth = setup.config, setup.images, setup.truth
     count = min(config.explain.images or len(ids), len(ids))
     axes = " × ".join(f"{name} {size}" for name, size in zip(images.record.axes, images.shape, strict=True))
-    trained = "to be trained" if config.fit is not None else f"from {config.model.weights}"
     return (
         f"images: {len(images)} of {axes}, {len(images.classes)} classes, {len(ids)} held out, {count} to be explained",
         f"masks: {', '.join(images.masks) or 'none'}; truth: {', '.join(truth) or 'none'}; object: {config.images.object or 'none'}",
-        f"model: {trained}",
+        *_told(setup),
         *_again(config),
         f"methods: {', '.join(found)}",
         f"metrics: {', '.join(config.evaluate.metrics) or 'none'}",
     )
+
+
+def _told(setup: Setup) -> list[str]:
+    """Return where the model comes from, its hash, and what its source says of it."""
+    source = setup.model.source
+    if setup.config.fit is not None or source is None:
+        return ["model: to be trained"]
+    first = f"model: from {setup.config.model.place} ({source.kind}, sha256:{source.sha256})"
+    return [first, *(f"model: {note}" for note in source.notes)]

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -9,16 +10,19 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import ErrorDetails
 
 from pellucid.attribution import METHODS
+from pellucid.counterfactual import GENERATORS, SEARCHES
 from pellucid.errors import BadRecipe, BadStudy
 from pellucid.evaluation import METRICS, Pipeline
 from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
+from pellucid.measure import EDITS
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.phantom import PHANTOMS
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig",
-    "StoreConfig", "StudyConfig", "default_out", "read_config",
+    "ClaimConfig", "ConceptsConfig", "CounterfactualConfig", "EvaluateConfig", "ExamplesConfig", "ExplainConfig",
+    "FitConfig", "ImagesConfig", "InterpretConfig", "ModelConfig", "PipelineConfig", "RunConfig", "StabilityConfig",
+    "StoreConfig", "StrategiesConfig", "StudyConfig", "default_out", "read_config",
 ]  # fmt: skip
 
 
@@ -57,6 +61,10 @@ class ImagesConfig(_Table):
     spacing: Numbers | None = None
     channels: list[str] | None = None
     classes: list[str] | None = None
+    series: int | str | None = None
+    level: Count | None = None
+    um_per_px: Annotated[float, Field(gt=0, strict=False)] | None = None
+    limit: AtLeastOne | None = None
 
     @model_validator(mode="after")
     def _either(self) -> Self:
@@ -66,9 +74,21 @@ class ImagesConfig(_Table):
 
 
 class ModelConfig(_Table):
-    """``[model]``: a trained model."""
+    """``[model]``: a trained model.
+
+    Attributes
+    ----------
+    weights, path
+        Where it lies, by either name: a file of weights, or the file, folder or package of any source.
+    factory, arguments
+        What builds the network of plain weights, and its settings; for other sources `arguments` are the source's own.
+    trust
+        ``"sha256:..."``: no other content is opened. Consent to execute it is given on the command line, never by a file.
+    """
 
     weights: Path_ | None = None
+    path: Path_ | None = None
+    trust: Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")] | None = None
     factory: str | None = None
     arguments: dict[str, Any] = Field(default_factory=dict)
     classes: list[str] | None = None
@@ -81,7 +101,14 @@ class ModelConfig(_Table):
     def _pairs(self) -> Self:
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together: give both or neither")
+        if self.weights is not None and self.path is not None:
+            raise ValueError("weights and path name the same thing: give one of them")
         return self
+
+    @property
+    def place(self) -> Path | None:
+        """Where the model lies."""
+        return self.weights or self.path
 
 
 class FitConfig(_Table):
@@ -158,6 +185,216 @@ class StabilityConfig(_Table):
     images: Count = 32
 
 
+def _two_classes(pairs: list[list[str]]) -> list[list[str]]:
+    if any(len(pair) != 2 or pair[0] == pair[1] for pair in pairs):
+        raise ValueError('each pair is a class and the class to go to, ["from", "to"]')
+    return pairs
+
+
+class CounterfactualConfig(_Table):
+    """``[counterfactual]``: what would have to change in an image for the model to call it something else.
+
+    Attributes
+    ----------
+    generator, search
+        What makes the images and how the smallest change is found, see `pellucid.counterfactual`.
+    pairs
+        Classes to go from and to, or all.
+    images
+        Explained images of each pair.
+    doses
+        Of the strips that are shown, in units of each image's own counterfactual.
+    training
+        Training images that the generator is fitted to, at most.
+    """
+
+    generator: Annotated[str, AfterValidator(lambda text: str(GENERATORS.parse(text)))] = "faithful_autoencoder"
+    search: Annotated[str, AfterValidator(lambda text: str(SEARCHES.parse(text)))] | None = None
+    pairs: Annotated[list[list[str]], Field(min_length=1), AfterValidator(_two_classes)] | Literal["all"] = "all"
+    images: AtLeastOne = 8
+    doses: Annotated[list[Annotated[float, Field(strict=False)]], Field(min_length=3)] = [-3, -2, -1, 0, 0.5, 1, 2, 3]
+    training: AtLeastOne = 5000
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(a >= b for a, b in pairwise(self.doses)) or 0 not in self.doses:
+            raise ValueError("doses rise and 0, the image itself, is one of them")
+        return self
+
+
+class ClaimConfig(_Table):
+    """``[[interpret.claims]]``: what somebody says that the model reads, with the edit that can refute it.
+
+    Attributes
+    ----------
+    agree, asked
+        Experts who agree, of how many that were asked.
+    """
+
+    id: Annotated[str, Field(min_length=1)]
+    statement: Annotated[str, Field(min_length=1)]
+    subject: str
+    edit: str
+    author: str = "not named"
+    feature: str | None = None
+    sign: Literal["more", "less", "any"] = "any"
+    evidence: list[str] = []
+    agree: Count | None = None
+    asked: AtLeastOne | None = None
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if (self.agree is None) != (self.asked is None) or (self.agree or 0) > (self.asked or 0):
+            raise ValueError("agree and asked go together: how many experts agree, of how many that were asked")
+        return self
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is claimed, without the vote."""
+        return self.model_dump(exclude={"agree", "asked", "evidence"}) | {"evidence": tuple(self.evidence)}
+
+    @property
+    def votes(self) -> tuple[int, int] | None:
+        """Experts who agree and experts asked."""
+        return None if self.agree is None or self.asked is None else (self.agree, self.asked)
+
+
+class InterpretConfig(_Table):
+    """``[interpret]``: measure what the classes are, and put claims about what the model reads to the test.
+
+    Attributes
+    ----------
+    measures
+        Mask whose objects are measured, or ``"segment"`` for Otsu's threshold; default: the object's mask.
+    panel
+        ``"core"`` or ``"full"``, see `pellucid.measure.phenotypes`.
+    csv, key
+        A file of measures of your own, one row an image, and its column of ids.
+    edits
+        To try on every class; default: a panel of fourteen.
+    classes
+        Those that are spoken of; default all.
+    claims
+        What is claimed.
+    confounders
+        Metadata columns held fixed in associations (batch, plate, patient).
+    guideline
+        A rule file that names regions, see `pellucid.interpretation.read_guideline`.
+    images
+        That edits are tried on.
+    matters
+        Change that an edit must make before it counts, in standard deviations of the model's log-odds over the images.
+    """
+
+    measures: str | None = None
+    panel: Literal["core", "full"] = "full"
+    csv: Path_ | None = None
+    key: str = "image"
+    edits: list[str] | Literal["panel"] = "panel"
+    classes: list[str] | None = None
+    claims: list[ClaimConfig] = []
+    confounders: list[str] = []
+    guideline: Path_ | None = None
+    images: AtLeastOne = 60
+    matters: Annotated[float, Field(gt=0, strict=False)] = 0.2
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        names = [claim.id for claim in self.claims]
+        if len(set(names)) != len(names):
+            raise ValueError("each claim needs an id of its own")
+        return self
+
+
+        return self
+
+
+class ConceptsConfig(_Table):
+    """``[concepts]``: what experts marked or what is measured, in which layers, and how many parts to find without labels.
+
+    Attributes
+    ----------
+    csv
+        A file with the column ``image`` and one column a concept.
+    phenotypes
+        Columns of `pellucid.measure.phenotypes` or parts of their names, or ``"all"`` that vary.
+    layers
+        Dotted names; without, the last layer of every size of feature map.
+    held
+        Concepts to hold still, for ``direction = "partial"`` or ``"orthogonal"``.
+    images
+        Held-out images asked at most.
+    runs
+        Random concepts that each is held against.
+    parts
+        Parts to find without labels, a class; 0 = none.
+    part_layer
+        Layer that they are found in; without, the deepest of `layers` with more than a few places.
+    """
+
+    csv: Path_ | None = None
+    phenotypes: list[str] | Literal["all"] | None = None
+    layers: list[str] | None = None
+    direction: str = "pattern"
+    held: list[str] = []
+    images: AtLeastOne = 300
+    runs: AtLeastOne = 1000
+    parts: Count = 0
+    part_layer: str | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.csv is None and self.phenotypes is None and not self.parts:
+            raise ValueError('give csv, phenotypes (a list or "all") or parts')
+        return self
+
+
+class ExamplesConfig(_Table):
+    """``[examples]``: similar cases, what makes them so, and prototypes.
+
+    Attributes
+    ----------
+    layer
+        Default: the model's embedding.
+    pose
+        ``"turned"`` averages over flips and quarter turns, where orientation says nothing.
+    queries
+        Explained images whose cases are sought.
+    k
+        Cases a relation.
+    method
+        That says which regions make two cases similar; without, the best-ranked one that can.
+    prototypes
+        A class.
+    """
+
+    layer: str | None = None
+    metric: Literal["cosine", "euclidean", "codes"] = "cosine"
+    pose: Literal["as_is", "turned"] = "as_is"
+    queries: AtLeastOne = 6
+    k: AtLeastOne = 5
+    method: str | None = None
+    prototypes: Count = 3
+
+
+class StrategiesConfig(_Table):
+    """``[strategies]``: the ways in which the model decides, from the maps of one method.
+
+    Attributes
+    ----------
+    method
+        One of ``explain.methods``; without, the best-ranked.
+    frame
+        ``"object"`` compares maps in the frame of each object, wherever it lies.
+    view
+        How images are laid out in the picture.
+    """
+
+    method: str | None = None
+    frame: Literal["image", "object"] = "image"
+    view: Literal["pca", "tsne", "umap"] = "tsne"
+
+
 class RunConfig(_Table):
     """``[run]``: what decides the last bits of the numbers; fixed before the first task and kept on resume."""
 
@@ -194,9 +431,10 @@ class StudyConfig(_Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, concepts, examples, strategies, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
-        the same maps are scored under other choices where there is a ``[pipeline]``.
+        the same maps are scored under other choices where there is a ``[pipeline]``. ``[concepts]``, ``[examples]`` and
+        ``[strategies]`` are further questions, see their classes.
     """
 
     seed: Annotated[int, Field(ge=0)] = 0
@@ -207,6 +445,11 @@ class StudyConfig(_Table):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     pipeline: PipelineConfig | None = None
     stability: StabilityConfig | None = None
+    counterfactual: CounterfactualConfig | None = None
+    interpret: InterpretConfig | None = None
+    concepts: ConceptsConfig | None = None
+    examples: ExamplesConfig | None = None
+    strategies: StrategiesConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
     store: StoreConfig | None = None
 
@@ -293,9 +536,10 @@ def _order(error: ErrorDetails) -> int:
 
 def _model_of(keys: Sequence[str | int]) -> type[BaseModel]:
     model: type[BaseModel] = StudyConfig
-    for key in keys:
-        kind = model.model_fields[str(key)].annotation
-        inner = [part for part in (kind, *get_args(kind)) if isinstance(part, type) and issubclass(part, BaseModel)]
+    for key in (key for key in keys if isinstance(key, str)):
+        kind = model.model_fields[key].annotation
+        parts = (kind, *get_args(kind), *(inner for part in get_args(kind) for inner in get_args(part)))
+        inner = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
         if not inner:
             return model
         model = inner[0]
@@ -318,7 +562,7 @@ def _refuse_no_images(config: StudyConfig, file: TomlFile) -> None:
 
 
 def _refuse_no_model(config: StudyConfig, file: TomlFile) -> None:
-    trained = config.model.weights is not None or config.model.factory is not None
+    trained = config.model.place is not None or config.model.factory is not None
     if config.fit is None and not trained:
         raise BadStudy(f"{file.where(['model'])}: there is no model; give [model] weights = ... or a table [fit]")
     if config.fit is not None and trained:
@@ -343,8 +587,24 @@ def _spelt(config: StudyConfig, file: TomlFile) -> StudyConfig:
         update={
             "explain": config.explain.model_copy(update={"methods": list(dict.fromkeys(texts))}),
             "evaluate": config.evaluate.model_copy(update={"metrics": list(dict.fromkeys(scores))}),
+            "interpret": _spelt_edits(config.interpret, file),
         }
     )
+
+
+def _spelt_edits(asked: InterpretConfig | None, file: TomlFile) -> InterpretConfig | None:
+    """Write the edits of ``[interpret]`` in their canonical text."""
+    if asked is None:
+        return None
+    claims = [
+        claim.model_copy(update={"edit": _parsed(EDITS, claim.edit, file, ("interpret", "claims", place, "edit"))})
+        for place, claim in enumerate(asked.claims)
+    ]
+    named = asked.edits
+    edits = named if isinstance(named, str) else [
+        _parsed(EDITS, text, file, ("interpret", "edits", place)) for place, text in enumerate(named)
+    ]  # fmt: skip
+    return asked.model_copy(update={"claims": claims, "edits": edits})
 
 
 def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int]) -> str:
@@ -355,10 +615,10 @@ def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int])
 
 
 def _absolute(config: StudyConfig, folder: Path) -> StudyConfig:
-    images = config.images
-    if images.path is not None:
-        images = images.model_copy(update={"path": (folder / images.path).resolve()})
-    model = config.model
-    if model.weights is not None:
-        model = model.model_copy(update={"weights": (folder / model.weights).resolve()})
-    return config.model_copy(update={"images": images, "model": model})
+    """Let every path start at the study file's folder."""
+    tables = {}
+    for name, table in config:
+        if isinstance(table, _Table):
+            paths = {key: (folder / value).resolve() for key, value in table if isinstance(value, Path)}
+            tables[name] = table.model_copy(update=paths)
+    return config.model_copy(update=tables)

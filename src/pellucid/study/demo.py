@@ -24,6 +24,7 @@ class _Size:
     steps: int
     repeats: int
     stages: int
+    learning: int
 
     def settings(self) -> dict[str, str]:
         """Return the recipes that are not taken as the panels have them."""
@@ -36,8 +37,8 @@ class _Size:
         }  # fmt: skip
 
 
-_FULL = _Size(images=800, epochs=25, explained=40, samples=256, steps=32, repeats=4, stages=3)
-_QUICK = _Size(images=400, epochs=15, explained=24, samples=128, steps=16, repeats=2, stages=1)
+_FULL = _Size(images=800, epochs=25, explained=40, samples=256, steps=32, repeats=4, stages=3, learning=2500)
+_QUICK = _Size(images=400, epochs=15, explained=24, samples=128, steps=16, repeats=2, stages=1, learning=500)
 
 
 def write_demo(
@@ -108,5 +109,6 @@ def _study_file(phantom: str, made: Phantom, *, shortcut: bool, quick: bool, see
             "fit": {"epochs": size.epochs},
             "explain": {"methods": methods, "images": size.explained, "require_mask": phantom == "grain"},
             "evaluate": {"metrics": metrics, "mask": "truth"},
+            "counterfactual": {"generator": f"faithful_autoencoder(steps={size.learning}, batch_size=32)", "images": 4},
         }
     )  # fmt: skip

@@ -16,6 +16,8 @@ __all__ = ["has_begun", "manifest_digest", "refuse_changes", "resolved", "versio
 
 _VERSIONS = ("pellucid", "torch", "numpy", "scipy", "scikit-image", "pyarrow", "zarr")
 
+_PLACES = frozenset({"images.path", "model.weights", "model.path", "model.trust"})
+
 
 def versions() -> dict[str, str]:
     """Return the versions of what decides the numbers."""
@@ -25,7 +27,7 @@ def versions() -> dict[str, str]:
 def resolved(config: StudyConfig, root: Path) -> dict[str, Any]:
     """Return what the study file will say; a path inside the study stays relative, so that the study can be moved."""
     values = config.resolved()
-    for table, key in (("images", "path"), ("model", "weights")):
+    for table, key in (("images", "path"), ("model", "weights"), ("model", "path")):
         told = values.get(table, {}).get(key)
         if told is not None and Path(told).is_relative_to(root.resolve()):
             values[table][key] = Path(told).relative_to(root.resolve()).as_posix()
@@ -60,7 +62,7 @@ def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
     flat = {"seed": values["seed"]}
     for table in ("images", "model", "fit", "explain", "evaluate", "pipeline", "stability", "run", "store"):
         flat |= {f"{table}.{key}": value for key, value in values.get(table, {}).items()}
-    return {key: value for key, value in flat.items() if key not in {"images.path", "model.weights"}}
+    return {key: value for key, value in flat.items() if key not in _PLACES}
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

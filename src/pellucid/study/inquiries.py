@@ -6,6 +6,8 @@ from typing import Any
 
 from pellucid.errors import PellucidError
 from pellucid.interpretation import Evidence, Interpretations
+from pellucid.study import cases, concepts, interpret, strategies
+from pellucid.study.counterfactuals import answer_counterfactuals
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 
@@ -29,7 +31,13 @@ class Inquiry:
     answer: Callable[[Setup, Evidence], Interpretations]
 
 
-INQUIRIES: tuple[Inquiry, ...] = ()
+INQUIRIES: tuple[Inquiry, ...] = (
+    Inquiry("counterfactual", answer_counterfactuals),
+    Inquiry("interpret", interpret.answer),
+    Inquiry("concepts", concepts.answer),
+    Inquiry("examples", cases.answer),
+    Inquiry("strategies", strategies.answer),
+)
 """In the order in which they are answered and told."""
 
 

@@ -25,7 +25,10 @@ from pellucid.study.setup import Setup, device_of
 from pellucid.study.store import Store, failure_row, part_name
 from pellucid.study.task import Shard, fixed_arithmetic
 
-__all__ = ["ensure_nets", "ensure_repeats", "net_names", "read_repeats", "same_test", "shuffled_labels"]
+__all__ = [
+    "SHUFFLED", "ensure_nets", "ensure_repeats", "net_names", "net_weights", "read_repeats", "same_test",
+    "shuffled_labels",
+]  # fmt: skip
 
 SHUFFLED = "shuffled"
 
@@ -70,7 +73,7 @@ def ensure_nets(setup: Setup, *, progress: bool = False) -> None:
     """Train the nets that are not there yet, each as the explained one was but from another seed."""
     config, store = setup.config, setup.store
     for number, name in enumerate(net_names(setup)):
-        path = _weights(setup, name)
+        path = net_weights(setup, name)
         if path.is_file() or config.fit is None:
             continue
         images, seed = same_test(setup.images, config.seed), config.seed + 1 + number
@@ -83,7 +86,8 @@ def ensure_nets(setup: Setup, *, progress: bool = False) -> None:
         save_model(fitted.model, path)
 
 
-def _weights(setup: Setup, name: str) -> Path:
+def net_weights(setup: Setup, name: str) -> Path:
+    """Return where the weights of a net that was trained again lie."""
     return setup.store.root / "model" / f"repeat_{name.replace(' ', '_')}.safetensors"
 
 
@@ -93,7 +97,7 @@ def ensure_repeats(setup: Setup, *, progress: bool = False) -> None:
     if not names or store.read_table("stability/nets.parquet") is not None:
         return
     with fixed_arithmetic(setup.plan.threads):
-        nets = {name: load_model(_weights(setup, name), device=setup.plan.device) for name in names}
+        nets = {name: load_model(net_weights(setup, name), device=setup.plan.device) for name in names}
         rows = [_judged(setup, name, net, progress=progress) for name, net in nets.items()]
         for task in track(range(_shards(setup)), "explaining other nets", transient=True, disable=not progress):
             _compare(setup, task, nets)

@@ -15,7 +15,8 @@ from pellucid.attribution import Patterns
 from pellucid.attribution.pattern_methods import PATTERNS
 from pellucid.errors import BadStudy, UntrustedModel
 from pellucid.images import ImageSet, flatten_outside, read_images
-from pellucid.models import Model, Normalise, load_model
+from pellucid.images.reader import LIMIT
+from pellucid.models import Model, Normalise, load_model, weights_hash
 from pellucid.models.targets import TARGETS, Class
 from pellucid.study.config import ImagesConfig, ModelConfig, StudyConfig, read_config
 from pellucid.study.maps import MapStore
@@ -44,7 +45,8 @@ def _read(config: ImagesConfig, classes: list[str] | None) -> ImageSet:
     return read_images(
         config.path, labels=config.labels, masks=config.masks, split=config.split, group=config.group,
         size=config.size, axes=config.axes, spacing=config.spacing, channels=config.channels,
-        classes=config.classes or classes,
+        classes=config.classes or classes, series=config.series, level=config.level, um_per_px=config.um_per_px,
+        limit=config.limit or LIMIT,
     )  # fmt: skip
 
 
@@ -59,25 +61,43 @@ def open_model(config: ModelConfig, *, device: str, trust: bool = False) -> Mode
     Raises
     ------
     UntrustedModel
-        When it could execute code: its file, or a factory outside the installed packages, and `trust` is False.
+        When it could execute code (its content, or a factory outside the installed packages) and `trust` is False; or when
+        its content is not the one that the study file names.
     """
-    if config.weights is None:
+    place = config.place
+    if place is None:
         raise BadStudy(
             "[model] names a factory but no weights; give weights = ... so that a trained model is explained"
         )
     if config.factory is not None and not trust:
         _refuse_local_code(config.factory)
-    return load_model(
-        config.weights,
-        factory=config.factory,
-        settings=config.arguments or None,
-        classes=config.classes or (),
-        trust=trust,
-        preprocess=Normalise(tuple(config.mean), tuple(config.std)) if config.mean and config.std else None,
-        task=config.task,
-        embedding=config.embedding,
-        device=device,
-    )
+    if config.trust is not None:
+        _refuse_other_content(place, config.trust)
+    try:
+        return load_model(
+            place,
+            factory=config.factory,
+            settings=config.arguments or None,
+            classes=config.classes or (),
+            trust=trust,
+            preprocess=Normalise(tuple(config.mean), tuple(config.std)) if config.mean and config.std else None,
+            task=config.task,
+            embedding=config.embedding,
+            device=device,
+        )
+    except UntrustedModel as error:
+        if trust:
+            raise
+        raise UntrustedModel(f"{error}; on the command line say --trust") from error
+
+
+def _refuse_other_content(place: Path, trusted: str) -> None:
+    now = f"sha256:{weights_hash(place)}" if place.exists() else trusted  # what is missing is told when it is opened
+    if now != trusted:
+        raise UntrustedModel(
+            f"the content of {place} is {now} and the study file trusts {trusted}; look at what changed, and write the new hash "
+            "into [model] trust"
+        )
 
 
 def _refuse_local_code(factory: str) -> None:
@@ -146,6 +166,7 @@ class Setup:
             return self.given
         device = self.plan.device if self.planned else device_of(self.config)
         if self.config.fit is None:
+            self._refuse_changed_content()
             model = open_model(self.config.model, device=device, trust=self.trust)
         elif self.store.weights.is_file():
             model = load_model(self.store.weights, device=device)
@@ -154,6 +175,13 @@ class Setup:
         self.refuse_other_classes(model)
         model.fitted = self.fitted
         return model
+
+    def _refuse_changed_content(self) -> None:
+        """Compare the model's content with that which the study began with, before anything of it is opened."""
+        began = self.store.settings().get("provenance", {}).get("model")
+        place = self.config.model.place
+        if began is not None and place is not None and place.exists() and weights_hash(place) != began:
+            raise BadStudy(f"the model's weights changed since {self.store.root} began; choose another --out")
 
     @property
     def fitted(self) -> dict[str, Any]:

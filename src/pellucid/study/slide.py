@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from pellucid.attribution import METHODS, Method, explain
 from pellucid.attribution.combine import combine
 from pellucid.errors import BadStudy
-from pellucid.images.pyramid import build_levels, create_pyramid
+from pellucid.images.multiscale import build_levels, create_pyramid
 from pellucid.images.slide import Slide, open_slide
 from pellucid.models import Model
 from pellucid.study.store import writing

@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.dataset import dataset
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pellucid.attribution import Patterns
 from pellucid.errors import BadStudy, PellucidError
@@ -178,6 +180,16 @@ class Store:
         """Write fitted patterns whole."""
         with _whole(self.patterns) as partial:
             patterns.save(partial)
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Replace a safetensors file."""
+        with _whole(self.root / name) as partial:
+            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial)
+
+    def read_tensors(self, name: str) -> dict[str, Tensor] | None:
+        """Return the content of a safetensors file, or None where there is none yet."""
+        path = self.root / name
+        return load_file(path) if path.is_file() else None
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file."""

@@ -274,6 +274,10 @@ class Study:
         """The tables behind the findings, by name."""
         return self._store.tables("interpretation")
 
+    def tensors(self, name: str) -> dict[str, Tensor] | None:
+        """Return what a safetensors file of the study holds, or None where there is none."""
+        return self._store.read_tensors(name)
+
     @cached_property
     def repeats(self) -> pa.Table:
         """How far each map lies from those of each net that learnt the task again; no rows without ``[stability]``."""

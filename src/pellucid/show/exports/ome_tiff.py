@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from pellucid.images.pyramid import ome_order
+from pellucid.images.multiscale import ome_order
 from pellucid.show.exports.content import Array, Content
 
 __all__ = ["write_ome_tiff"]

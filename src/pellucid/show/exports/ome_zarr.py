@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pellucid.images.pyramid import build_levels, create_pyramid, ome_order, write_labels
+from pellucid.images.multiscale import build_levels, create_pyramid, ome_order, write_labels
 from pellucid.show.colour import full_colour
 from pellucid.show.exports.content import Array, Content
 

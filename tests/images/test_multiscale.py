@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zarr
 
-from pellucid.images.pyramid import build_levels, create_pyramid, level_shapes, ome_order, write_labels
+from pellucid.images.multiscale import build_levels, create_pyramid, level_shapes, ome_order, write_labels
 
 
 @pytest.mark.parametrize(

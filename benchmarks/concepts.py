@@ -1,0 +1,192 @@
+"""Planted truth for concepts, similar cases and strategies, over seeds.
+
+    python benchmarks/concepts.py [quick | full] [FOLDER]
+
+Each seed trains the reference net on a phantom whose cue is known, and asks what the net then answers: is the planted concept
+found and an absent one not, does the layer that reads texture come before the one that reads shape, do parts without labels
+lie on the cue, do the nearest cases share it, and does a planted tag come back as a strategy of its own? Prints shares as
+k/n and means with 95 % intervals over seeds. Every seed is kept in FOLDER (default ``concepts_benchmark``) as soon as it is
+done, so that a run that was cut off goes on.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pellucid.attribution import explain
+from pellucid.concepts import Concepts, concept_relevance, discover_concepts
+from pellucid.examples import similar_cases
+from pellucid.images import ImageSet, phantoms
+from pellucid.interpretation import named_strategies
+from pellucid.intervals import mean_interval, share_interval
+from pellucid.models import Fitted, fit, predict
+
+SEEDS = {"quick": 3, "full": 20}
+CUES = ("membrane_ring", "spot_number", "nucleus_size")
+NULLS = 20
+
+
+def _fitted(images: ImageSet, seed: int) -> Fitted:
+    return fit(images, epochs=14, width=8, depth=3, seed=seed)
+
+
+def _held(images: ImageSet) -> list[str]:
+    return [name for name, part in zip(images.ids, images.column("split"), strict=True) if part != "train"]
+
+
+def _factors(phantom: phantoms.Phantom) -> dict[str, np.ndarray]:
+    return {name: np.array(phantom.factors[name].to_pylist(), float) for name in phantom.factors.column_names[1:]}
+
+
+def cue(seed: int, name: str) -> dict[str, Any]:
+    """Train on one cue; ask for it as a set and as a measure, beside columns that are not in the images."""
+    phantom = phantoms.cells(600, size=(32, 32), seed=seed, rule=name)
+    fitted, factors, ids = _fitted(phantom.images, seed), _factors(phantom), _held(phantom.images)
+    random = np.random.default_rng(seed)
+    middle = np.median(factors[name])
+    columns = {"set": (factors[name] > middle).astype(float), "measure": factors[name]}
+    columns |= {f"null {place}": random.normal(size=len(phantom.images)) for place in range(NULLS)}
+    columns |= {f"null set {place}": random.integers(0, 2, len(phantom.images)).astype(float) for place in range(NULLS)}
+    layers = ("stem", "stages.0", "stages.1", "stages.2")
+    found = concept_relevance(
+        fitted.model, phantom.images, Concepts.of(phantom.images.ids, columns), layers, ids=ids, classes=[1],
+        groups=phantom.images.column("group", ids), runs=999, draws=50, seed=seed,
+    ).table.to_pylist()  # fmt: skip
+    deep = {row["concept"]: row for row in found if row["layer"] == "stages.2"}
+    nulls = [row for row in found if row["concept"].startswith("null")]
+    noise = [row for row in found if row["concept"].startswith("null") and row["br"] is not None]
+    cases = similar_cases(fitted.model, phantom.images, ids, ids=ids, groups=phantom.images.column("group", ids))
+    shared = {factor: dict(zip(phantom.images.ids, values, strict=True)) for factor, values in factors.items()}
+    treated = [one for one, label in zip(ids, phantom.images.label(ids), strict=True) if label == 1][:24]
+    parts = discover_concepts(fitted.model, phantom.images, "stages.1", ids=treated, target=1, concepts=6, samples=8)
+    mask = phantom.factor_mask(name, treated)
+    return {
+        "accuracy": fitted.performance.accuracy.value,
+        "set_score": deep["set"]["score"], "set_called": deep["set"]["significant"],
+        "measure_called": deep["measure"]["significant"], "right_sign": deep["measure"]["effect"] > 0,
+        "null_called": sum(row["significant"] for row in nulls), "nulls": len(nulls),
+        "br_covers_zero": sum(row["br_low"] <= 0 <= row["br_high"] for row in noise), "brs": len(noise),
+        "p5_label": _over(cases.precision(dict(zip(ids, map(float, phantom.images.label(ids)), strict=True)))),
+        "p5_cue": _over(cases.precision(shared[name], bins=3)),
+        "p5_texture": _over(cases.precision(shared["texture_grain"], bins=3)),
+        "part_lift": _best_lift(parts, mask),
+    }  # fmt: skip
+
+
+def _over(found: Any) -> float:
+    return float(found.value.value - found.chance)
+
+
+def _lift(shown: torch.Tensor, mask: torch.Tensor) -> float:
+    return float((shown & mask).sum() / shown.sum().clamp_min(1) / mask.double().mean())
+
+
+def _best_lift(parts: Any, mask: torch.Tensor) -> float:
+    """Return the best mean lift among the three leading parts that speak for the class."""
+    leading = [row["concept"] for row in parts.table.to_pylist() if row["effect"] > 0][:3]
+    return max(
+        (float(np.mean([_lift(parts.mask(part, row), mask[row]) for row in range(len(mask))])) for part in leading),
+        default=0.0,
+    )
+
+
+def depth(seed: int) -> dict[str, Any]:
+    """Train on texture or on size; say in which layer each is told best."""
+    found = {}
+    for name in ("texture_grain", "cell_size"):
+        phantom = phantoms.cells(600, size=(32, 32), seed=seed, rule=name)
+        fitted, factors, ids = _fitted(phantom.images, seed), _factors(phantom), _held(phantom.images)
+        layers = ("stem", "stages.0", "stages.1", "stages.2")
+        rows = concept_relevance(
+            fitted.model, phantom.images, Concepts.of(phantom.images.ids, {name: factors[name]}), layers, ids=ids, classes=[1],
+            runs=19, draws=10, seed=seed,
+        ).table.to_pylist()  # fmt: skip
+        best = max(row["fit"] for row in rows)
+        found[name] = next(row["depth"] for row in rows if row["fit"] >= 0.9 * best)
+    return found
+
+
+def strategy(seed: int) -> dict[str, Any]:
+    """Train where half of the treated carry a tag; say whether the maps of the tagged come back as a group and an artefact."""
+    tag = phantoms.Shortcut(
+        shape="square", place=45.0, contrast=0.5, correlation={"train": 0.6, "val": 0.6, "test": 0.2}
+    )
+    phantom = phantoms.cells(900, size=(32, 32), seed=seed, rule="spot_number", shortcut=tag)
+    fitted, factors = _fitted(phantom.images, seed), _factors(phantom)
+    tagged = dict(zip(phantom.images.ids, factors["shortcut"] > 0, strict=True))
+    table = predict(fitted.model, phantom.images, _held(phantom.images)).table
+    ids = [row["image"] for row in table.to_pylist() if row["predicted"] == 1]
+    x = phantom.images.tensor(ids)
+    maps = explain(fitted.model, x, "occlusion(window=4, stride=2)", 1, ids=ids, seed=seed).values
+    outlines = torch.stack([one > 0 for one in phantom.images.mask("object", ids) if one is not None])
+    found = named_strategies(maps, ids, outlines, seed=seed)
+    groups = [[tagged[ids[row]] for row in one.rows] for one in found.named]
+    purity = sum(max(sum(group), len(group) - sum(group)) for group in groups) / len(ids)
+    fixed = [one for one in found.named if one.artefact]
+    right = len(fixed) == 1 and np.mean([tagged[ids[row]] for row in fixed[0].rows]) > 0.9
+    return {
+        "ways": len(found.named),
+        "purity": purity,
+        "isolated": bool(right),
+        "tagged": float(np.mean([tagged[one] for one in ids])),
+    }
+
+
+def _kept(folder: Path, name: str, seed: int, work: Any) -> dict[str, Any]:
+    path = folder / f"{name}-{seed}.json"
+    if not path.is_file():
+        path.with_suffix(".part").write_text(json.dumps(work()))
+        path.with_suffix(".part").replace(path)
+        print(f"  {path.name} done", file=sys.stderr)
+    told: dict[str, Any] = json.loads(path.read_text())
+    return told
+
+
+def _share(label: str, told: list[bool]) -> None:
+    found = share_interval(sum(told), len(told))
+    print(f"{label}: {sum(told)}/{len(told)} [{found.low:.2f}, {found.high:.2f}]")
+
+
+def _mean(label: str, told: list[float]) -> None:
+    print(f"{label}: {mean_interval(told)} (n = {len(told)})")
+
+
+def main(mode: str, folder: Path) -> None:
+    """Run what is missing and print what all seeds say."""
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = range(SEEDS[mode])
+    cues = [_kept(folder, f"cue-{name}", seed, lambda s=seed, n=name: cue(s, n)) for name in CUES for seed in seeds]
+    layers = [_kept(folder, "depth", seed, lambda s=seed: depth(s)) for seed in seeds]
+    ways = [_kept(folder, "strategy", seed, lambda s=seed: strategy(s)) for seed in seeds]
+    good = [one for one in cues if one["accuracy"] >= 0.75]
+    print(f"nets that learnt the cue (accuracy ≥ 0.75): {len(good)}/{len(cues)}")
+    _share("planted set: score > 0.9 in the last stage", [one["set_score"] > 0.9 for one in good])
+    _share("planted set called", [one["set_called"] for one in good])
+    _share("planted measure called", [one["measure_called"] for one in good])
+    _share("planted measure with the right sign", [one["right_sign"] for one in good])
+    print(
+        f"columns that are not in the images called: {sum(o['null_called'] for o in cues)}/{sum(o['nulls'] for o in cues)}"
+    )
+    print(
+        f"Br of a random measure holds 0 in its interval: {sum(o['br_covers_zero'] for o in cues)}/{sum(o['brs'] for o in cues)}"
+    )
+    _mean("precision@5 over chance, by label", [one["p5_label"] for one in good])
+    _mean("precision@5 over chance, by third of the cue", [one["p5_cue"] for one in good])
+    _mean("precision@5 over chance, by third of a factor that decides nothing", [one["p5_texture"] for one in good])
+    _mean("leading part on the cue, over chance", [one["part_lift"] for one in good])
+    _share("texture is told no later than size", [one["texture_grain"] <= one["cell_size"] for one in layers])
+    _share("several ways told apart where a tag is one of them", [one["ways"] > 1 for one in ways])
+    _share("the tagged images isolated as an artefact", [one["isolated"] for one in ways])
+    _mean("purity of the ways", [one["purity"] for one in ways])
+
+
+if __name__ == "__main__":
+    asked = sys.argv[1] if len(sys.argv) > 1 else "quick"
+    if asked not in SEEDS:
+        sys.exit(f"{asked!r} is neither quick nor full")
+    main(asked, Path(sys.argv[2] if len(sys.argv) > 2 else "concepts_benchmark"))

@@ -1,0 +1,132 @@
+"""The verb: the smallest believable change of an image that changes the model's answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from pellucid.counterfactual.aim import Aim
+from pellucid.counterfactual.generator import FittedGenerator
+from pellucid.counterfactual.moves import Move
+from pellucid.counterfactual.parts import in_parts
+from pellucid.counterfactual.result import Counterfactuals, Status
+from pellucid.counterfactual.search import Search
+from pellucid.counterfactual.seek import Sought, read_scores, seek
+from pellucid.counterfactual.verdict import GateVerdict
+from pellucid.errors import ShapeError
+from pellucid.models import Model, Passes
+
+__all__ = ["counterfactual"]
+
+
+def counterfactual(
+    model: Model | Callable[..., Any],
+    x: Tensor,
+    *,
+    generator: FittedGenerator,
+    gate: GateVerdict,
+    target: Any = None,
+    value: Any = None,
+    search: Search | str | None = None,
+    doses: int = 9,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: bool = False,
+) -> Counterfactuals:
+    """Find for every image the smallest change that makes the model answer otherwise, and say whether it may be believed.
+
+    The change is searched for in the generator's latents; what it changes there is pasted on the real image, and the
+    model is read on the image that is shown.
+
+    Parameters
+    ----------
+    model
+        The model to explain.
+    x
+        Images ``(N, C, *S)`` in their own units.
+    generator
+        A fitted one, such as ``faithful_autoencoder().fit(images, model)``.
+    gate
+        What `pellucid.counterfactual.gate` says of it; nothing is shown without.
+    target
+        A class (number or name), one a row, or None: the likeliest class but the predicted one. With `value`: a
+        `pellucid.targets` value, such as ``Output(0)`` of a regression or a ``Similarity``.
+    value
+        What such a target is to reach, one number or one a row.
+    search
+        One of `SEARCHES`; default: by slopes where the model has them, else by forward calls.
+    doses
+        Images on the path, the real one and the final one included.
+    ids, seed
+        With ids, chance is drawn by ``(seed, id)``; row i alone equals row i in a batch.
+    batch_size
+        Rows at once.
+    progress
+        Whether to show a bar over the path.
+
+    Returns
+    -------
+    Counterfactuals
+        Rows without a valid counterfactual say so in their status.
+
+    Raises
+    ------
+    ShapeError
+        When there is no image, fewer than two doses, or not one id an image.
+    BadTarget
+        When the target does not fit the model.
+    CannotExplain
+        When the search needs what the model does not offer.
+    """
+    if doses < 2:
+        raise ShapeError(f"counterfactual(doses={doses}) needs two doses or more: the image and the change")
+    wrapped = Model.of(model)
+    with Passes(wrapped, batch_size=batch_size) as passes:
+        found = seek(
+            passes, x, generator, gate.support, target=target, value=value, search=search, ids=ids, seed=seed
+        )  # fmt: skip
+        steps = tuple(step / (doses - 1) for step in range(doses))
+        path, scores, strain = _along(passes, found.move, found.aim, steps, progress=progress)
+
+    def read(move: Move, aim: Aim, steps: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
+        with Passes(wrapped, batch_size=batch_size) as again:
+            return _along(again, move, aim, steps)
+
+    names = tuple(ids) if ids is not None else tuple(str(row) for row in range(len(x)))
+    return Counterfactuals(
+        names, x, path[:, -1], steps, path, scores, strain, found.before, found.after, found.aim, found.move,
+        str(generator.generator), str(found.search), gate, _statuses(found, scores, strain), read,
+    )  # fmt: skip
+
+
+def _along(
+    passes: Passes, move: Move, aim: Aim, doses: Sequence[float], *, progress: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images ``(N, K, C, *S)``, scores and strain ``(N, K)`` of every row at every dose."""
+    rows = torch.arange(len(aim.goal))
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for dose in track(doses, "along the path", transient=True, disable=not progress):
+        with torch.no_grad():
+            shown = torch.cat([move.at(dose, part) for part in in_parts(rows)])
+            strain = torch.cat([move.strain(dose, part) for part in in_parts(rows)])
+        parts.append((shown.cpu(), read_scores(passes, shown, aim, rows).cpu(), strain.cpu()))
+    images, scores, strains = (torch.stack(part, 1) for part in zip(*parts, strict=True))
+    return images, scores, strains
+
+
+def _statuses(found: Sought, scores: Tensor, strain: Tensor) -> tuple[Status, ...]:
+    rows = torch.arange(len(scores))
+    there = found.aim.reached(scores[:, 0], rows)
+    reached, inside = found.aim.reached(scores[:, -1], rows), strain[:, -1] <= 1
+    return tuple(map(_status, there.tolist(), reached.tolist(), inside.tolist()))
+
+
+def _status(there: bool, reached: bool, inside: bool) -> Status:  # noqa: FBT001  # a table of truth
+    if there:
+        return "already there"
+    if not reached:
+        return "not reached"
+    return "reached" if inside else "outside the support"

@@ -1,0 +1,166 @@
+"""How a change that reaches its aim is searched for: values that print and parse, each giving a move."""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pellucid.counterfactual.aim import Aim
+from pellucid.counterfactual.generator import FittedGenerator
+from pellucid.counterfactual.guidance import follow
+from pellucid.counterfactual.moves import LatentMove, Move, pasted
+from pellucid.counterfactual.parts import encoded, in_parts
+from pellucid.counterfactual.support import Support
+from pellucid.models import Passes
+from pellucid.recipes import Recipe, Registry
+
+__all__ = ["SEARCHES", "Problem", "Search", "latent_optimisation"]
+
+_CHEAPER = (1.0, 0.25, 0.03)
+"""What a large step costs at first, and when it is tried again for rows that did not arrive, as shares of the weight."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is given to a search; row i depends on image i alone.
+
+    Attributes
+    ----------
+    passes
+        Open way through the model.
+    fitted, support
+        The generator and its envelope.
+    x
+        Images ``(N, C, *S)`` in their own units.
+    aim
+        What is to be reached.
+    starts
+        ``(N, D)`` standard normal numbers, one stream an image, for searches that need chance.
+    jitter
+        Size of the random step, in whitened latents, from which searches begin; 0: from the image itself.
+    """
+
+    passes: Passes
+    fitted: FittedGenerator
+    support: Support
+    x: Tensor
+    aim: Aim
+    starts: Tensor
+    jitter: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Search(Recipe):
+    """Settings of a search."""
+
+    control: ClassVar[bool] = False
+    """Whether it is no explanation but something that a good test must see through."""
+
+    @abstractmethod
+    def find(self, problem: Problem) -> Move:
+        """Return the move whose dose 1 is the best change that was found for each row, whether it reaches the aim or not."""
+
+
+SEARCHES: Registry[Search] = Registry("search", Search, "pellucid.searches")  # type: ignore[type-abstract]
+"""The searches by name; other packages add theirs by the entry point group ``pellucid.searches``."""
+
+
+@SEARCHES.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class latent_optimisation(Search):
+    """The smallest step in the latents whose change, pasted on the image, carries the score past its goal.
+
+    Minimises the hinge of what is missing + ``weight`` × (‖u‖₁ + ‖u‖²), u the step in whitened latents, so that directions
+    which real images hardly use are dear. Momentum with one step length a row: Adam's one a number would move all of them
+    alike. Each row goes for itself; a row that is past its goal and no longer shrinks is done.
+
+    Attributes
+    ----------
+    steps, rate
+        Of the descent, in whitened latents. Rows that did not arrive get as many steps again, twice, at less of the weight.
+    weight
+        What a large step costs.
+    patience
+        Steps without a smaller success after which a row is done.
+    """
+
+    steps: Annotated[int, Field(ge=1)] = 60
+    rate: Annotated[float, Field(gt=0)] = 0.1
+    weight: Annotated[float, Field(ge=0)] = 0.02
+    patience: Annotated[int, Field(ge=1)] = 8
+
+    def find(self, problem: Problem) -> Move:
+        """Search by the slopes of the score.
+
+        Raises
+        ------
+        CannotExplain
+            When no derivatives reach the image.
+        """
+        x = problem.x
+        with torch.no_grad():
+            z = encoded(problem.fitted, x)
+        step = torch.zeros_like(z)
+        for rows in in_parts(torch.arange(len(x)), problem.passes.batch_size((x,))):
+            climb = _Climb(problem, z, rows, problem.jitter * problem.starts[rows].to(z))
+            for share in _CHEAPER:
+                if not bool(climb.arrived.all()):
+                    climb.run(self, self.weight * share)
+            step[rows] = climb.best @ problem.support.colour
+        return LatentMove(problem.fitted, problem.support, x, z, step)
+
+
+class _Climb:
+    """Descent on the steps of some rows, each stopping for itself."""
+
+    def __init__(self, problem: Problem, z: Tensor, rows: Tensor, start: Tensor) -> None:
+        self.problem, self.z, self.rows = problem, z[rows], rows
+        self.now, self.best = start, start.clone()
+        self.cost = torch.full((len(rows),), torch.inf)
+        self.missing = torch.full((len(rows),), torch.inf)
+        self.arrived = torch.zeros(len(rows), dtype=torch.bool)
+
+    def run(self, search: latent_optimisation, weight: float) -> None:
+        """Take the search's steps with the rows that have not arrived."""
+        busy = torch.nonzero(~self.arrived)[:, 0]
+        first, second = torch.zeros_like(self.now), torch.zeros_like(self.now[:, :1])
+        idle = torch.zeros(len(self.rows), dtype=torch.long)
+        for count in range(1, search.steps + 1):
+            slopes = self._look(busy, weight, idle)
+            busy_now = idle[busy] < search.patience
+            busy, slopes = busy[busy_now], slopes[busy_now]
+            if not len(busy):
+                break
+            first[busy] = 0.9 * first[busy] + 0.1 * slopes
+            second[busy] = 0.99 * second[busy] + 0.01 * slopes.square().sum(1, keepdim=True)
+            scaled = first[busy] / (1 - 0.9**count) / ((second[busy] / (1 - 0.99**count)).sqrt() + 1e-8)
+            self.now[busy] -= search.rate * scaled
+
+    def _look(self, busy: Tensor, weight: float, idle: Tensor) -> Tensor:
+        """Judge where the rows stand, keep what is best, and return the slopes of the loss."""
+        problem, rows = self.problem, self.rows[busy]
+        u = self.now[busy].detach().requires_grad_()
+        moved = u @ problem.support.colour
+        images = pasted(problem.fitted, problem.support, problem.x[rows], self.z[busy], moved)
+        scores, slopes = follow(problem.passes, images, problem.aim.read, rows)
+        gap = problem.aim.gap(scores, rows)
+        self._keep(busy, u.detach(), gap, idle)
+        pull = -problem.aim.direction[rows] / problem.aim.scale[rows] * (gap > 0)
+        down = slopes * pull.view(-1, *[1] * (slopes.ndim - 1))
+        price = weight * (u.abs().sum() + u.square().sum())
+        (found,) = torch.autograd.grad([images, price], u, [down, torch.ones_like(price)])
+        return found
+
+    def _keep(self, busy: Tensor, u: Tensor, gap: Tensor, idle: Tensor) -> None:
+        gap, cost = gap.cpu(), (u.abs().sum(1) + u.square().sum(1)).cpu()
+        past, before = gap <= 0, self.arrived[busy]
+        better = torch.where(past, ~before | (cost < 0.99 * self.cost[busy]), ~before & (gap < self.missing[busy]))
+        kept = busy[better]
+        self.best[kept] = u[better]
+        self.cost[kept] = torch.where(past, cost, torch.inf)[better]
+        self.missing[kept] = gap[better]
+        self.arrived[busy] |= past
+        idle[busy] = torch.where(self.arrived[busy], torch.where(better, 0, idle[busy] + 1), 0)
