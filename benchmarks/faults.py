@@ -123,6 +123,7 @@ class Tally:
                     "different": len(different)}  # fmt: skip
         for name, number in counted.items():
             row[name] += number
+        print(f"  {fault}: " + ", ".join(f"{number} {name}" for name, number in row.items()), flush=True)
 
     def told(self, fault: str, *, held: bool) -> None:
         """Note a fault that must be refused in one sentence."""
