@@ -122,7 +122,7 @@ def _rating(app: Any, reviews: Reviews, fastapi: Any, responses: Any) -> None:
 
     def following(rater: str) -> Any:
         item = reviews.following(rater)
-        return {"code": None if item is None else item.code, "left": 0 if item is None else _left(reviews, rater)}
+        return {"code": None if item is None else item.code, "left": len(reviews.left(rater))}
 
     def image(code: str) -> Any:
         return responses.Response(_png(_drawn(study, _item(code).image, None)), media_type="image/png")
@@ -147,11 +147,6 @@ def _rating(app: Any, reviews: Reviews, fastapi: Any, responses: Any) -> None:
     app.add_api_route("/api/map/{code}", relevance)
     app.add_api_route("/api/rating/{code}", rate, methods=["POST"])
     app.add_route("/api/mask/{code}", mask, methods=["PUT"])
-
-
-def _left(reviews: Reviews, rater: str) -> int:
-    rated: int = reviews.ratings["rater"].to_pylist().count(rater)
-    return len(reviews.items) - rated
 
 
 def _drawn(study: Study, image: str, method: str | None) -> Any:
