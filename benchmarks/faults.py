@@ -123,6 +123,7 @@ class Tally:
                     "different": len(different)}  # fmt: skip
         for name, number in counted.items():
             row[name] += number
+        print(f"  {fault}: " + ", ".join(f"{number} {name}" for name, number in row.items()), flush=True)
 
     def told(self, fault: str, *, held: bool) -> None:
         """Note a fault that must be refused in one sentence."""
@@ -167,16 +168,21 @@ def kills(toml: Path, home: Path, tally: Tally, fault: str, count: int, span: fl
     while struck < count:
         out, own = home / f"{fault.replace(' ', '_')}-{number}", 0
         while own < min(3, count - struck):
+            began = time.perf_counter()
             process = child(toml, out, **options)
             process.join(numbers.uniform(0, span))
+            ended = process.exitcode is not None
             process.kill()
             process.join()
             own += process.exitcode == -signal.SIGKILL
-            if process.exitcode == 0:
+            if ended:
+                span = time.perf_counter() - began  # the machine is faster than it was: aim at what a run takes now
                 break
         resumed = child(toml, out, **options)
         resumed.join()
         struck, number = struck + own, number + 1
+        if resumed.exitcode:
+            print(f"  {fault}: {out.name} could not be resumed")
         tally.add(fault, out, kills=own)
         shutil.rmtree(out)
 

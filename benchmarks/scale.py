@@ -112,7 +112,7 @@ def grown(home: Path, count: int, shard: int) -> None:
     wall, own, memory = first["run_parts"]
     print(
         f"{count:>9,} images in {-(-count // shard):,} tasks: {1000 * own / count:.2f} ms CPU and {1000 * wall / count:.2f} ms wall an image; "
-        f"memory {memory:.0f} MB after the tasks, {first['all'][2]:.0f} MB at the end; predictions {first['ensure_predictions'][0]:.1f} s, "
+        f"memory {first['ensure_self_test'][2]:.0f} MB before the tasks, {memory:.0f} MB after them, {first['all'][2]:.0f} MB at the end; predictions {first['ensure_predictions'][0]:.1f} s, "
         f"plan {first['ensure_plan'][0]:.1f} s, conclusions {first['ensure_conclusions'][0]:.1f} s; "
         f"resume of the finished study {again['all'][0]:.1f} s; one lost part: back to work after "
         f"{mended['all'][0] - mended['ensure_conclusions'][0] - mended['run_parts'][0]:.1f} s; "

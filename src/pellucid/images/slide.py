@@ -181,8 +181,8 @@ def _refuse_axes(path: Path, axes: str) -> None:
 def _tiff_step(file: Any) -> float | None:
     """Return the pixel size of the finest level in micrometres, from the OME description or the resolution tags."""
     if file.is_ome:
-        pixels: dict[str, Any] = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
-        first = pixels[0] if isinstance(pixels, Sequence) else pixels
+        told: Any = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]
+        first = told[0] if isinstance(told, list | tuple) else told
         size, unit = first["Pixels"].get("PhysicalSizeX"), first["Pixels"].get("PhysicalSizeXUnit", "µm")
         return (
             float(size) * {"µm": 1.0, "nm": 1e-3, "mm": 1e3}[unit]

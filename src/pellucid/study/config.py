@@ -310,9 +310,6 @@ class InterpretConfig(_Table):
         return self
 
 
-        return self
-
-
 class ConceptsConfig(_Table):
     """``[concepts]``: what experts marked or what is measured, in which layers, and how many parts to find without labels.
 

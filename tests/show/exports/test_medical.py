@@ -1,8 +1,13 @@
+import dataclasses
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from pellucid.errors import BadStudy
-from pellucid.show.exports.content import STAMP
+from pellucid.images import read_images
+from pellucid.show.exports.content import STAMP, Content
 from pellucid.show.exports.dicom import write_dicom
 from pellucid.show.exports.nifti import write_nifti
 
@@ -24,22 +29,21 @@ def test_nifti_without_a_source_says_the_pixel_size(imagine, tmp_path):
     assert np.array_equal(nibabel.load(tmp_path / "one.png.mask-cell.nii.gz").get_fdata().transpose(), mask)
 
 
-@pytest.mark.parametrize("factor", [1, 2])
-def test_nifti_keeps_the_affine_of_its_source_in_the_same_field_of_view(imagine, tmp_path, factor):
-    content, _, _, _ = imagine((4, 6, 8), "ZYX")
-    affine = np.array([[-2.0, 0.1, 0, 90], [0, 2.0, 0.2, -70], [0, 0, 3.0, 5], [0, 0, 0, 1]])
-    source = tmp_path / "source.nii.gz"
-    nibabel.save(nibabel.Nifti1Image(np.zeros((8 * factor, 6 * factor, 4 * factor), np.float32), affine), source)
-    object.__setattr__(content, "source", lambda image: source)
-    (tmp_path / "out").mkdir()
-    write_nifti(content, tmp_path / "out")
-    found = nibabel.load(tmp_path / "out" / "one.png.saliency.nii.gz").affine
-    corners = [
-        ((-0.5, -0.5, -0.5), (-0.5, -0.5, -0.5)),
-        ((7.5, 5.5, 3.5), (8 * factor - 0.5, 6 * factor - 0.5, 4 * factor - 0.5)),
-    ]
-    for mine, theirs in corners:
-        np.testing.assert_allclose(found @ [*mine, 1], affine @ [*theirs, 1], atol=1e-4)
+@pytest.mark.parametrize("shape", [(4, 6, 8), (6, 8)])
+def test_nifti_keeps_the_place_in_the_patient(imagine, tmp_path, shape):
+    content = imagine(shape, "ZYX"[-len(shape) :])[0]
+    x, y, z, origin = (-2.0, 0.1, 0.0), (0.0, 2.0, 0.2), (0.0, -0.3, 3.0), (90.0, -70.0, 5.0)
+    columns = [*(z, y, x)[-len(shape) :], origin]
+    affine = (*zip(*columns, strict=True), (*(0.0,) * len(shape), 1.0))
+    record = dataclasses.replace(content.record, affine=affine)
+    object.__setattr__(content.study.images, "describe", lambda image: record)
+    write_nifti(content, tmp_path)
+    found = nibabel.load(tmp_path / "one.png.saliency.nii.gz").affine
+    np.testing.assert_allclose(found[:3, :2].T, [x, y], atol=1e-6)
+    np.testing.assert_allclose(found[:3, 3], origin, atol=1e-6)
+    if len(shape) == 3:
+        np.testing.assert_allclose(found[:3, 2], z, atol=1e-6)
+    assert abs(np.linalg.det(found)) > 1
 
 
 @pytest.mark.parametrize("write", [write_nifti, write_dicom])
@@ -140,3 +144,26 @@ def test_a_series_of_another_depth_is_refused(imagine, tmp_path):
     object.__setattr__(content, "source", lambda image: tmp_path / "a.dcm")
     with pytest.raises(BadStudy, match="1 DICOM files for an image of 3 planes"):
         write_dicom(content, tmp_path)
+
+
+FORMATS = Path(__file__).parents[4] / "shared" / "data" / "formats"
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not FORMATS.is_dir(), reason="needs the real images")
+@pytest.mark.parametrize("name", ["nifti/anatomical.nii"])
+def test_a_real_scan_keeps_its_affine_and_its_voxels(imagine, tmp_path, name):
+    images = read_images(FORMATS / name)
+    content = imagine(images.shape[1:], "ZYX")[0]
+    study = SimpleNamespace(**vars(content.study) | {"images": images, "maps": lambda method, ids: images.tensor(ids)})
+    write_nifti(Content(study, images.ids, ("saliency",)), tmp_path)
+    source, made = nibabel.load(FORMATS / name), nibabel.load(tmp_path / f"{images.ids[0]}.saliency.nii.gz")
+    corners = [np.array([*corner, 1.0]) for corner in ((0, 0, 0), np.array(made.shape) - 1)]
+    own = np.linalg.inv(source.affine)
+    values, voxels = made.get_fdata(), source.get_fdata()
+    for corner in corners:
+        place = np.rint(own @ made.affine @ corner).astype(int)[:3]
+        assert (place >= 0).all()
+    told = [np.rint(own @ made.affine @ [*at, 1.0]).astype(int)[:3] for at in np.ndindex(made.shape)]
+    theirs = np.array([voxels[tuple(at)] for at in told])
+    assert np.corrcoef(values.ravel(), theirs)[0, 1] > 0.9999

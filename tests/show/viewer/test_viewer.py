@@ -20,7 +20,8 @@ def client(study, report, tmp_path, monkeypatch):
         warnings.simplefilter("ignore")  # the test client's own
         from fastapi.testclient import TestClient
 
-        return TestClient(make_app(study, TOKEN), base_url="http://127.0.0.1:8000")
+        with TestClient(make_app(study, TOKEN), base_url="http://127.0.0.1:8000") as opened:
+            yield opened
 
 
 @pytest.fixture
@@ -88,9 +89,9 @@ def test_no_path_leads_to_a_file(inside, path):
 
 
 def test_a_rater_sees_every_map_once_and_no_name(inside, study):
-    seen = []
+    seen, count = [], len(Reviews(study).items)
     while (told := inside.get("/api/next/ann").json())["code"] is not None:
-        assert told["left"] == len(Reviews(study).items) - len(seen)
+        assert told["left"] == count - len(seen)
         if not seen:
             for kind in ("image", "map"):
                 answer = inside.get(f"/api/{kind}/{told['code']}")
@@ -111,7 +112,7 @@ def test_a_rater_sees_every_map_once_and_no_name(inside, study):
     assert table["note"][0].as_py() == "näh <b>"
 
 
-def test_each_rater_has_an_order_of_his_own_that_lasts(inside, study):
+def test_each_rater_has_an_order_of_their_own_that_lasts(inside, study):
     first = [inside.get(f"/api/next/{name}").json()["code"] for name in ("ann", "bob", "cem", "dan", "eve")]
     assert len(set(first)) > 1
     assert [inside.get(f"/api/next/{name}").json()["code"] for name in ("ann", "bob", "cem", "dan", "eve")] == first

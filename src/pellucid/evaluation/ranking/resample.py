@@ -37,7 +37,7 @@ class Draws:
     @property
     def groups(self) -> int:
         """The number of groups."""
-        return self.counts.shape[1]
+        return int(self.counts.shape[1])
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """Return the mean over drawn images of ``(N, K)`` values, NaN left out: ``(draws, K)``."""

@@ -111,8 +111,9 @@ class Content:
     def source(self, image: str) -> Path | None:
         """Return the file or folder that an image was read from, or None where it was drawn or cannot be found."""
         home = self.study.config.images.path
-        path = None if home is None else home / image
-        return path if path is not None and path.exists() else None
+        if home is None or home.is_file() or home.name == image:  # one file, or the slices of one volume
+            return home
+        return home / image if (home / image).exists() else None
 
     @cached_property
     def about(self) -> dict[str, Any]:

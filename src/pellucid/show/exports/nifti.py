@@ -29,7 +29,7 @@ def write_nifti(content: Content, folder: Path) -> None:
         )
     for image, stem in content.stems.items():
         pixels, maps, masks = content.pixels(image), content.maps(image), content.masks(image)
-        affine = affine_of(content, image, pixels.shape[1:])
+        affine = affine_of(content, image)
         several = [f".c{place}" for place in range(len(pixels))] if len(pixels) > 1 else [""]
         for suffix, channel in zip(several, pixels, strict=True):
             _write(folder / f"{stem}{suffix}.nii.gz", channel, affine, "image")
@@ -43,29 +43,26 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")
 
 
-def affine_of(content: Content, image: str, shape: tuple[int, ...]) -> Array:
-    """Return the affine ``(4, 4)`` from voxel to world in millimetres.
+def affine_of(content: Content, image: str) -> Array:
+    """Return the affine ``(4, 4)`` from voxel X, Y, Z to the patient in millimetres: the image's own, else its pixel size alone.
 
-    It is that of the NIfTI file that the image was read from, fitted to the size at which the study reads it; without such a
-    file it says the pixel size alone.
+    A single plane gets a third direction that is at right angles to it.
     """
-    source = content.source(image)
-    if source is not None and source.name.endswith((".nii", ".nii.gz")):
-        header = import_module("nibabel").load(source)
-        before = np.asarray(header.shape[: len(shape)], float)
-        return _resized(np.asarray(header.affine, float), before, np.asarray(shape[::-1], float))
-    spacing = content.record.spacing or (_MICROMETRES,) * len(shape)
-    steps = [step / _MICROMETRES if step == step else 1.0 for step in spacing[::-1]]  # NaN differs from itself
-    return np.diag([*steps, *(1.0,) * (3 - len(steps)), 1.0])
-
-
-def _resized(affine: Array, before: Array, after: Array) -> Array:
-    """Return the affine of the same field of view with other voxels."""
-    factor, moved = np.ones(3), affine.copy()
-    factor[: len(before)] = before / after
-    moved[:3, :3] = affine[:3, :3] * factor
-    moved[:3, 3] = affine[:3, 3] + affine[:3, :3] @ ((factor - 1) / 2)
-    return moved
+    record = content.study.images.record_of(image)
+    made = np.eye(4)
+    if record.affine is None:
+        steps = [
+            1.0 if step != step else step / _MICROMETRES for step in record.spacing or ()
+        ]  # NaN differs from itself
+        made[range(len(steps)), range(len(steps))] = steps[::-1]
+        return made
+    known = np.array(record.affine)
+    axes = known[:3, -2::-1]  # X first, as NIfTI counts
+    made[:3, : axes.shape[1]], made[:3, 3] = axes, known[:3, -1]
+    if axes.shape[1] == 2:
+        across = np.cross(axes[:, 0], axes[:, 1])
+        made[:3, 2] = across / max(float(np.linalg.norm(across)), np.finfo(float).tiny)
+    return made
 
 
 def _write(path: Path, values: Array, affine: Array, told: str) -> None:

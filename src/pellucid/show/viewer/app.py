@@ -102,13 +102,14 @@ def _refused(responses: Any) -> Callable[..., Any]:
 def _pages(app: Any, study: Study, responses: Any) -> None:
     page = (files("pellucid.show") / "static" / "review.html").read_text(encoding="utf-8")
 
-    @app.get("/")
     def report() -> Any:
         return responses.HTMLResponse((study.path / "report.html").read_bytes())
 
-    @app.get("/review")
     def review() -> Any:
         return responses.HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    app.add_api_route("/", report)
+    app.add_api_route("/review", review)
 
 
 def _rating(app: Any, reviews: Reviews, fastapi: Any, responses: Any) -> None:
@@ -119,21 +120,17 @@ def _rating(app: Any, reviews: Reviews, fastapi: Any, responses: Any) -> None:
             raise fastapi.HTTPException(404)
         return reviews.items[code]
 
-    @app.get("/api/next/{rater}")
     def following(rater: str) -> Any:
         item = reviews.following(rater)
-        return {"code": None if item is None else item.code, "left": 0 if item is None else _left(reviews, rater)}
+        return {"code": None if item is None else item.code, "left": len(reviews.left(rater))}
 
-    @app.get("/api/image/{code}")
     def image(code: str) -> Any:
         return responses.Response(_png(_drawn(study, _item(code).image, None)), media_type="image/png")
 
-    @app.get("/api/map/{code}")
     def relevance(code: str) -> Any:
         item = _item(code)
         return responses.Response(_png(_drawn(study, item.image, item.method)), media_type="image/png")
 
-    @app.post("/api/rating/{code}")
     def rate(code: str, rater: str, rating: int, note: str = "", seconds: float = 0.0) -> Any:
         reviews.rate(code, rater, rating, note=note, seconds=seconds)
         return {"saved": True}
@@ -145,12 +142,11 @@ def _rating(app: Any, reviews: Reviews, fastapi: Any, responses: Any) -> None:
         reviews.save_mask(item.image, request.query_params.get("rater", ""), await request.body())
         return responses.JSONResponse({"saved": True})
 
+    app.add_api_route("/api/next/{rater}", following)
+    app.add_api_route("/api/image/{code}", image)
+    app.add_api_route("/api/map/{code}", relevance)
+    app.add_api_route("/api/rating/{code}", rate, methods=["POST"])
     app.add_route("/api/mask/{code}", mask, methods=["PUT"])
-
-
-def _left(reviews: Reviews, rater: str) -> int:
-    rated = sum(row == rater for row in reviews.ratings["rater"].to_pylist())
-    return len(reviews.items) - rated
 
 
 def _drawn(study: Study, image: str, method: str | None) -> Any:

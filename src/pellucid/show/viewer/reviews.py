@@ -82,17 +82,20 @@ class Reviews:
         ]
 
     def following(self, rater: str) -> Item | None:
-        """Return the next map for a rater, in an order of his own, or None when he has rated all.
+        """Return the next map for a rater, in an order of their own, or None when all are rated.
 
         Raises
         ------
         BadStudy
             When the name is not made of letters, digits, ``-`` and ``_``.
         """
+        return min(self.left(rater), key=lambda item: hash_key(rater, item.code), default=None)
+
+    def left(self, rater: str) -> list[Item]:
+        """Return what a rater has not rated yet."""
         _refuse_name(rater)
-        done = {(row["image"], row["method"]) for row in self._rows() if row["rater"] == rater}
-        left = [item for item in self.items.values() if (item.image, item.method) not in done]
-        return min(left, key=lambda item: hash_key(rater, item.code), default=None)
+        names = {path.stem for path in (self.folder / "ratings").glob(f"{rater}-*.json")}
+        return [item for item in self.items.values() if f"{rater}-{item.code}" not in names]
 
     def rate(self, code: str, rater: str, rating: int, *, note: str = "", seconds: float = 0.0) -> None:
         """Save a rating from 1 (does not convince) to 5 (convinces).
