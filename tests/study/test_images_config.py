@@ -5,8 +5,8 @@ import pytest
 import tifffile
 
 from pellucid.errors import BadImage
-from pellucid.study.config import ImagesConfig
 from pellucid.study.setup import open_images
+from pellucid.study.tables import ImagesConfig
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def rating_agreement(
     table = np.asarray(ratings, dtype=np.float64)
     names = [str(place + 1) for place in range(len(table))] if raters is None else list(raters)
     _check(table, names, groups)
-    units = np.arange(table.shape[1]) if groups is None else np.asarray([str(group) for group in groups])
+    units: Sequence[Hashable] = range(table.shape[1]) if groups is None else groups
 
     def over(measure: Callable[[Array], float]) -> Interval:
         return resampled_interval(lambda cases: measure(table[:, cases]), units, draws=draws, seed=seed)

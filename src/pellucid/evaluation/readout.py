@@ -84,7 +84,7 @@ def readout_quality(
     """
     if baseline not in readouts:
         raise ShapeError(f"baseline={baseline!r} is none of the readouts; there are {', '.join(readouts)}")
-    units = np.arange(len(np.asarray(correct))) if groups is None else list(groups)
+    units: Sequence[Hashable] = range(len(np.asarray(correct))) if groups is None else groups
     known = {name: _checked(name, values, correct) for name, values in readouts.items()}
     start, _ = known[baseline]
     rows = []
@@ -138,7 +138,8 @@ def explanation_spread(maps: Sequence[Tensor]) -> Tensor:
         raise ShapeError(f"a spread needs two maps or more of one shape, not {shapes or 'none'}")
     flat = torch.stack([one.detach().double().flatten(1) for one in maps])
     unit = flat / flat.norm(dim=2, keepdim=True)
-    return unit.var(0).sum(1)
+    spread: Tensor = unit.var(0).sum(1)
+    return spread
 
 
 def _checked(name: str, values: ArrayLike, correct: ArrayLike) -> tuple[Array, NDArray[np.bool_]]:

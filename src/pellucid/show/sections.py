@@ -33,10 +33,10 @@ class Section:
 
 SECTIONS: tuple[Section, ...] = (
     Section("counterfactual", "What would have to change", counterfactual_content),
+    Section("phenotypes", "Measured phenotypes", phenotypes_content),
     Section("interpret", "Interpretation", interpret.content),
     Section("concepts", "Concepts", concepts.content),
     Section("examples", "Similar cases", cases.content),
     Section("strategies", "Strategies", strategies.content),
-    Section("phenotypes", "Measured phenotypes", phenotypes_content),
 )
 """In the order of the report."""

@@ -9,7 +9,7 @@ from pellucid.attribution import METHODS
 from pellucid.errors import BadStudy, CannotExplain, PellucidError
 from pellucid.examples import Neighbours, explain_similarity, posed_features, prototypes, similar_cases
 from pellucid.interpretation import Evidence, Finding, Interpretations
-from pellucid.study.config import ExamplesConfig
+from pellucid.study.questions import ExamplesConfig
 from pellucid.study.setup import Setup
 
 __all__ = ["answer"]

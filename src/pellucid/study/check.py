@@ -12,12 +12,13 @@ from pellucid.evaluation import CONTROLS, METRICS
 from pellucid.images import ImageSet
 from pellucid.models import Model, Passes, residual_net
 from pellucid.study.choose import held_out
-from pellucid.study.config import FitConfig, StudyConfig, read_config
+from pellucid.study.config import StudyConfig, read_config
 from pellucid.study.patterns import asking, fitted_on, training_images
 from pellucid.study.planned import planned
 from pellucid.study.runner import probe
 from pellucid.study.setup import Setup, device_of, open_images, open_model
 from pellucid.study.store import Store
+from pellucid.study.tables import FitConfig
 
 __all__ = ["Checked", "check_study"]
 

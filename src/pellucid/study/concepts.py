@@ -21,7 +21,7 @@ from pellucid.errors import BadStudy, CannotExplain, ShapeError
 from pellucid.hashing import hash_key
 from pellucid.interpretation import Evidence, Finding, Interpretations
 from pellucid.models import Target
-from pellucid.study.config import ConceptsConfig
+from pellucid.study.questions import ConceptsConfig
 from pellucid.study.setup import Setup
 
 __all__ = ["answer"]

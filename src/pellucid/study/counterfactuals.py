@@ -24,7 +24,7 @@ from pellucid.interpretation import Evidence, Finding, Interpretations
 from pellucid.intervals import Interval, or_null, share_interval
 from pellucid.models import Model, load_model
 from pellucid.study.choose import training
-from pellucid.study.config import CounterfactualConfig
+from pellucid.study.questions import CounterfactualConfig
 from pellucid.study.repeats import SHUFFLED, net_names, net_weights
 from pellucid.study.setup import Setup
 

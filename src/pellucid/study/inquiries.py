@@ -34,12 +34,11 @@ class Inquiry:
 
 INQUIRIES: tuple[Inquiry, ...] = (
     Inquiry("counterfactual", answer_counterfactuals),
+    Inquiry("phenotypes", answer_phenotypes),
     Inquiry("interpret", interpret.answer),
     Inquiry("concepts", concepts.answer),
     Inquiry("examples", cases.answer),
     Inquiry("strategies", strategies.answer),
-    Inquiry("counterfactual", answer_counterfactuals),
-    Inquiry("phenotypes", answer_phenotypes),
 )
 """In the order in which they are answered and told."""
 

@@ -46,7 +46,7 @@ from pellucid.measure import PHENOTYPES, measure_images, per_image, read_measure
 from pellucid.models import load_model
 from pellucid.models.predict import predict
 from pellucid.study.choose import training
-from pellucid.study.config import InterpretConfig
+from pellucid.study.questions import InterpretConfig
 from pellucid.study.repeats import SHUFFLED, net_names, net_weights
 from pellucid.study.setup import Setup
 

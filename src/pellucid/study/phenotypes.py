@@ -29,8 +29,8 @@ from pellucid.interpretation.phenotypes import (
 from pellucid.intervals import Interval, mean_interval, or_null
 from pellucid.measure import SEGMENTATIONS, Profiler
 from pellucid.study.choose import training
-from pellucid.study.config import PhenotypesConfig
 from pellucid.study.latent_names import read_names
+from pellucid.study.questions import PhenotypesConfig
 from pellucid.study.setup import Setup
 
 __all__ = ["STRIPS", "answer_phenotypes"]

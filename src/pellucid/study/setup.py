@@ -18,11 +18,12 @@ from pellucid.images import ImageSet, flatten_outside, read_images
 from pellucid.images.reader import LIMIT
 from pellucid.models import Model, Normalise, load_model, weights_hash
 from pellucid.models.targets import TARGETS, Class
-from pellucid.study.config import ImagesConfig, ModelConfig, StudyConfig, read_config
+from pellucid.study.config import StudyConfig, read_config
 from pellucid.study.maps import MapStore
 from pellucid.study.phantom import PHANTOMS
 from pellucid.study.plan import Plan
 from pellucid.study.store import Store
+from pellucid.study.tables import ImagesConfig, ModelConfig
 
 __all__ = ["Setup", "device_of", "open_images", "open_model"]
 
