@@ -11,6 +11,8 @@ done, so that a run that was cut off goes on.
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from pellucid.interpretation import named_strategies
 from pellucid.intervals import mean_interval, share_interval
 from pellucid.models import Fitted, fit, predict
 
-SEEDS = {"quick": 3, "full": 20}
+SEEDS = {"quick": 1, "full": 20}
 CUES = ("membrane_ring", "spot_number", "nucleus_size")
 NULLS = 20
 
@@ -136,7 +138,7 @@ def strategy(seed: int) -> dict[str, Any]:
     }
 
 
-def _kept(folder: Path, name: str, seed: int, work: Any) -> dict[str, Any]:
+def _kept(folder: Path, name: str, seed: int, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     path = folder / f"{name}-{seed}.json"
     if not path.is_file():
         path.with_suffix(".part").write_text(json.dumps(work()))
@@ -160,9 +162,14 @@ def main(mode: str, folder: Path) -> None:
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     seeds = range(SEEDS[mode])
-    cues = [_kept(folder, f"cue-{name}", seed, lambda s=seed, n=name: cue(s, n)) for name in CUES for seed in seeds]
-    layers = [_kept(folder, "depth", seed, lambda s=seed: depth(s)) for seed in seeds]
-    ways = [_kept(folder, "strategy", seed, lambda s=seed: strategy(s)) for seed in seeds]
+    works: dict[str, Callable[[int], dict[str, Any]]] = {f"cue-{name}": partial(cue, name=name) for name in CUES}
+    works |= {"depth": depth, "strategy": strategy}
+    told: dict[str, list[dict[str, Any]]] = {name: [] for name in works}
+    for seed in seeds:
+        for name, work in works.items():
+            told[name].append(_kept(folder, name, seed, partial(work, seed)))
+    cues = [one for name in CUES for one in told[f"cue-{name}"]]
+    layers, ways = told["depth"], told["strategy"]
     good = [one for one in cues if one["accuracy"] >= 0.75]
     print(f"nets that learnt the cue (accuracy ≥ 0.75): {len(good)}/{len(cues)}")
     _share("planted set: score > 0.9 in the last stage", [one["set_score"] > 0.9 for one in good])
