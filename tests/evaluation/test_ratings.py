@@ -44,12 +44,12 @@ def test_raters_who_agree_agree_wholly_and_raters_who_guess_not_at_all():
 def test_the_interval_holds_the_agreement_of_a_simulated_panel():
     """Ratings are a case's own value and a rater's noise of equal variance: the intraclass correlation is one half."""
     held = 0
-    for seed in range(60):
+    for seed in range(40):
         random = np.random.default_rng(seed)
         ratings = random.normal(size=60) + random.normal(size=(4, 60))
-        single = rating_agreement(ratings, level="interval", draws=200, seed=seed).single
+        single = rating_agreement(ratings, level="interval", draws=100, seed=seed).single
         held += single.low <= 0.5 <= single.high
-    assert held >= 52
+    assert held >= 34
 
 
 def test_cases_of_one_patient_are_drawn_together():

@@ -32,7 +32,7 @@ _VERDICTS = {
 _UNTESTED = ("refused",)
 
 _TITLES = {
-    "shortcut": "Shortcut", "confounder": "Confounder", "not_localised": "Not a matter of place", "gate": "Model at chance",
+    "shortcut": "Shortcut", "confounder": "Confounder", "not_localised": "Not a matter of place", "gate": "Gate",
     "localised": "Place", "inseparable": "No single winner", "failed_sanity": "Failed sanity check", "unstable": "Unstable",
     "below_control": "No better than a control", "metric_failed": "Metric without a say", "refused": "Not tested",
     "interpretation": "Interpretation", "choice": "A choice", "leak": "What a hole gives away", "annotators": "Annotators",
@@ -111,7 +111,13 @@ def notices(findings: Sequence[Mapping[str, Any]]) -> tuple[list[Notice], list[N
     """Return the findings of the model, warnings first, and those of single methods."""
     findings = [finding for finding in findings if finding["kind"] != "verdict"]
     rank = {kind: place for place, kind in enumerate((*_WARNING, "interpretation", "localised", "inseparable"))}
-    ordered = sorted(findings, key=lambda finding: rank.get(finding["kind"], len(rank)))
+
+    def place(finding: Mapping[str, Any]) -> int:
+        """Put the gate of a question that was asked besides after what is said of the model."""
+        besides = finding["kind"] == "gate" and finding["subject"] != "model"
+        return len(rank) if besides else rank.get(finding["kind"], len(rank))
+
+    ordered = sorted(findings, key=place)
     model = [_notice(finding) for finding in ordered if finding["kind"] not in _OF_METHODS]
     methods = [_notice(finding) for finding in ordered if finding["kind"] in _OF_METHODS]
     return model, methods
