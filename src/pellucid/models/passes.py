@@ -17,7 +17,6 @@ from pellucid.models.bar import Bar
 from pellucid.models.batches import Batches, out_of_memory
 from pellucid.models.derivative import FORWARDS, Derivative, Slopes, differentiate
 from pellucid.models.frozen import frozen
-from pellucid.models.layout import Layout
 from pellucid.models.model import Inputs, Model
 from pellucid.models.rows import join_rows, take_part, take_rows
 from pellucid.models.tapping import Rules, tapping, unread
@@ -55,7 +54,6 @@ class Passes:
         self.backwards = 0
         self._batches = Batches(model.device, batch_size, most=model.known.rows)
         self._frozen = frozen(model.module)
-        self._layout = Layout(model)
         self._bar = Bar(shown=progress)
 
     @property
@@ -130,7 +128,8 @@ class Passes:
         before = _versions(batch)
         try:
             with torch.inference_mode():
-                output, tapped = self._send(batch, taps, placed, rules, spent=spent)
+                given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
+                output, tapped = self._call(given, taps, placed, rules)
         except PellucidError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
@@ -144,16 +143,6 @@ class Passes:
         halves = self._batches.halves(len(batch[0]))
         call = partial(self._forward, layer=layer, rules=rules, spent=spent)
         return torch.cat([call(take_rows(batch, part), placed=take_part(placed, part)) for part in halves])
-
-    def _send(
-        self, batch: Inputs, taps: tuple[str, ...], placed: Mapping[str, Tensor], rules: Rules | None, *, spent: bool
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if rules is None and not placed:
-            found = self._layout.send(batch, lambda rows: self._call(rows, taps, {}, None))
-            if found is not None:
-                return found
-        given = batch if spent else tuple(tensor.clone() for tensor in batch)  # it may write into them
-        return self._call(given, taps, placed, rules)
 
     def scores(
         self,
