@@ -37,7 +37,7 @@ class _Size:
         }  # fmt: skip
 
 
-_FULL = _Size(images=800, epochs=25, explained=40, samples=256, steps=32, repeats=4, stages=3, learning=2500)
+_FULL = _Size(images=800, epochs=25, explained=40, samples=256, steps=32, repeats=4, stages=3, learning=1200)
 _QUICK = _Size(images=400, epochs=15, explained=24, samples=128, steps=16, repeats=2, stages=1, learning=300)
 
 
