@@ -49,7 +49,8 @@ def check_metric(
     methods
         Methods whose maps are scored, two or more.
     tolerance
-        How far two scores of the same map may differ: part of their size, of 1 for those below 1.
+        How far two scores of the same map may differ: part of their size, of 1 for those below 1; the metric's own resolution
+        where that is coarser.
 
     Returns
     -------
@@ -79,6 +80,7 @@ def check_metric(
             net, x[list(rows)], cut, [recipe], own, regions=regions, models=models, batch_size=batch_size
         )  # fmt: skip
 
+    tolerance = max(tolerance, recipe.profile.resolution)
     every = list(range(len(x)))
     whole = untouched(net, lambda: score(every))
     _in_range(recipe, whole)
