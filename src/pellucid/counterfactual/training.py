@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pellucid.counterfactual.coder import Coder
+from pellucid.counterfactual.drawing import drawn, mirrored
 from pellucid.counterfactual.guidance import Guide
-from pellucid.counterfactual.parts import in_parts
 from pellucid.errors import BadStudy
 from pellucid.hashing import hash_seed
 from pellucid.models.checkpoint import read_checkpoint, write_checkpoint
@@ -87,12 +87,12 @@ class Run:
         """Train for one round; what is random in it depends on the seed and the round alone."""
         random = torch.Generator().manual_seed(hash_seed(self.settings["seed"], f"round {self.round}"))
         totals: dict[str, float] = {}
-        for step, rows in enumerate(_drawn(len(images), self.settings["batch_size"], steps, random)):
+        for step, rows in enumerate(drawn(len(images), self.settings["batch_size"], steps, random)):
             done = self.round * steps + step
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings["rate"] * max(0.0, 1 - done / self.settings["steps"])
             x = images[rows].to(self.coder.centre)
-            for name, value in self._step(_flipped(x, random) if self.settings["flips"] else x, random).items():
+            for name, value in self._step(mirrored(x, random) if self.settings["flips"] else x, random).items():
                 totals[name] = totals.get(name, 0.0) + value / steps
         self.round += 1
         self.history.append({"epoch": float(self.round), "steps": float(self.round * steps), **totals})
@@ -119,19 +119,6 @@ class Run:
             return self.guide.disagreement(rebuilt, wanted)
         again, _ = self.coder.encode(rebuilt)
         return functional.smooth_l1_loss(self.head(mean), wanted) + functional.smooth_l1_loss(self.head(again), wanted)
-
-
-def _drawn(count: int, size: int, steps: int, random: torch.Generator) -> list[Tensor]:
-    """Return the rows of each step: every image once before any comes twice."""
-    orders = [torch.randperm(count, generator=random) for _ in range(-(-steps * size // count))]
-    return in_parts(torch.cat(orders)[: steps * size], size)
-
-
-def _flipped(x: Tensor, random: torch.Generator) -> Tensor:
-    for axis in range(2, x.ndim):
-        turned = torch.rand(len(x), generator=random).to(x) < 0.5
-        x = torch.where(turned.view(-1, *[1] * (x.ndim - 1)), x.flip(axis), x)
-    return x
 
 
 def train(run: Run, images: Tensor, checkpoint: Path | None, *, progress: bool = False) -> None:

@@ -12,7 +12,7 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pellucid.counterfactual.parts import in_parts
+from pellucid.counterfactual.drawing import drawn, mirrored
 from pellucid.errors import BadStudy
 from pellucid.hashing import hash_seed
 from pellucid.models.checkpoint import read_checkpoint, write_checkpoint
@@ -34,13 +34,6 @@ def descend(optimiser: Optimizer, loss: Tensor) -> None:
         parameter.grad = slope
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-
-
-def _mirrored(x: Tensor, random: torch.Generator) -> Tensor:
-    for axis in range(2, x.ndim):
-        turned = torch.rand(len(x), generator=random).to(x) < 0.5
-        x = torch.where(turned.view(-1, *[1] * (x.ndim - 1)), x.flip(axis), x)
-    return x
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,18 +112,15 @@ class Loop:
         self, images: Tensor, number: int, steps: int, size: int, rates: Sequence[Sequence[float]]
     ) -> dict[str, float]:
         random = torch.Generator().manual_seed(hash_seed(self.seed, f"round {number}"))
-        orders = [
-            torch.randperm(len(images), generator=random) for _ in range(-(-steps * self.batch_size // len(images)))
-        ]
         totals: dict[str, float] = {}
         device = next(self.networks.parameters()).device
-        for step, rows in enumerate(in_parts(torch.cat(orders)[: steps * self.batch_size], self.batch_size)):
+        for step, rows in enumerate(drawn(len(images), self.batch_size, steps, random)):
             left = 1 - (number * size + step) / self.steps
             for optimiser, first in zip(self.optimisers, rates, strict=True):
                 for group, rate in zip(optimiser.param_groups, first, strict=True):
                     group["lr"] = rate * left
             x = images[rows].to(device)
-            for name, loss in self.step(_mirrored(x, random) if self.flips else x, random).items():
+            for name, loss in self.step(mirrored(x, random) if self.flips else x, random).items():
                 totals[name] = totals.get(name, 0.0) + float(loss.detach()) / steps
         if not all(map(math.isfinite, totals.values())):
             raise BadStudy(f"the generator's training diverged in round {number + 1}: {totals}; lower its rate")
