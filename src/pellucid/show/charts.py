@@ -17,7 +17,16 @@ from pellucid.interpretation import Reliance
 from pellucid.intervals import mean_interval
 from pellucid.show.svg import STYLE
 
-__all__ = ["Dot", "dot_chart", "plot_calibration", "plot_ranking", "plot_reliance", "plot_scores", "ranking_chart"]
+__all__ = [
+    "Dot",
+    "dot_chart",
+    "dot_figure",
+    "plot_calibration",
+    "plot_ranking",
+    "plot_reliance",
+    "plot_scores",
+    "ranking_chart",
+]
 
 INK, MUTED, ACCENT = "#24292f", "#a0a6ae", "#a63200"
 
@@ -52,6 +61,16 @@ def dot_chart(axes: Axes, dots: Sequence[Dot], *, label: str, reference: float |
     axes.spines["left"].set_visible(False)
     axes.grid(axis="x", color="#e6e8eb", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def dot_figure(dots: Sequence[Dot], label: str) -> Figure | None:
+    """Return a figure of dots about zero, one row a dot, or None where there are none."""
+    if not dots:
+        return None
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.8, 0.8 + 0.27 * len(dots)))
+        dot_chart(figure.subplots(), dots, label=label, reference=0.0)
+    return figure
 
 
 def short(method: str, length: int = 42) -> str:

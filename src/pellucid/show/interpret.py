@@ -3,7 +3,6 @@
 import json
 from typing import Any
 
-import matplotlib as mpl
 import pyarrow as pa
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -11,8 +10,8 @@ from matplotlib.figure import Figure
 from pellucid.interpretation import records_from_json
 from pellucid.interpretation.grounded import plain
 from pellucid.measure import columns
-from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_chart, short
-from pellucid.show.svg import STYLE, inline_svg
+from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_figure, short
+from pellucid.show.svg import inline_svg
 from pellucid.study import Study
 
 __all__ = ["content"]
@@ -81,7 +80,7 @@ def _differences(table: pa.Table, name: str, study: Study) -> Figure | None:
             ACCENT if row["low"] * row["high"] > 0 else MUTED)
         for row in rows
     ]  # fmt: skip
-    return _chart(dots, f"{name} less the others, in standard deviations, 95 % interval")
+    return dot_figure(dots, f"{name} less the others, in standard deviations, 95 % interval")
 
 
 def _unit(unit: str) -> str:
@@ -94,7 +93,7 @@ def _edits(table: pa.Table, name: str) -> Figure | None:
         Dot(f"{short(row['edit'])} {_way(row)}", row["beyond"], row["beyond_low"], row["beyond_high"], ACCENT if _sure(row) else INK)
         for row in rows
     ]  # fmt: skip
-    return _chart(dots, f"how much further than its null the edit moves the log-odds of {name}, 95 % interval")
+    return dot_figure(dots, f"how much further than its null the edit moves the log-odds of {name}, 95 % interval")
 
 
 def _way(row: dict[str, Any]) -> str:
@@ -110,13 +109,4 @@ def _sure(row: dict[str, Any]) -> bool:
 
 def _guideline(table: pa.Table) -> Figure | None:
     dots = [Dot(f"{row['class']}: {row['region']}", row["value"], row["low"], row["high"]) for row in table.to_pylist()]
-    return _chart(dots, "what the region adds to the score of the called class, 95 % interval")
-
-
-def _chart(dots: list[Dot], label: str) -> Figure | None:
-    if not dots:
-        return None
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 0.8 + 0.27 * len(dots)))
-        dot_chart(figure.subplots(), dots, label=label, reference=0.0)
-    return figure
+    return dot_figure(dots, "what the region adds to the score of the called class, 95 % interval")

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pyarrow as pa
 from markupsafe import Markup
@@ -13,12 +12,12 @@ from pellucid.interpretation.phenotypes import DoseResponse
 from pellucid.interpretation.phenotypes.latents import automatic_names
 from pellucid.interpretation.phenotypes.necessity import ALL, CONTROL
 from pellucid.intervals import Interval
-from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_chart
+from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_figure
 from pellucid.show.colour import shade
 from pellucid.show.doses import plot_dose_response
 from pellucid.show.picture import address, rgb
 from pellucid.show.standing import Cell, HeatTable
-from pellucid.show.svg import STYLE, inline_svg
+from pellucid.show.svg import inline_svg
 from pellucid.show.view import View
 from pellucid.study import Study
 from pellucid.study.latent_names import read_names
@@ -103,15 +102,6 @@ def _alone(table: pa.Table) -> dict[str, float]:
     return {name: value for name, value in found.items() if value == value}
 
 
-def _chart(dots: Sequence[Dot], label: str) -> Figure | None:
-    if not dots:
-        return None
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.8, 0.8 + 0.27 * len(dots)))
-        dot_chart(figure.subplots(), dots, label=label, reference=0.0)
-    return figure
-
-
 def _needed(table: pa.Table) -> Markup | None:
     told = {ALL: "all listed phenotypes", CONTROL: "a meaningless direction (control)"}
     dots = [
@@ -119,12 +109,12 @@ def _needed(table: pa.Table) -> Markup | None:
             MUTED if row["held"] == CONTROL else ACCENT if (row["low"] or 0) > 0.2 else INK, hollow=row["held"] == CONTROL)
         for row in table.to_pylist() if row["needed"] is not None
     ]  # fmt: skip
-    return _svg(_chart(dots, "share of images that flip freely but not with this held, 95 % interval"), "needed")
+    return _svg(dot_figure(dots, "share of images that flip freely but not with this held, 95 % interval"), "needed")
 
 
 def _players(table: pa.Table) -> Markup | None:
     dots = [Dot(row["player"], row["size"], row["low"], row["high"], INK) for row in table.to_pylist()]
-    return _svg(_chart(dots, "mean size of what it adds to the log-odds of an image, 95 % interval"), "players")
+    return _svg(dot_figure(dots, "mean size of what it adds to the log-odds of an image, 95 % interval"), "players")
 
 
 def _profiles(table: pa.Table) -> HeatTable | None:
