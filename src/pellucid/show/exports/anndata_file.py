@@ -38,7 +38,8 @@ def write_anndata(content: Content, folder: Path) -> None:
     embedding = _embedding(content)
     if embedding is not None:
         found.obsm["X_embedding"] = embedding
-    found.write_h5ad(folder / "study.h5ad")
+    with anndata.settings.override(allow_write_nullable_strings=True):  # what pandas 3 makes of texts
+        found.write_h5ad(folder / "study.h5ad")
 
 
 def _number(value: Any) -> float:
