@@ -10,7 +10,7 @@ from pellucid.intervals import Interval
 
 ROW = {
     "phenotype": "AreaShape_Area", "same": "AreaShape_Perimeter", "unit": "µm²", "sd": 12.0, "target": "treated", "spread": 2.0, "slope": 1.4,
-    "low": 1.1, "high": 1.7, "null": 0.6, "moved": 0.9, "moved_low": 0.8, "held": 0.9, "p": 0.01, "q": 0.03, "agreeing": 5,
+    "low": 1.1, "high": 1.7, "null": 0.6, "alone": 1.2, "moved": 0.9, "moved_low": 0.8, "held": 0.9, "p": 0.01, "q": 0.03, "agreeing": 5,
     "groups": 6, "images": 30, "verdict": "moves",
 }  # fmt: skip
 EMPTY = pa.table({})

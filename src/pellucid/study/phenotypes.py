@@ -156,7 +156,7 @@ class _Inquest:
         evidence, images = self.evidence, self.evidence.images
         if self.batch is None or images.labels is None:
             return None
-        kept = self._of_atlas()
+        kept = [name for name, whole in zip(self.known, self.atlas.whole, strict=True) if whole]
         try:
             return court(
                 evidence.model, self.atlas, self.images, classes=images.label(kept), batches=images.column(self.batch, kept),
@@ -174,11 +174,6 @@ class _Inquest:
         except PellucidError as error:
             found = [untested_batch(str(error))]
         return [replace(finding, id=f"court-{finding.id}") for finding in found]
-
-    def _of_atlas(self) -> list[str]:
-        """Return the ids of the images that the atlas kept, those with every phenotype."""
-        measured = np.asarray(np.isfinite(self.atlas.measured(self.evidence.images.tensor(self.known))).all(1))
-        return [name for name, whole in zip(self.known, measured, strict=True) if whole]
 
     def outlines(self) -> Interval | None:
         """Return how far the segmentation and the mask agree on the moved images (overlap over union)."""
