@@ -4,7 +4,7 @@
 
 Cells with nine independent continuous factors. One rule a net decides the label; each factor of a rule has a measured
 phenotype. A generator is fitted to each net, phenotypes of held-out images are moved, measured again, and the net is
-read; beside it stands the truth: the same images rendered anew with one factor changed, measured and read in the same way.
+read; beside it stands the truth: the same images rendered anew with other factors, measured and read in the same way.
 Nets of shuffled labels are read with the generator of the first rule's net of their seed. One JSON a net is kept in OUT, so that a
 run that was stopped goes on; the tables at the end print shares as k/n with their Wilson intervals.
 """
@@ -24,8 +24,8 @@ from rich.table import Table
 
 from pellucid.counterfactual import GENERATORS
 from pellucid.images import ImageSet, phantoms
-from pellucid.images.phantoms import Phantom
-from pellucid.interpretation.phenotypes import Atlas, Basis, disentanglement, dose_response, necessity
+from pellucid.images.phantoms import Factor, Phantom
+from pellucid.interpretation.phenotypes import CALLED, Atlas, Basis, disentanglement, dose_response, necessity
 from pellucid.interpretation.phenotypes.scoring import Scorer
 from pellucid.intervals import share_interval
 from pellucid.measure import Profiler
@@ -123,33 +123,41 @@ def study(net: Net, scale: Scale, out: Path) -> dict[str, Any]:
     return kept | {"seconds": time.process_time() - began}
 
 
-def truth(model: Model, phantom: Phantom, atlas: Atlas, ids: list[str]) -> dict[str, dict[str, float]]:
-    """Return by phenotype the slope that rendering its factor anew gives: the score's change over the measured change."""
+def truth(model: Model, phantom: Phantom, atlas: Atlas, ids: list[str]) -> list[dict[str, Any]]:
+    """Return a row a factor: the mean change of every phenotype and of the score when images are rendered with more of it."""
     table = {row["image"]: row for row in phantom.factors.to_pylist()}
-    found = {}
+    rows = []
     with Passes(model) as passes:
         scorer = Scorer.of(passes, phantom.images.tensor(ids[:1]))
-        for dial in phantom.dials:
-            if PHENOTYPES.get(dial.name) not in atlas.names:
-                continue
-            place, step = atlas.names.index(PHENOTYPES[dial.name]), (dial.high - dial.low) / 4
-            ends = []
-            for way in (1, -1):
-                to = [min(max(table[name][dial.name] + way * step, dial.low), dial.high) for name in ids]
-                to = [round(value) for value in to] if dial.whole else to
-                ends.append(
-                    torch.stack(
-                        [phantom.render(name, **{dial.name: value}) for name, value in zip(ids, to, strict=True)]
-                    )
-                )
-            change = np.subtract(*(atlas.measured(end)[:, place] for end in ends))
+        for dial in (one for one in phantom.dials if PHENOTYPES.get(one.name) in atlas.names):
+            ends = [_rendered(phantom, dial, way, table, ids) for way in (1, -1)]
+            changes = np.subtract(*(atlas.measured(end) for end in ends))
             rise = np.subtract(*(scorer(end)[:, 0] for end in ends))
-            known = np.isfinite(change)
-            found[atlas.names[place]] = {
-                "slope": float(rise[known].sum() / change[known].sum()),
-                "rise": float(rise.mean()),
-            }
-    return found
+            rows.append({
+                "phenotype": PHENOTYPES[dial.name], "rise": float(rise.mean()),
+                "changes": dict(zip(atlas.names, np.nanmean(changes, 0).tolist(), strict=True)),
+            })  # fmt: skip
+    return rows
+
+
+def _rendered(phantom: Phantom, dial: Factor, way: int, table: dict[str, Any], ids: list[str]) -> torch.Tensor:
+    """Render images with a quarter of a factor's range more or less, as far as it goes."""
+    step = way * (dial.high - dial.low) / 4
+    to = [min(max(table[name][dial.name] + step, dial.low), dial.high) for name in ids]
+    values = [round(value) for value in to] if dial.whole else to
+    return torch.stack([phantom.render(name, **{dial.name: one}) for name, one in zip(ids, values, strict=True)])
+
+
+def true_slopes(one: dict[str, Any]) -> dict[str, float]:
+    """Return by phenotype the slope with the others held fixed: the factors are changed together so that one alone changes.
+
+    Only phenotypes that the generator paints are held, as in the estimate.
+    """
+    known = {row["phenotype"] for row in one["rows"] if row["verdict"] not in {"not held", "not moved"}}
+    rows = [row for row in one["truth"] if row["phenotype"] in known]
+    names = [row["phenotype"] for row in rows]
+    changes = np.array([[row["changes"][name] for name in names] for row in rows])
+    return dict(zip(names, np.linalg.solve(changes, [row["rise"] for row in rows]).tolist(), strict=True))
 
 
 def parted(phantom: Phantom, atlas: Atlas, ids: list[str]) -> dict[str, list[dict[str, Any]]]:
@@ -167,14 +175,14 @@ def parted(phantom: Phantom, atlas: Atlas, ids: list[str]) -> dict[str, list[dic
 
 def judged(one: dict[str, Any]) -> dict[str, Any]:
     """Say which phenotypes are called causes, in order, and how far the true causes pass their null and meet the truth."""
-    called = [row for row in one["rows"] if row["verdict"] in {"moves", "not separable"}]
+    called = [row for row in one["rows"] if row["verdict"] in CALLED]
     causes = [PHENOTYPES[name] for name in one["rule"].split(" + ")] if one["shuffle"] is None else []
     ordered = [row["phenotype"] for row in sorted(called, key=lambda row: -abs(row["slope"]) / row["null"])]
     own = {row["phenotype"]: row for row in one["rows"] if row["phenotype"] in causes}
     return one | {
         "causes": causes, "called": ordered, "first": bool(causes) and set(ordered[: len(causes)]) == set(causes),
         "ratios": {name: abs(row["slope"]) / row["null"] if row["slope"] is not None else 0.0 for name, row in own.items()},
-        "met": {name: row["slope"] / one["truth"][name]["slope"] for name, row in own.items() if row["slope"] is not None},
+        "met": {name: own[name]["slope"] / slope for name, slope in true_slopes(one).items() if name in own} if causes else {},
         "tried": sum(row["q"] is not None for row in one["rows"]),
     }  # fmt: skip
 

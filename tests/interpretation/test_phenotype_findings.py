@@ -41,6 +41,12 @@ def test_a_slope_is_told_with_its_unit_its_interval_and_its_null():
     assert (found.value, found.low, found.high) == (1.4, 1.1, 1.7)
 
 
+def test_what_is_seen_only_with_others_held_says_so():
+    (found,) = phenotype_findings(doses(ROW | {"alone": 0.1, "verdict": "with others held"}))
+    assert "may be one of those under another name" in found.statement
+    assert "with the others left free +0.1" in found.evidence
+
+
 def test_few_groups_have_no_interval_and_collinear_ways_are_not_parted():
     (found,) = phenotype_findings(doses(ROW | {"low": None, "high": None, "groups": 2, "verdict": "not separable"}))
     assert found.kind == "inseparable"

@@ -57,13 +57,17 @@ def _bounds(low: float | None, high: float | None, groups: int) -> str:
 def _moves(doses: DoseResponse, row: dict[str, Any]) -> Finding:
     unit = "" if row["unit"] == "1" else f" {row['unit']}"
     one = f"one standard deviation ({row['sd']:.3g}{unit})"
-    apart = row["verdict"] == "moves"
+    apart = row["verdict"] != "not separable"
+    held = (
+        " With the others left free it does not: it may be one of those under another name."
+        if row["verdict"] == "with others held" else ""
+    )  # fmt: skip
     among = "" if not row["same"] else f" These data cannot tell it from {row['same']}."
     return Finding(
         id=f"phenotype-{row['phenotype']}-{row['target']}", kind="interpretation" if apart else "inseparable",
         subject=row["phenotype"],
         statement=f"The model follows {row['phenotype']}: {one} more of it {'raises' if row['slope'] > 0 else 'lowers'} the {doses.unit} of "
-        f"{row['target']} by {abs(row['slope']):.3g}, {abs(row['slope']) / max(row['spread'], 1e-12):.2f} of its spread over images.{among}",
+        f"{row['target']} by {abs(row['slope']):.3g}, {abs(row['slope']) / max(row['spread'], 1e-12):.2f} of its spread over images.{held}{among}",
         evidence=f"It was changed in {row['images']} real images of {row['groups']} groups by a generator, measured again, and the model was read: "
         f"slope {row['slope']:+.3g} a measured standard deviation ({_bounds(row['low'], row['high'], row['groups'])}), the same sign in "
         f"{row['agreeing']}/{row['groups']} groups; with the others left free {row['alone']:+.2g}. 95 % of phenotypes dealt out to other images stay "

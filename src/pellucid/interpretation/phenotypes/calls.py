@@ -13,9 +13,12 @@ from pellucid.interpretation.phenotypes.moving import Move, Mover
 from pellucid.interpretation.phenotypes.nulls import RATE, Pulls, null_pulls, pull, step_down
 from pellucid.intervals import or_null
 
-__all__ = ["Caller"]
+__all__ = ["CALLED", "Caller"]
 
 Array = NDArray[np.float64]
+
+CALLED = frozenset({"moves", "not separable", "with others held"})
+"""Verdicts on phenotypes that the score follows; the last only while the other phenotypes are held fixed."""
 
 _MOVED = 0.2
 """Measured standard deviations a nominal one below which a phenotype counts as not moved."""
@@ -105,7 +108,7 @@ class Caller:
             alike = [
                 other["phenotype"]
                 for other in rows
-                if other["target"] == row["target"] and other is not row and other["verdict"] in {"moves", "not separable"}
+                if other["target"] == row["target"] and other is not row and other["verdict"] in CALLED
                 and float((way * self.ways[names.index(other["phenotype"])]).sum(1).mean().abs()) >= _COLLINEAR
             ]  # fmt: skip
             if row["verdict"] == "moves" and alike:

@@ -10,7 +10,7 @@ from rich.progress import track
 from torch import Tensor
 
 from pellucid.interpretation.phenotypes.atlas import Atlas
-from pellucid.interpretation.phenotypes.calls import Caller
+from pellucid.interpretation.phenotypes.calls import CALLED, Caller
 from pellucid.interpretation.phenotypes.moving import Mover, unmeasured
 from pellucid.interpretation.phenotypes.scoring import Scorer
 from pellucid.intervals import Interval
@@ -60,11 +60,11 @@ class DoseResponse:
     failed: Interval
 
     def moving(self) -> list[dict[str, Any]]:
-        """Return the rows of phenotypes that move the score, first the one that passes meaningless directions farthest.
+        """Return the rows of phenotypes that move the score, first the one that passes permuted phenotypes farthest.
 
         Slopes alone are no order: that of a phenotype which the generator moves but little is large by that.
         """
-        rows = [row for row in self.table.to_pylist() if row["verdict"] in {"moves", "not separable"}]
+        rows = [row for row in self.table.to_pylist() if row["verdict"] in CALLED]
         return sorted(rows, key=lambda row: -abs(row["slope"]) / max(row["null"], 1e-12))
 
     def changed_measures(self) -> dict[str, float]:
