@@ -1,6 +1,6 @@
 """Phenotype dose–response on planted truth: is the cause ranked first, are two causes parted, does a shuffled model move nothing?
 
-    python benchmarks/phenotypes.py OUT [--size 64] [--seeds 0 1 2 3 4] [--shuffles 2] [--rules RULE ...]
+    python benchmarks/phenotypes.py OUT [--size 64] [--seeds 0 1 2 3 4] [--shuffles 2] [--rules RULE ...] [--tell]
 
 Cells with nine independent continuous factors. One rule a net decides the label; each factor of a rule has a measured
 phenotype. A generator is fitted to each net, phenotypes of held-out images are moved, measured again, and the net is
@@ -242,6 +242,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
     parser.add_argument("--shuffles", type=int, default=2, help="shuffled nets a seed")
+    parser.add_argument("--tell", action="store_true", help="print what is kept and run nothing")
     parser.add_argument("--rules", nargs="+", default=[*RULES, DOUBLE])
     given = parser.parse_args()
     scale = Scale(size=given.size)
@@ -253,11 +254,12 @@ def main() -> None:
         nets += [Net(given.rules[0], seed, shuffle) for shuffle in range(given.shuffles)]
         for net in nets:
             kept = given.out / f"{net.name}.json"
-            if not kept.is_file():
+            if not kept.is_file() and not given.tell:
                 part = kept.with_suffix(".part")
                 part.write_text(json.dumps(study(net, scale, given.out), indent=1))
                 part.replace(kept)
-            results.append(json.loads(kept.read_text()))
+            if kept.is_file():
+                results.append(json.loads(kept.read_text()))
     summary(results)
 
 
