@@ -48,7 +48,7 @@ def level_with_best(place: np.ndarray, boot: np.ndarray, groups: int) -> Verdict
     verdicts: Verdicts = [None] * len(place)
     for own in placed:
         others = placed[placed != own]
-        verdicts[own] = groups < 2 or not len(others) or _may_lead(place, boot, groups, own, others)
+        verdicts[own] = groups < 2 or not len(others) or _may_lead(place, boot, groups, int(own), others)
     return verdicts
 
 
