@@ -77,8 +77,11 @@ class Space:
 
     def moved(self, images: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Return real images with what differs between the decoded points `before` and `after` laid on; differentiable."""
-        changed = images + self.decode(after) - self.decode(before)
-        return torch.minimum(torch.maximum(changed, self.low), self.high)
+        return self.laid(images - self.decode(before), after)
+
+    def laid(self, rest: Tensor, points: Tensor) -> Tensor:
+        """Return the images of points with what the generator cannot paint of the real images laid on; differentiable."""
+        return torch.minimum(torch.maximum(rest + self.decode(points), self.low), self.high)
 
     def inside(self, start: Tensor, points: Tensor) -> Tensor:
         """Say which points ``(N,)`` lie where images are, or no farther out than the image that they started from."""
