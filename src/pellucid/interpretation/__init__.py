@@ -37,7 +37,8 @@ from pellucid.interpretation.reliance import Reliance, flip_matrix, recovered
 from pellucid.interpretation.shares import edit_shares, feature_alone, variance_shares
 from pellucid.interpretation.sign_flips import mean_p_value
 from pellucid.interpretation.stability import find_setting_spread, find_stability
-from pellucid.interpretation.strategies import Named, Strategies, find_strategies, named_strategies
+from pellucid.interpretation.strategies import Named, Strategies, named_strategies
+from pellucid.interpretation.strategy_findings import find_strategies
 from pellucid.interpretation.suite import ModelSuite, compare_suite
 from pellucid.interpretation.trust import find_trust
 from pellucid.interpretation.verdict import judge
