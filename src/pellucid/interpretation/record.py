@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pellucid.errors import BadStudy
+from pellucid.interpretation.odds import fold
 from pellucid.intervals import Interval
 
 __all__ = [
@@ -27,6 +28,9 @@ Axis = Literal["edit and test", "specificity", "natural variation", "cross-model
 
 LIKE_REAL = 0.5
 """Share of the edited images that must look real before an answer to them, or none, decides a claim."""
+
+_OF_THE_ODDS = ("edit and test", "specificity")
+"""Lines whose number is a change of the log-odds of a call."""
 
 CARD: tuple[Axis, ...] = get_args(Axis)
 """The score card: what can speak for or against an interpretation."""
@@ -109,12 +113,14 @@ class CardLine:
 
     @property
     def told(self) -> str:
-        """The number as text."""
+        """The number as text; a change of the odds of the call as their fold change the way claimed, under 1 the other way."""
         if self.value is None:
             return "not tested"
+        odds = self.axis in _OF_THE_ODDS
         if self.low is None or self.high is None:
-            return f"{self.value:.3g} (no interval from {self.groups} group{'' if self.groups == 1 else 's'})"
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+            said = fold(self.value) if odds else f"{self.value:.3g}"
+            return f"{said} (no interval from {self.groups} group{'' if self.groups == 1 else 's'})"
+        return fold(self.value, self.low, self.high) if odds else f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +215,11 @@ class Interpretation:
         ]
         lines += [f"- edit: `{self.claim.edit}`" + (f"; feature: `{self.claim.feature}`" if self.claim.feature else "")]
         lines += [f"- from: {', '.join(self.claim.evidence)}"] if self.claim.evidence else []
-        lines += ["", "| test | result (95 % interval) | n (groups) | says | what was done |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            "| test | result (95 % interval; n-fold: of the odds of the call, the way claimed) | n (groups) | says | what was done |",
+            "|---|---|---|---|---|",
+        ]
         for axis, test in self.card.items():
             count = f"{test.n} ({test.groups})" if test.value is not None else ""
             lines.append(

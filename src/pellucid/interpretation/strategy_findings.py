@@ -12,6 +12,7 @@ from pellucid.errors import ShapeError
 from pellucid.hashing import hash_seed
 from pellucid.interpretation.evidence import Evidence
 from pellucid.interpretation.finding import Finding
+from pellucid.interpretation.odds import likelier
 from pellucid.interpretation.strategies import Named, Strategies, named_strategies
 from pellucid.intervals import Interval, mean_interval, share_interval
 from pellucid.measure import remove_patch
@@ -127,8 +128,8 @@ def _several(own: Strategies, method: str) -> Finding:
         kind="strategy",
         subject=own.label,
         statement=f"In {size} images that it calls {own.label}, the model decides in {len(own.named)} ways: {told}.",
-        evidence=f"Spectral clustering of pooled {method} maps; groups found again in parts of the images with adjusted Rand "
-        f"index {own.clusters.stability:.2f}; one elongated cloud gives groups as far apart with p = {own.clusters.p:.2f}.",
+        evidence=f"Images whose {method} maps lie alike were grouped; the same groups come back in parts of the images (agreement "
+        f"{own.clusters.stability:.2f}, 1 is perfect); images that vary without groups come out as far apart with p = {own.clusters.p:.2f}.",
         value=float(len(own.named)),
     )
 
@@ -140,17 +141,21 @@ def _single(found: Sequence[Strategies], method: str) -> Finding:
         kind="strategy",
         subject="maps",
         statement=f"No two ways of deciding were told apart among the images of one call. {told}.",
-        evidence=f"Spectral clustering of pooled {method} maps, class by class: no groups that come back in parts of the images and "
-        "lie farther apart than those of one cloud. A way that a few per cent of the images go may be missed.",
+        evidence=f"Images whose {method} maps lie alike were sought, class by class: there are no groups that come back in parts of the "
+        "images and lie farther apart than images do that vary without groups. A way that a few per cent of the images go may be missed.",
         verdict="undecided",
     )
 
 
 def _artefact(own: Strategies, one: Named, fall: Interval | None) -> Finding:
     moved = fall is not None and fall.low > MATTERS
-    told = "too few images had room for the test" if fall is None else f"the log-odds fell by {fall} beyond the null's"
+    told = (
+        "too few images had room for the test"
+        if fall is None
+        else f"it makes {own.label} {likelier(-fall.value, -fall.high, -fall.low)} than the equal gap does"
+    )
     where = f"In {len(one.rows)} of {len(own.ids)} images that it calls {own.label}, much of the evidence lies at {one.name}"
-    said = "an artefact that moves the call." if moved else "filling it in was not seen to move the call."
+    said = "an artefact: filling it in moves the call." if moved else "filling it in was not seen to move the call."
     return Finding(
         id=f"strategy-artefact-{own.label}-{one.group}",
         kind="strategy",
