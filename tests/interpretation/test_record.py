@@ -54,7 +54,7 @@ def test_what_was_not_tested_is_said_to_be_so():
     record = Interpretation(claim=CLAIM, tests=(line("specificity", 0.1, 1),))
     assert list(record.card) == list(CARD)
     assert record.card["live evidence"].told == "not tested"
-    assert record.card["specificity"].told == "1.7-fold [1.1, 2.7]"
+    assert record.card["specificity"].told == "0.55 [0.1, 1]"
     assert "not tested" in record.to_markdown()
     again = record.tested(line("specificity", -1, -0.5))
     assert len(again.tests) == 1
@@ -81,4 +81,4 @@ def test_a_record_is_read_back_as_it_was_and_a_broken_one_is_refused():
 def test_one_group_leaves_a_test_open():
     test = CardLine.of("specificity", "done", Interval(2.0, float("nan"), float("nan"), 5, 1))
     assert test.says == "open"
-    assert test.told == "7.4-fold (no interval from 1 group)"
+    assert test.told == "2 (no interval from 1 group)"

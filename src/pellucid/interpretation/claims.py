@@ -12,7 +12,6 @@ from pellucid.interpretation.associate import associate
 from pellucid.interpretation.differences import class_differences
 from pellucid.interpretation.edit_test import EditTests, Score, edit_and_test_each
 from pellucid.interpretation.evidence import Case
-from pellucid.interpretation.odds import fold
 from pellucid.interpretation.power import likeness_within_groups, sample_size
 from pellucid.interpretation.realism import Realism
 from pellucid.interpretation.record import LIKE_REAL, CardLine, Claim, Interpretation
@@ -119,15 +118,16 @@ def _record(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds) -> I
     except BadRecipe:
         return Interpretation(claim=claim, notes=("the edit fits too few of these images to be tried",))
     effect = next(row for row in tests.effects.to_pylist() if row["edit"] == _canonical(claim.edit))
-    least = grounds.matters * grounds.spread(claim.subject)
+    spread = grounds.spread(claim.subject)
+    least = grounds.matters * spread
     answered = CardLine.of(
         "edit and test", f"how the call for {claim.subject} answers to the edit ({edit_in_words(claim.edit)}), in the claimed direction; "
-        f"what matters is {fold(least)}, {grounds.matters:g} standard deviations of what the call varies by over these images",
-        _directed(claim, tests, grounds.seed), least=least,
+        f"what matters is {grounds.matters:g} standard deviations (SD) of the call over the same images unedited",
+        _directed(claim, tests, grounds.seed), least=least, spread=spread,
     )  # fmt: skip
     null = f"how much more the call answers to the edit than to its matched change ({effect['null']}); q = {_text(effect['q'])}"
     lines = [
-        answered, CardLine.of("specificity", null, beyond), *_natural(claim, grounds), *_cross_model(claim, found, grounds, least),
+        answered, CardLine.of("specificity", null, beyond, spread=spread), *_natural(claim, grounds), *_cross_model(claim, found, grounds, least),
         *_voted(claim, grounds),
     ]  # fmt: skip
     real = effect["realistic"]

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pellucid.errors import CannotExplain
-from pellucid.interpretation.odds import likelier
+from pellucid.interpretation.odds import pair
+from pellucid.interpretation.record import LIKE_REAL
 from pellucid.measure import edit_in_words, in_words
 
 __all__ = ["Clause", "Paragraph", "class_paragraph", "image_paragraph"]
@@ -119,7 +121,8 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
     differences
         measure (first column), effect, low, high, unit: of this class against the others.
     edits
-        `EditTests.effects` of this class's score.
+        `EditTests.effects` of this class's score; with the column ``spread``, the score's standard deviation over images, changes
+        that are too large to be told as odds are told in it.
     boxes
         `GlassBoxes.table`.
     """
@@ -128,14 +131,18 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
         if row["low"] is None or row["low"] <= 0 <= row["high"]:
             continue
         more = "larger" if row["effect"] > 0 else "smaller"
+        low, high = sorted((abs(row["low"]), abs(row["high"])))
         clauses.append(
             Clause(f"Images of {subject} have a {more} {in_words(row['measure'])} than the others, by {abs(row['effect']):.2f} standard "
-                   f"deviations ({row['low']:.2f} to {row['high']:.2f}).", f"differences/{row['measure']}/effect")
+                   f"deviations ({low:.2f} to {high:.2f}).", f"differences/{row['measure']}/effect")
         )  # fmt: skip
-    clauses += [
-        Clause(f"Edited ({edit_in_words(row['edit'])}), {subject} becomes {_answered(row)}.", f"edits/{row['edit']}/change")
-        for row in edits.to_pylist() if row["beyond_low"] is not None and row["beyond_low"] > 0
-    ]  # fmt: skip
+    moved = [row for row in edits.to_pylist() if row["beyond_low"] is not None and row["beyond_low"] > 0 and _real(row)]
+    for row in moved[:_SHOWN]:
+        change, null = pair(row["change"], row["null_change"], row.get("spread"))
+        clauses.append(
+            Clause(f"Edited ({edit_in_words(row['edit'])}), {subject} becomes {change} on average; under the matched change that leaves "
+                   f"this property, {null}.", f"edits/{row['edit']}/change")
+        )  # fmt: skip
     clauses += [
         Clause(f"A sum of curves over the measured features is right on {100 * row['accuracy']:.0f} % of the images, the model on "
                f"{100 * (row['accuracy'] + row['gap']):.0f} %.", "boxes/additive/accuracy")
@@ -144,9 +151,9 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
     return Paragraph(subject, tuple(clauses))
 
 
-def _answered(row: dict[str, float]) -> str:
-    """Return how the call answers to an edit and to its null, on average over the images."""
-    return f"{likelier(row['change'])} on average; under the matched change that leaves this property, {likelier(row['null_change'])}"
+def _real(row: dict[str, Any]) -> bool:
+    """Say whether most of the edited images look like real ones, or nothing told."""
+    return row.get("realistic") is None or row["realistic"] >= LIKE_REAL
 
 
 def _unit(measures: pa.Table, name: str) -> str:

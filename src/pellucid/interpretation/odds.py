@@ -2,7 +2,7 @@
 
 import math
 
-__all__ = ["LIKELIER", "fold", "likelier"]
+__all__ = ["LIKELIER", "fold", "likelier", "pair"]
 
 LIKELIER = "N times likelier: the odds of the call, its probability over that of all others, are N times as high"
 """What the words mean, for a reader who meets them first."""
@@ -39,16 +39,26 @@ def likelier(change: float, low: float | None = None, high: float | None = None)
     return f"{said} (from {_side(low)} to {_side(high)})"
 
 
-def fold(change: float, low: float | None = None, high: float | None = None) -> str:
+def pair(change: float, null: float, spread: float | None) -> tuple[str, str]:
+    """Return a change and that under its null in one unit: times, or standard deviations of the call where times are beyond reading."""
+    if spread is None or max(abs(change), abs(null)) < math.log(_MOST):
+        return likelier(change), likelier(null)
+    told = [
+        f"{'likelier' if one > 0 else 'less likely'} by {abs(one) / spread:.2g} standard deviations of the call"
+        for one in (change, null)
+    ]
+    return told[0], told[1]
+
+
+def fold(change: float) -> str:
     """Return a change of the log-odds as a fold change of the odds, below 1 where they fall.
 
     Examples
     --------
-    >>> fold(0.7, -0.3, 1.8)
-    '2-fold [0.74, 6]'
+    >>> fold(0.7), fold(-0.7)
+    ('2-fold', '0.5-fold')
     """
-    bounds = "" if low is None or high is None else f" [{_times(low)}, {_times(high)}]"
-    return f"{_times(change)}-fold{bounds}"
+    return f"{_times(change)}-fold"
 
 
 def _times(change: float) -> str:

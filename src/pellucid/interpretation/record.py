@@ -29,9 +29,6 @@ Axis = Literal["edit and test", "specificity", "natural variation", "cross-model
 LIKE_REAL = 0.5
 """Share of the edited images that must look real before an answer to them, or none, decides a claim."""
 
-_OF_THE_ODDS = ("edit and test", "specificity")
-"""Lines whose number is a change of the log-odds of a call."""
-
 CARD: tuple[Axis, ...] = get_args(Axis)
 """The score card: what can speak for or against an interpretation."""
 
@@ -86,6 +83,8 @@ class CardLine:
         The smallest number that matters: an interval above it speaks for the claim, one at or below it against.
     n, groups
         Behind the number.
+    spread
+        Standard deviation of the score over untouched images, of lines that tell a change of the score; else None.
     """
 
     axis: Axis
@@ -96,13 +95,18 @@ class CardLine:
     least: float = 0.0
     n: int = 0
     groups: int = 0
+    spread: float | None = None
 
     @classmethod
-    def of(cls, axis: Axis, words: str, found: Interval, *, least: float = 0.0) -> "CardLine":
+    def of(
+        cls, axis: Axis, words: str, found: Interval, *, least: float = 0.0, spread: float | None = None
+    ) -> "CardLine":
         """Return the line of a measured number."""
         low, high = (None if math.isnan(edge) else edge for edge in (found.low, found.high))
         value = None if math.isnan(found.value) else found.value
-        return cls(axis=axis, words=words, value=value, low=low, high=high, least=least, n=found.n, groups=found.groups)
+        return cls(
+            axis=axis, words=words, value=value, low=low, high=high, least=least, n=found.n, groups=found.groups, spread=spread
+        )  # fmt: skip
 
     @property
     def says(self) -> Literal["for", "against", "open"]:
@@ -113,14 +117,14 @@ class CardLine:
 
     @property
     def told(self) -> str:
-        """The number as text; a change of the odds of the call as their fold change the way claimed, under 1 the other way."""
+        """The number as text: a change of the score in its own standard deviations (SD) and as a fold change of the odds."""
         if self.value is None:
             return "not tested"
-        odds = self.axis in _OF_THE_ODDS
+        unit, size = ("", 1.0) if not self.spread else (" SD", self.spread)
+        odds = f"; {fold(self.value)}" if self.spread else ""
         if self.low is None or self.high is None:
-            said = fold(self.value) if odds else f"{self.value:.3g}"
-            return f"{said} (no interval from {self.groups} group{'' if self.groups == 1 else 's'})"
-        return fold(self.value, self.low, self.high) if odds else f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+            return f"{self.value / size:.3g}{unit}{odds} (no interval from {self.groups} group{'' if self.groups == 1 else 's'})"
+        return f"{self.value / size:.3g}{unit} [{self.low / size:.3g}, {self.high / size:.3g}]{odds}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +221,7 @@ class Interpretation:
         lines += [f"- from: {', '.join(self.claim.evidence)}"] if self.claim.evidence else []
         lines += [
             "",
-            "| test | result (95 % interval; n-fold: of the odds of the call, the way claimed) | n (groups) | says | what was done |",
+            "| test | result (95 % interval; SD: of the call over images; n-fold: of its odds) | n (groups) | says | what was done |",
             "|---|---|---|---|---|",
         ]
         for axis, test in self.card.items():

@@ -18,7 +18,7 @@ _SAID = {
 _TERMS = {
     "Min": "lowest", "Max": "highest", "Std": "spread of", "MAD": "typical deviation of", "Integrated": "total", "Mean": "mean",
     "LowerQuartile": "lower quartile of", "UpperQuartile": "upper quartile of", "AngularSecondMoment": "evenness", "Count": "number",
-    "FracAtD": "share of the {channel} intensity", "MeanFrac": "{channel} intensity against the whole object's",
+    "FracAtD": "share of the {channel} intensity", "MeanFrac": "relative {channel} intensity",
     "RimMinusCentre": "{channel} intensity of the rim less that of the centre", "FirstClosestDistance": "distance to the nearest object",
     "Number": "number of neighbours", "EulerNumber": "pieces less holes", "FormFactor": "smoothness of the outline (form factor)",
     "MajorAxisLength": "length of the long axis", "MinorAxisLength": "length of the short axis",

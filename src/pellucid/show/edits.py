@@ -1,6 +1,5 @@
 """Figures of edited images: what each edit does to a call, over doses, and how far images lie from the border of two classes."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
 from pellucid.measure import edit_in_words
 from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_chart, short
@@ -22,17 +20,17 @@ _COLUMNS = 3
 
 
 def edit_figure(rows: Sequence[dict[str, Any]], name: str) -> Figure | None:
-    """Draw how much further than its null each edit moves the odds of a call, on a scale of factors; None without edits.
+    """Draw how much further than its null each edit moves a call, in standard deviations of the call; None without edits.
 
     Parameters
     ----------
     rows
-        Of `EditTests.effects`, strongest first.
+        Of the study's table ``edit_tests``: those of `EditTests.effects`, strongest first, with the spread of the score.
     name
         Of the class.
     """
     dots = [
-        Dot(f"{short(edit_in_words(row['edit']), 46)} {_way(row)}", row["beyond"], row["beyond_low"], row["beyond_high"],
+        Dot(f"{short(edit_in_words(row['edit']), 46)} {_way(row)}", *(_scaled(row, end) for end in ("beyond", "beyond_low", "beyond_high")),
             ACCENT if _sure(row) else INK)
         for row in rows[:_EDITS]
     ]  # fmt: skip
@@ -40,17 +38,17 @@ def edit_figure(rows: Sequence[dict[str, Any]], name: str) -> Figure | None:
         return None
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.4, 0.8 + 0.27 * len(dots)))
-        axes = figure.subplots()
         dot_chart(
-            axes, dots, label=f"odds of {name}: factor beyond that of the matched change, 95 % interval", reference=0.0
+            figure.subplots(),
+            dots,
+            label=f"beyond the matched change, in standard deviations of the call for {name}",
+            reference=0.0,
         )
-        axes.xaxis.set_major_formatter(FuncFormatter(_factor))
-        axes.locator_params(axis="x", nbins=6)
     return figure
 
 
 def dose_figure(doses: pa.Table) -> Figure | None:
-    """Draw the odds of a call over the dose of each claim's edit, its null in grey; None without doses.
+    """Draw a call over the dose of each claim's edit, its null in grey; None without doses.
 
     Parameters
     ----------
@@ -76,19 +74,18 @@ def dose_figure(doses: pa.Table) -> Figure | None:
 def _curve(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     at = [row["dose"] for row in rows]
     axes.axhline(0, color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
-    axes.plot(at, [row["null_change"] for row in rows], color=MUTED, linewidth=1.4)
+    axes.plot(at, [_scaled(row, "null_change") for row in rows], color=MUTED, linewidth=1.4)
     for row in rows:
         if row["low"] is not None:
-            axes.plot([row["dose"]] * 2, [row["low"], row["high"]], color=ACCENT, linewidth=1.4)
-        real = row["realistic"] is None or row["realistic"] >= 0.5  # most images
+            axes.plot([row["dose"]] * 2, [_scaled(row, "low"), _scaled(row, "high")], color=ACCENT, linewidth=1.4)
+        real = row["realistic"] is None or row["realistic"] >= 0.5
         axes.plot(
             [row["dose"]], [row["change"]], "o", color=ACCENT, markersize=5, markerfacecolor=ACCENT if real else "white"
         )
-    axes.plot(at, [row["change"] for row in rows], color=ACCENT, linewidth=1)
+    axes.plot(at, [_scaled(row, "change") for row in rows], color=ACCENT, linewidth=1)
     first = rows[0]
-    axes.set_title(f"{first['claim']}: odds of {first['class']}", fontsize=8)
+    axes.set_title(f"{first['claim']}: call for {first['class']}", fontsize=8)
     axes.set_xlabel(f"{edit_in_words(first['edit']).split(',')[0]}, {first['setting']}", fontsize=8)
-    axes.yaxis.set_major_formatter(FuncFormatter(_factor))
     axes.set_xticks(at)
     axes.locator_params(axis="y", nbins=5)
     axes.tick_params(labelsize=7)
@@ -126,12 +123,9 @@ def border_figure(margins: pa.Table) -> Figure:
     return figure
 
 
-def _factor(value: float, _: object = None) -> str:
-    """Return a change of the log-odds as the factor that a tick shows."""
-    if abs(value) > math.log(9999):
-        return f"10$^{{{value / math.log(10):.0f}}}$"
-    times = math.exp(value)
-    return f"×{times:.2g}" if times < 100 else f"×{times:.0f}"  # three figures
+def _scaled(row: dict[str, Any], name: str) -> Any:
+    """Return a change of the score in standard deviations of the score over unedited images."""
+    return None if row[name] is None else row[name] / (row["spread"] or 1.0)
 
 
 def _way(row: dict[str, Any]) -> str:

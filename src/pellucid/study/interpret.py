@@ -10,7 +10,6 @@ import pyarrow.compute as pc
 from pellucid.attribution.scaling import resized
 from pellucid.errors import BadStudy
 from pellucid.interpretation import (
-    EditTests,
     Evidence,
     Finding,
     GlassBoxes,
@@ -42,14 +41,15 @@ def answer(setup: Setup, evidence: Evidence) -> Interpretations:
     measured = Measured(setup, evidence, _asked(setup))
     tested, readable, told = Tested(measured), Readable(measured), _Told(measured)
     records, tests = tested.claims
+    edits = tested.with_spread(pa.concat_tables([named(name, one.effects) for name, one in tests.items()]))
     boxes, copies = readable.boxes
     tables = {
-        "measures": measured.held_out, "phenotype_differences": measured.differences, "edit_tests": _by_class(tests),
-        "dose_response": tested.doses, "edit_shares": tested.together, "support_margins": readable.margins,
+        "measures": measured.held_out, "phenotype_differences": measured.differences, "edit_tests": edits,
+        "dose_response": tested.with_spread(tested.doses), "edit_shares": tested.together, "support_margins": readable.margins,
         "glass_boxes": pa.table({}) if boxes is None else boxes.table, "surrogates": copies, "phenotype_shares": measured.shares,
         "measures_alone": measured.alone, **told.under_the_map, **told.guideline,
     }  # fmt: skip
-    tables["grounded"] = told.grounded(tests, tables["glass_boxes"])
+    tables["grounded"] = told.grounded(edits, tables["glass_boxes"])
     setup.store.write_json("interpret/records.json", [record.to_dict() for record in records])
     (setup.store.root / "interpret" / "records.md").write_text(records_to_markdown(records), encoding="utf-8")
     setup.store.write_json("interpret/notes.json", measured.notes)
@@ -107,15 +107,16 @@ class _Told:
         )  # fmt: skip
         return {"guideline_shares": shares, "guideline": guideline_overview(shares, seed=self.measured.evidence.seed)}
 
-    def grounded(self, tests: dict[str, EditTests], boxes: pa.Table) -> pa.Table:
+    def grounded(self, edits: pa.Table, boxes: pa.Table) -> pa.Table:
         """Return every clause about a class or an explained image with the id of its measurement."""
         said = []
         for label in self.measured.subjects:
             name = self.measured.classes[label]
-            own = self.measured.differences.filter(pc.equal(self.measured.differences["class"], name)).drop_columns(
-                ["class"]
+            own, moved = (
+                table.filter(pc.equal(table["class"], name)).drop_columns(["class"])
+                for table in (self.measured.differences, edits)
             )
-            said.append(("class", class_paragraph(name, own, tests[name].effects, boxes)))
+            said.append(("class", class_paragraph(name, own, moved, boxes)))
         known = set(self.measured.ids)
         said += [("image", image_paragraph(image, self.measured.evidence.predictions, self.measured.held_out, self.measured.classes))
                  for image in self.measured.evidence.ids if image in known]  # fmt: skip
@@ -124,10 +125,6 @@ class _Told:
              for about, paragraph in said for clause in paragraph.clauses],
             schema=pa.schema([(name, pa.string()) for name in ("about", "subject", "clause", "source")]),
         )  # fmt: skip
-
-
-def _by_class(tests: dict[str, EditTests]) -> pa.Table:
-    return pa.concat_tables([named(name, one.effects) for name, one in tests.items()])
 
 
 def _told(record: Interpretation) -> Finding:

@@ -71,6 +71,17 @@ class Tested:
         return {whole.classes[label]: class_score(whole.evidence, label) for label in whole.subjects}
 
     @cached_property
+    def spreads(self) -> dict[str, float]:
+        """Class name to the standard deviation of its score over the unedited images."""
+        images = torch.stack([case.image for case in self.cases])
+        return {name: float(score(images).double().std(correction=0)) for name, score in self.scores.items()}
+
+    def with_spread(self, table: pa.Table) -> pa.Table:
+        """Return a table of classes with the spread of each class's score: what a change of it is large or small against."""
+        spreads = [self.spreads[name] for name in table["class"].to_pylist()] if table.num_rows else []
+        return table.append_column("spread", pa.array(spreads, pa.float64())) if spreads else table
+
+    @cached_property
     def claims(self) -> tuple[tuple[Interpretation, ...], dict[str, EditTests]]:
         """Every claim's record, and the edit tests of every class."""
         whole, asked = self.measured, self.measured.asked
