@@ -6,7 +6,8 @@ import torch
 
 from pellucid.errors import BadRecipe, CannotExplain
 from pellucid.images import phantoms
-from pellucid.interpretation.edit_test import dose_response, edit_and_test
+from pellucid.interpretation.doses import dose_response
+from pellucid.interpretation.edit_test import edit_and_test
 from pellucid.interpretation.evidence import Case
 from pellucid.interpretation.realism import Realism
 from pellucid.interpretation.shares import edit_shares

@@ -57,8 +57,9 @@ def test_every_clause_of_a_class_resolves_and_undecided_ones_are_left_out():
     tables = {"differences": differences, "edits": edits, "boxes": boxes}
     assert paragraph.resolve(tables) == [1.2, -2.0, 0.8]
     assert re.sub(r"\s*\[[^\]]*\]", "", str(paragraph)) == (
-        "Images of burr have a larger area than the others, by 1.20 standard deviations (0.80 to 1.60). The edit recolour lowers the "
-        "model's log-odds of burr by 2.00 (null +0.10). A sum of curves over the measured features is right on 80 % of the images, the "
+        "Images of burr have a larger area than the others, by 1.20 standard deviations (0.80 to 1.60). Edited (recolour, "
+        "amount 0.15), burr becomes 7.4 times less likely on average; under the matched change that leaves this property, 1.1 "
+        "times likelier. A sum of curves over the measured features is right on 80 % of the images, the "
         "model on 90 %."
     )
 

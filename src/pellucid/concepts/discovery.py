@@ -1,7 +1,6 @@
 """Concepts without labels: parts that a layer adds its activations up from, and how much the answer hangs on each."""
 
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,19 +8,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from sklearn.decomposition import NMF, non_negative_factorization
-from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from pellucid.attribution.perturbation.sobol import pick_freeze, total_indices
 from pellucid.attribution.scaling import resized
+from pellucid.concepts.dimming import Dimming
 from pellucid.concepts.features import Pictures, layer_maps
+from pellucid.concepts.parts import coded, places, split, stability
 from pellucid.errors import CannotExplain, ShapeError
-from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 from pellucid.intervals import mean_interval
-from pellucid.models import Model, Passes, ReadOut, take_rows
+from pellucid.models import Model, Passes
 from pellucid.models.targets import resolve
 
 if TYPE_CHECKING:
@@ -30,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["DiscoveredConcepts", "Exemplar", "discover_concepts"]
 
 Array = NDArray[np.float64]
-
-_ROWS = 20_000
-"""Places that the parts are fitted on at most: an even share of every image's."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +104,9 @@ class DiscoveredConcepts:
         grid = self.maps.shape[2:]
         cells = np.unravel_index(place, tuple(grid))
         low, high = [], []
-        for cell, places, length in zip(cells, grid, self.shape, strict=True):
+        for cell, count, length in zip(cells, grid, self.shape, strict=True):
             side = max(1, min(length, round(extent * length)))
-            start = int(min(max(0, round((int(cell) + 0.5) * length / places - side / 2)), length - side))
+            start = int(min(max(0, round((int(cell) + 0.5) * length / count - side / 2)), length - side))
             low.append(start)
             high.append(start + side)
         return tuple(low), tuple(high)
@@ -180,20 +173,20 @@ def discover_concepts(
     maps = layer_maps(own, pictures, layer, batch_size=batch_size)
     _refuse(maps, layer, concepts, samples)
     units = list(pictures.ids) if groups is None else [str(one) for one in groups]
-    parts, notes = _parts(_places(maps), concepts, seed)
-    strength = _coded(maps, parts, seed)
+    parts, notes = split(places(maps), concepts, seed)
+    strength = coded(maps, parts, seed)
     with Passes(own, batch_size=batch_size, progress=progress) as passes:
         (inputs,) = own.prepare(torch.cat(list(pictures.blocks())))
         outputs = passes.outputs((inputs,))
         asked = resolve(target, own, outputs)
-        game = _Game(passes, inputs, asked.freeze(own, outputs), layer, torch.from_numpy(parts).float(), strength)
+        game = Dimming(passes, inputs, asked.freeze(own, outputs), layer, torch.from_numpy(parts).float(), strength)
         game.refuse_other_layouts(maps)
         passes.expect(len(pictures) * (samples * (concepts + 2) + concepts + 1), "dimming concepts")
         importance = game.importance(samples, seed)
         whole, without = game.lesions()
         truth = passes.scores((inputs,), game.read).cpu().double()
     falls = (whole[:, None] - without).numpy()
-    table = _table(importance, falls, _stability(maps, parts, units, seed), strength, units, seed)
+    table = _table(importance, falls, stability(maps, parts, units, seed), strength, units, seed)
     order = np.argsort([-row["importance"] for row in table], kind="stable")
     rows = [table[place] | {"concept": rank} for rank, place in enumerate(order)]
     rebuilt = torch.einsum("nk...,kc->nc...", strength, torch.from_numpy(parts).float())
@@ -224,101 +217,6 @@ def _refuse(maps: Tensor, layer: str, concepts: int, samples: int) -> None:
         )
     if samples < 2 or samples & (samples - 1):
         raise ShapeError(f"discover_concepts(samples={samples}): a quasi-Monte-Carlo design takes a power of two")
-
-
-def _places(maps: Tensor) -> Array:
-    """Return the activations of places ``(rows, C)``: an even share of every image's."""
-    flat = maps.flatten(2).movedim(1, 2)
-    step = max(1, int(np.ceil(len(maps) * flat.shape[1] / _ROWS)))
-    return np.asarray(flat[:, ::step].reshape(-1, maps.shape[1]).double().numpy())
-
-
-def _parts(places: Array, concepts: int, seed: int) -> tuple[Array, tuple[str, ...]]:
-    """Return unit parts ``(K, C)``, and what the reader should know of the fit."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        parts = NMF(concepts, init="nndsvda", random_state=seed, max_iter=500, tol=1e-4).fit(places).components_
-    late = any(issubclass(one.category, ConvergenceWarning) for one in caught)
-    length = np.linalg.norm(parts, axis=1, keepdims=True)
-    notes = ("the parts had not quite settled after 500 rounds",) if late else ()
-    return parts / np.where(length > 0, length, 1.0), notes
-
-
-def _coded(maps: Tensor, parts: Array, seed: int) -> Tensor:
-    """Return how much of each part every place holds ``(N, K, *grid)``."""
-    flat = maps.movedim(1, -1).reshape(-1, maps.shape[1]).double().numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a place a little off is not worth a word
-        found = non_negative_factorization(
-            flat, H=parts, n_components=len(parts), update_H=False, random_state=seed, max_iter=500, tol=1e-5
-        )[0]
-    shape = (len(maps), *maps.shape[2:], len(parts))
-    return torch.from_numpy(found).float().reshape(shape).movedim(-1, 1).contiguous()
-
-
-def _stability(maps: Tensor, parts: Array, groups: Sequence[str], seed: int) -> Array:
-    """Return each part's cosine with its like among the parts of either half of the groups, the mean of both."""
-    names = sorted(set(groups), key=lambda name: hash_key(seed, "half", name))
-    first = set(names[: len(names) // 2])
-    halves = [[row for row, name in enumerate(groups) if (name in first) is one] for one in (True, False)]
-    if min(map(len, halves)) < 2:
-        return np.full(len(parts), np.nan)
-    found = []
-    for rows in halves:
-        cosines = parts @ _parts(_places(maps[rows]), len(parts), seed)[0].T
-        own, other = linear_sum_assignment(-cosines)
-        found.append(cosines[own, other])
-    return np.asarray(np.mean(found, axis=0))
-
-
-@dataclass(frozen=True)
-class _Game:
-    """The output on activations that are added up from parts, some of them dimmed."""
-
-    passes: Passes
-    inputs: Tensor
-    read: ReadOut
-    layer: str
-    parts: Tensor
-    strength: Tensor
-
-    def refuse_other_layouts(self, maps: Tensor) -> None:
-        """Check that feature maps can be put back as they were taken."""
-        given = self.passes.outputs((self.inputs[:1],), self.layer)
-        if given.shape[1:] != maps.shape[1:]:
-            raise CannotExplain(
-                f"layer {self.layer!r} gives {('N', *given.shape[1:])}; concepts are discovered in feature maps (N, C, *S)"
-            )
-
-    def scores(self, row: int, masks: Tensor) -> Tensor:
-        """Return the output of one image under masks ``(M, K)`` of its parts."""
-        found = []
-        for part in _blocks(len(masks), self.passes.batch_size((self.inputs,))):
-            dimmed = masks[part][(...,) + (None,) * (self.strength.ndim - 2)] * self.strength[row]
-            placed = torch.einsum("mk...,kc->mc...", dimmed, self.parts).to(self.inputs)
-            rows = torch.full((len(placed),), row)
-            given = take_rows((self.inputs,), rows.to(self.inputs.device))
-            found.append(self.passes.scores(given, self.read, rows, placed={self.layer: placed}).cpu())
-        return torch.cat(found).double()
-
-    def importance(self, samples: int, seed: int) -> Array:
-        """Return total Sobol indices ``(K, N)``."""
-        design = pick_freeze(len(self.parts), samples, seed)
-        masks = design.members(slice(None))
-        answers = torch.stack([self.scores(row, masks) for row in range(len(self.inputs))], dim=1)
-        return np.asarray(total_indices(design, answers)[0].numpy())
-
-    def lesions(self) -> tuple[Tensor, Tensor]:
-        """Return the output with all parts ``(N,)`` and without each ``(N, K)``."""
-        count = len(self.parts)
-        masks = torch.cat([torch.ones(1, count), 1 - torch.eye(count)])
-        answers = torch.stack([self.scores(row, masks) for row in range(len(self.inputs))])
-        return answers[:, 0], answers[:, 1:]
-
-
-def _blocks(rows: int, size: int) -> Iterator[slice]:
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
 
 
 def _correlation(left: Array, right: Array) -> float:

@@ -1,30 +1,29 @@
 """How a model uses concepts: directions in its layers, slopes of its answer along them, and what chance would give."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 from rich.progress import track
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
+from pellucid.concepts.calls import Call, asked_classes
 from pellucid.concepts.directions import DIRECTIONS, Direction
-from pellucid.concepts.features import Pictures, Pool, layer_features, layer_slopes
+from pellucid.concepts.features import Pictures, Pool, layer_features
 from pellucid.concepts.judging import Judged, judge
 from pellucid.concepts.reading import Question, Reading
 from pellucid.concepts.vocabulary import Concepts
 from pellucid.errors import BadTarget, ShapeError
 from pellucid.images import ImageSet
-from pellucid.models import Model, Passes, Target
-from pellucid.models.targets import LogOdds, Output
+from pellucid.models import Model, Target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["FEWEST", "ConceptRelevance", "class_targets", "concept_relevance", "rcv", "tcav"]
+__all__ = ["FEWEST", "ConceptRelevance", "concept_relevance", "rcv", "tcav"]
 
 FEWEST = 5
 """Images with and without a set, or values of a measure, below which nothing can be tested."""
@@ -152,10 +151,10 @@ def concept_relevance(
     if len(units) != len(pictures):
         raise ShapeError(f"{len(units)} groups were given for {len(pictures)} images")
     features = layer_features(own, pictures, layers, pool=pool, batch_size=batch_size, progress=progress)
-    asked = _asked(own, pictures, images, labels, target, classes, batch_size)
+    asked = asked_classes(own, pictures, images, labels, target, classes, batch_size)
     rows: list[dict[str, Any]] = []
     slopes: list[dict[str, Any]] = []
-    calls = [_Call.of(own, pictures, layers, name, *what, pool, batch_size) for name, what in asked.items()]
+    calls = [Call.of(own, pictures, layers, name, *what, pool, batch_size) for name, what in asked.items()]
     names = [name for name in concepts.names if name not in held]
     for depth, layer in track(list(enumerate(layers)), "asking concepts", transient=True, disable=not progress):
         for concept in names:
@@ -216,73 +215,6 @@ def _refuse(concepts: Concepts, settings: Mapping[str, Any], *, wanted: bool, na
     other = [name for name in concepts.names if name not in held and concepts.is_set(name) is not wanted]
     if other:
         raise ShapeError(f"{named} {', '.join(other)}, or concept_relevance for both")
-
-
-def _part(pictures: Pictures, members: Sequence[int]) -> Pictures:
-    names = tuple(pictures.ids[row] for row in members)
-    if isinstance(pictures.source, Tensor):
-        return Pictures(pictures.source[list(members)], names)
-    return replace(pictures, ids=names)
-
-
-def _asked(
-    model: Model, pictures: Pictures, images: Tensor | ImageSet, labels: Sequence[int] | None, target: Target | None,
-    classes: Sequence[int] | None, batch_size: int | None,
-) -> dict[str, tuple[Target, list[int]]]:  # fmt: skip
-    """Return by name what is asked of which images: a target of all, or each class's log-odds of its own."""
-    if target is not None:
-        return {str(target): (target, list(range(len(pictures))))}
-    if labels is None and isinstance(images, ImageSet) and images.labels is not None:
-        labels = images.label(pictures.ids)
-    if labels is None or len(labels) != len(pictures):
-        raise BadTarget("concepts are asked class by class: give labels=, one an image, or target= for all images")
-    aims = class_targets(model, pictures.rows(0, 1), batch_size=batch_size)
-    named = model.classes or tuple(map(str, range(max(aims) + 1)))
-    found = {
-        named[number]: (aim, [row for row, label in enumerate(labels) if label == number])
-        for number, aim in aims.items()
-        if classes is None or number in classes
-    }
-    return {name: (aim, rows) for name, (aim, rows) in found.items() if len(rows) > 1}
-
-
-def class_targets(model: Model, x: Tensor, *, batch_size: int | None = None) -> dict[int, Target]:
-    """Return the target that stands for each class: its log-odds, which do not saturate; one logit speaks for class 1 alone.
-
-    Parameters
-    ----------
-    model
-        A classifier.
-    x
-        One image ``(1, C, *S)``.
-    """
-    with Passes(model, batch_size=batch_size) as passes:
-        width = passes.outputs(model.prepare(x)).shape[1]
-    return {1: Output(0)} if width == 1 else {number: LogOdds(number) for number in range(width)}
-
-
-@dataclass(frozen=True, eq=False)
-class _Call:
-    """What is asked of the model: its score of all images, and the score's slopes in some of them."""
-
-    name: str
-    members: list[int]
-    outputs: Any
-    slopes: dict[str, Any]
-
-    @classmethod
-    def of(
-        cls, model: Model, pictures: Pictures, layers: Sequence[str], name: str, aim: Target, members: list[int], pool: Pool,
-        batch_size: int | None,
-    ) -> "_Call":  # fmt: skip
-        found = []
-        with Passes(model, batch_size=batch_size) as passes:
-            for block in pictures.blocks():
-                inputs = model.prepare(block)
-                found.append(passes.scores(inputs, aim.freeze(model, passes.outputs(inputs))).cpu())
-        steep = layer_slopes(model, _part(pictures, members), layers, aim, pool=pool, batch_size=batch_size)
-        slopes = {layer: values.numpy() for layer, values in steep.items()}
-        return cls(name, members, torch.cat(found).double().numpy(), slopes)
 
 
 def _question(

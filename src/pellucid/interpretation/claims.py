@@ -16,7 +16,7 @@ from pellucid.interpretation.power import likeness_within_groups, sample_size
 from pellucid.interpretation.realism import Realism
 from pellucid.interpretation.record import LIKE_REAL, CardLine, Claim, Interpretation
 from pellucid.intervals import Interval, mean_interval, share_interval
-from pellucid.measure import EDITS
+from pellucid.measure import EDITS, edit_in_words, in_words
 
 __all__ = ["MATTERS", "Grounds", "Votes", "try_claims"]
 
@@ -118,15 +118,16 @@ def _record(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds) -> I
     except BadRecipe:
         return Interpretation(claim=claim, notes=("the edit fits too few of these images to be tried",))
     effect = next(row for row in tests.effects.to_pylist() if row["edit"] == _canonical(claim.edit))
-    least = grounds.matters * grounds.spread(claim.subject)
+    spread = grounds.spread(claim.subject)
+    least = grounds.matters * spread
     answered = CardLine.of(
-        "edit and test", f"change of the log-odds of {claim.subject} under {claim.edit}, in the claimed direction; what matters is "
-        f"{least:.2g}, {grounds.matters:g} standard deviations of the log-odds over these images",
-        _directed(claim, tests, grounds.seed), least=least,
+        "edit and test", f"how the call for {claim.subject} answers to the edit ({edit_in_words(claim.edit)}), in the claimed direction; "
+        f"what matters is {grounds.matters:g} standard deviations (SD) of the call over the same images unedited",
+        _directed(claim, tests, grounds.seed), least=least, spread=spread,
     )  # fmt: skip
-    null = f"size of the change beyond that of the null ({effect['null']}); q = {_text(effect['q'])}"
+    null = f"how much more the call answers to the edit than to its matched change ({effect['null']}); q = {_text(effect['q'])}"
     lines = [
-        answered, CardLine.of("specificity", null, beyond), *_natural(claim, grounds), *_cross_model(claim, found, grounds, least),
+        answered, CardLine.of("specificity", null, beyond, spread=spread), *_natural(claim, grounds), *_cross_model(claim, found, grounds, least),
         *_voted(claim, grounds),
     ]  # fmt: skip
     real = effect["realistic"]
@@ -167,7 +168,7 @@ def _natural(claim: Claim, grounds: Grounds) -> list[CardLine]:
         return []
     low, high = (np.nan, np.nan) if row["low"] is None else _sized(row)
     held = f" with {row['confounders']} held fixed" if row["confounders"] else ""
-    words = f"rank correlation of {claim.feature} and the score over unedited images{held} (sign {row['value']:+.2f}); q = {_text(row['q'])}"
+    words = f"rank correlation of {in_words(claim.feature)} and the call over unedited images{held} (sign {row['value']:+.2f}); q = {_text(row['q'])}"
     return [CardLine.of("natural variation", words, Interval(abs(row["value"]), low, high, row["n"], row["groups"]))]
 
 
@@ -210,7 +211,7 @@ def _next(record: Interpretation, grounds: Grounds) -> str:
     )
     row = found.to_pylist()[0]
     if row["effect"] is None:
-        return f"none: {claim.feature} is known of too few images of {claim.subject}"
+        return f"none: {in_words(claim.feature)} is known of too few images of {claim.subject}"
     values = [np.nan if cell is None else cell for cell in grounds.measures[claim.feature].to_pylist()]
     sizes = np.unique(list(grounds.groups), return_counts=True)[1]
     per_group, likeness = max(1, int(np.median(sizes))), likeness_within_groups(values, list(grounds.groups))
@@ -218,4 +219,4 @@ def _next(record: Interpretation, grounds: Grounds) -> str:
         size = sample_size(row["effect"], per_group=per_group, likeness=likeness)
     except CannotExplain as error:
         return f"none: {error}"
-    return f"measure {claim.feature} in {claim.subject} and in controls, blind, on new material: {size}"
+    return f"measure {in_words(claim.feature)} in {claim.subject} and in controls, blind, on new material: {size}"

@@ -9,7 +9,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from scipy.stats import false_discovery_control, spearmanr
+from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from pellucid.errors import BadRecipe, CannotExplain, ShapeError
@@ -20,7 +20,7 @@ from pellucid.interpretation.sign_flips import mean_p_value
 from pellucid.intervals import Interval, mean_interval, or_null
 from pellucid.measure import EDITS, Edit
 
-__all__ = ["EditTests", "Score", "class_score", "dose_response", "edit_and_test", "edit_and_test_each", "edited_pairs"]
+__all__ = ["EditTests", "Score", "class_score", "edit_and_test", "edit_and_test_each", "edited_pairs"]
 
 Score = Callable[[Tensor], Tensor]
 """From images ``(N, C, *S)`` in their own units to one number each: what is to be explained."""
@@ -200,66 +200,3 @@ def _effect(edit: Edit, own: Sequence[dict[str, Any]], seed: int) -> dict[str, A
         "realistic": None if None in real else float(np.mean([bool(one) for one in real])),
         "n": len(own), "groups": len(set(groups)),
     }  # fmt: skip
-
-
-def dose_response(
-    score: Score,
-    cases: Sequence[Case],
-    edit: str | Edit,
-    setting: str,
-    doses: Sequence[float],
-    *,
-    seed: int = 0,
-) -> pa.Table:
-    """Apply an edit at several doses and say whether the score follows.
-
-    Parameters
-    ----------
-    score, cases, seed
-        As for `edit_and_test`; every dose has the same draws.
-    edit, setting, doses
-        The edit, which of its settings is turned, and the values, in rising order.
-
-    Returns
-    -------
-    pyarrow.Table
-        One row a dose: edit, setting, dose, change with low and high, null_change, n, groups, and over all doses monotone
-        (median over images of the rank correlation of dose and score; null for fewer than three doses).
-
-    Raises
-    ------
-    BadRecipe
-        When the edit has no such setting or cannot take a dose.
-    CannotExplain
-        When no image fits every dose.
-    """
-    base = EDITS.parse(edit)
-    if setting not in base.settings:
-        raise BadRecipe(f"{base} has no setting {setting!r} to turn; it has {', '.join(base.settings) or 'none'}")
-    turned = [base.replace(**{setting: dose}) for dose in doses]
-    moved = np.full((2, len(turned), len(cases)), np.nan)
-    before = _numbers(score, torch.stack([case.image for case in cases]))
-    for place, one in enumerate(turned):
-        kept, changed, idle = edited_pairs(cases, one, seed)
-        for side, images in enumerate((changed, idle) if kept else ()):
-            moved[side, place, kept] = _numbers(score, images) - before[kept]
-    whole = np.flatnonzero(~np.isnan(moved[0]).any(0))
-    if not len(whole):
-        raise CannotExplain(f"{base}: no image fits every dose of {setting}; give smaller doses")
-    groups = [cases[row].group for row in whole.tolist()]
-    rows = []
-    for place in range(len(turned)):
-        change = mean_interval(moved[0, place, whole], groups=groups, seed=seed)
-        rows.append(
-            {"edit": str(base), "setting": setting, "dose": float(doses[place]), "change": change.value,
-             "low": or_null(change.low), "high": or_null(change.high), "null_change": float(moved[1, place, whole].mean()),
-             "monotone": _monotone(doses, moved[0][:, whole]), "n": change.n, "groups": change.groups}
-        )  # fmt: skip
-    return pa.Table.from_pylist(rows)
-
-
-def _monotone(doses: Sequence[float], moved: NDArray[np.float64]) -> float | None:
-    if len(doses) < 3:
-        return None
-    follows = [spearmanr(doses, curve).statistic for curve in moved.T if np.ptp(curve) > 0]
-    return float(np.median(follows)) if follows else 0.0

@@ -1,15 +1,18 @@
 """Text in which every clause carries the id of the measurement behind it: templates filled from numbers, nothing else."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pellucid.errors import CannotExplain
+from pellucid.interpretation.odds import pair
+from pellucid.interpretation.record import LIKE_REAL
+from pellucid.measure import edit_in_words, in_words
 
-__all__ = ["Clause", "Paragraph", "class_paragraph", "image_paragraph", "plain"]
+__all__ = ["Clause", "Paragraph", "class_paragraph", "image_paragraph"]
 
 _SHOWN = 4
 """Measures named in a paragraph: those farthest from what is usual."""
@@ -91,7 +94,7 @@ def image_paragraph(image: str, predictions: pa.Table, measures: pa.Table, class
     for name, value, away in _unusual(measures, row, peers)[:_SHOWN]:
         side = "above" if away > 0 else "below"
         clauses.append(
-            Clause(f"Its {plain(name)} is {_number(value, _unit(measures, name))}, {abs(away):.1f} standard deviations {side} the other "
+            Clause(f"Its {in_words(name)} is {_number(value, _unit(measures, name))}, {abs(away):.1f} standard deviations {side} the other "
                    f"{len(peers)} images so called.", f"measures/{image}/{name}")
         )  # fmt: skip
     return Paragraph(image, tuple(clauses))
@@ -118,7 +121,8 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
     differences
         measure (first column), effect, low, high, unit: of this class against the others.
     edits
-        `EditTests.effects` of this class's score.
+        `EditTests.effects` of this class's score; with the column ``spread``, the score's standard deviation over images, changes
+        that are too large to be told as odds are told in it.
     boxes
         `GlassBoxes.table`.
     """
@@ -127,17 +131,18 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
         if row["low"] is None or row["low"] <= 0 <= row["high"]:
             continue
         more = "larger" if row["effect"] > 0 else "smaller"
+        low, high = sorted((abs(row["low"]), abs(row["high"])))
         clauses.append(
-            Clause(f"Images of {subject} have a {more} {plain(row['measure'])} than the others, by {abs(row['effect']):.2f} standard "
-                   f"deviations ({row['low']:.2f} to {row['high']:.2f}).", f"differences/{row['measure']}/effect")
+            Clause(f"Images of {subject} have a {more} {in_words(row['measure'])} than the others, by {abs(row['effect']):.2f} standard "
+                   f"deviations ({low:.2f} to {high:.2f}).", f"differences/{row['measure']}/effect")
         )  # fmt: skip
-    for row in edits.to_pylist():
-        if row["beyond_low"] is not None and row["beyond_low"] > 0:
-            way = "raises" if row["change"] > 0 else "lowers"
-            clauses.append(
-                Clause(f"The edit {row['edit']} {way} the model's log-odds of {subject} by {abs(row['change']):.2f} (null "
-                       f"{row['null_change']:+.2f}).", f"edits/{row['edit']}/change")
-            )  # fmt: skip
+    moved = [row for row in edits.to_pylist() if row["beyond_low"] is not None and row["beyond_low"] > 0 and _real(row)]
+    for row in moved[:_SHOWN]:
+        change, null = pair(row["change"], row["null_change"], row.get("spread"))
+        clauses.append(
+            Clause(f"Edited ({edit_in_words(row['edit'])}), {subject} becomes {change} on average; under the matched change that leaves "
+                   f"this property, {null}.", f"edits/{row['edit']}/change")
+        )  # fmt: skip
     clauses += [
         Clause(f"A sum of curves over the measured features is right on {100 * row['accuracy']:.0f} % of the images, the model on "
                f"{100 * (row['accuracy'] + row['gap']):.0f} %.", "boxes/additive/accuracy")
@@ -146,18 +151,9 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
     return Paragraph(subject, tuple(clauses))
 
 
-_WORDS = {
-    "AreaShape": "", "Intensity": "", "Texture": "texture:", "Spots": "spots:", "Background": "background:", "Granularity": "grain size",
-    "Colour": "colour:", "RadialDistribution": "radial distribution:", "Neighbors": "neighbours:",
-}  # fmt: skip
-
-
-def plain(name: str) -> str:
-    """Return a column's name in words: ``AreaShape_FormFactor`` is form factor."""
-    family, _, rest = name.partition("_")
-    head = _WORDS.get(family, family)
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", rest)
-    return f"{head} {spaced.replace('_', ' ')}".strip().lower() if rest else name
+def _real(row: dict[str, Any]) -> bool:
+    """Say whether most of the edited images look like real ones, or nothing told."""
+    return row.get("realistic") is None or row["realistic"] >= LIKE_REAL
 
 
 def _unit(measures: pa.Table, name: str) -> str:

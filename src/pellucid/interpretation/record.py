@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from pellucid.errors import BadStudy
+from pellucid.interpretation.odds import fold
 from pellucid.intervals import Interval
 
 __all__ = [
@@ -82,6 +83,8 @@ class CardLine:
         The smallest number that matters: an interval above it speaks for the claim, one at or below it against.
     n, groups
         Behind the number.
+    spread
+        Standard deviation of the score over untouched images, of lines that tell a change of the score; else None.
     """
 
     axis: Axis
@@ -92,13 +95,18 @@ class CardLine:
     least: float = 0.0
     n: int = 0
     groups: int = 0
+    spread: float | None = None
 
     @classmethod
-    def of(cls, axis: Axis, words: str, found: Interval, *, least: float = 0.0) -> "CardLine":
+    def of(
+        cls, axis: Axis, words: str, found: Interval, *, least: float = 0.0, spread: float | None = None
+    ) -> "CardLine":
         """Return the line of a measured number."""
         low, high = (None if math.isnan(edge) else edge for edge in (found.low, found.high))
         value = None if math.isnan(found.value) else found.value
-        return cls(axis=axis, words=words, value=value, low=low, high=high, least=least, n=found.n, groups=found.groups)
+        return cls(
+            axis=axis, words=words, value=value, low=low, high=high, least=least, n=found.n, groups=found.groups, spread=spread
+        )  # fmt: skip
 
     @property
     def says(self) -> Literal["for", "against", "open"]:
@@ -109,12 +117,14 @@ class CardLine:
 
     @property
     def told(self) -> str:
-        """The number as text."""
+        """The number as text: a change of the score in its own standard deviations (SD) and as a fold change of the odds."""
         if self.value is None:
             return "not tested"
+        unit, size = ("", 1.0) if not self.spread else (" SD", self.spread)
+        odds = f"; {fold(self.value)}" if self.spread else ""
         if self.low is None or self.high is None:
-            return f"{self.value:.3g} (no interval from {self.groups} group{'' if self.groups == 1 else 's'})"
-        return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
+            return f"{self.value / size:.3g}{unit}{odds} (no interval from {self.groups} group{'' if self.groups == 1 else 's'})"
+        return f"{self.value / size:.3g}{unit} [{self.low / size:.3g}, {self.high / size:.3g}]{odds}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +219,11 @@ class Interpretation:
         ]
         lines += [f"- edit: `{self.claim.edit}`" + (f"; feature: `{self.claim.feature}`" if self.claim.feature else "")]
         lines += [f"- from: {', '.join(self.claim.evidence)}"] if self.claim.evidence else []
-        lines += ["", "| test | result (95 % interval) | n (groups) | says | what was done |", "|---|---|---|---|---|"]
+        lines += [
+            "",
+            "| test | result (95 % interval; SD: of the call over images; n-fold: of its odds) | n (groups) | says | what was done |",
+            "|---|---|---|---|---|",
+        ]
         for axis, test in self.card.items():
             count = f"{test.n} ({test.groups})" if test.value is not None else ""
             lines.append(

@@ -25,6 +25,7 @@ from pellucid.measure.profile import OBJECTS, Profiler
 from pellucid.measure.rim_edits import blur_rim, brighten_rim, shift_rim
 from pellucid.measure.segmentation import segment
 from pellucid.measure.spot_edits import add_spots, remove_spots, scale_spots
+from pellucid.measure.words import edit_in_words, in_words
 
 __all__ = [
     "EDITS",
@@ -44,8 +45,10 @@ __all__ = [
     "brighten_rim",
     "cellprofiler_measures",
     "columns",
+    "edit_in_words",
     "flatten_background",
     "flatten_illumination",
+    "in_words",
     "measure_images",
     "move_object",
     "otsu",

@@ -7,24 +7,27 @@ import pyarrow as pa
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pellucid.interpretation import records_from_json
-from pellucid.interpretation.grounded import plain
-from pellucid.measure import columns
-from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_figure, short
+from pellucid.interpretation import LIKELIER, records_from_json
+from pellucid.measure import edit_in_words, in_words
+from pellucid.show.charts import ACCENT, MUTED, Dot, dot_figure, short
+from pellucid.show.concepts import middle
+from pellucid.show.edits import border_figure, dose_figure, edit_figure
+from pellucid.show.picture import address
 from pellucid.show.svg import inline_svg
 from pellucid.study import Study
 
 __all__ = ["content"]
 
 _MEASURES = 10
-_EDITS = 14
+_BORDERLINE = 8
+_EDGE = 96
 
 
 def content(study: Study) -> dict[str, Any] | None:
     """Return what the section prints; None where the study did not ask."""
     if study.config.interpret is None or "phenotype_differences" not in study.tables:
         return None
-    tables = study.tables
+    tables, record = study.tables, study.images.record
     nothing = pa.table({})
     differences, edits = tables["phenotype_differences"], tables.get("edit_tests", nothing)
     grounded = tables.get("grounded", nothing).to_pylist()
@@ -34,18 +37,21 @@ def content(study: Study) -> dict[str, Any] | None:
         "classes": [
             {"name": name, "said": _said(grounded, "class", name),
              "measures": _svg(_differences(differences, name, study), f"phenotypes{place}"),
-             "edits": _svg(_edits(edits, name), f"edits{place}"), "shares": _of(tables.get("phenotype_shares", nothing), name),
-             "alone": _of(tables.get("measures_alone", nothing), name)[:5]}
+             "edits": _svg(edit_figure(_of(edits, name), name), f"edits{place}"), "shares": _of(tables.get("phenotype_shares", nothing), name),
+             "together": _of(tables.get("edit_shares", nothing), name), "alone": _of(tables.get("measures_alone", nothing), name)[:5]}
             for place, name in enumerate(names)
         ],
+        "doses": _svg(dose_figure(tables.get("dose_response", nothing)), "claimdoses"),
+        "followed": _followed(tables.get("dose_response", nothing)),
         "boxes": tables.get("glass_boxes", nothing).to_pylist(), "copies": tables.get("surrogates", nothing).to_pylist(),
-        "under": [row | {"measure": plain(row["measure"])} for row in tables.get("under_the_map", nothing).to_pylist()],
+        "border": _border(tables.get("support_margins", nothing), study),
+        "under": [row | {"measure": in_words(row["measure"], record)} for row in tables.get("under_the_map", nothing).to_pylist()],
         "guideline": _svg(_guideline(tables.get("guideline", nothing)), "guideline"),
         "images": [(name, _said(grounded, "image", name)) for name in dict.fromkeys(
             row["subject"] for row in grounded if row["about"] == "image")][:6],
-        "plain": plain, "matters": study.config.interpret.matters, "tried_on": study.config.interpret.images,
+        "plain": in_words, "edit": edit_in_words, "matters": study.config.interpret.matters, "tried_on": study.config.interpret.images,
         "confounders": ", ".join(study.config.interpret.confounders), "group": study.images.group_column or "image",
-        "words": _BOXES,
+        "words": _BOXES, "likelier": LIKELIER,
     }  # fmt: skip
 
 
@@ -74,37 +80,32 @@ def _svg(figure: Figure | None, name: str) -> Markup | None:
 
 def _differences(table: pa.Table, name: str, study: Study) -> Figure | None:
     rows = [row for row in _of(table, name) if row["effect"] is not None and row["low"] is not None][:_MEASURES]
-    units = {column: unit for column, (_, unit) in columns(study.images.record, "full").items()}
     dots = [
-        Dot(short(f"{plain(row['measure'])}{_unit(units.get(row['measure'], ''))}", 54), row["effect"], row["low"], row["high"],
+        Dot(short(in_words(row["measure"], study.images.record), 62), row["effect"], row["low"], row["high"],
             ACCENT if row["low"] * row["high"] > 0 else MUTED)
         for row in rows
     ]  # fmt: skip
     return dot_figure(dots, f"{name} less the others, in standard deviations, 95 % interval")
 
 
-def _unit(unit: str) -> str:
-    return "" if unit in {"", "1", "intensity"} else f" ({unit})"
+def _followed(doses: pa.Table) -> list[tuple[str, float]]:
+    """Return how closely the answer follows the dose of each claim."""
+    rows = doses.to_pylist() if doses.num_rows else []
+    return list({row["claim"]: (row["claim"], row["monotone"]) for row in rows if row["monotone"] is not None}.values())
 
 
-def _edits(table: pa.Table, name: str) -> Figure | None:
-    rows = _of(table, name)[:_EDITS] if table.num_rows else []
-    dots = [
-        Dot(f"{short(row['edit'])} {_way(row)}", row["beyond"], row["beyond_low"], row["beyond_high"], ACCENT if _sure(row) else INK)
-        for row in rows
-    ]  # fmt: skip
-    return dot_figure(dots, f"how much further than its null the edit moves the log-odds of {name}, 95 % interval")
-
-
-def _way(row: dict[str, Any]) -> str:
-    """Return whether the edit raises or lowers the answer; nothing where that differs between images."""
-    if row["change_low"] is None or row["change_low"] <= 0 <= row["change_high"]:
-        return ""
-    return "↑" if row["change"] > 0 else "↓"
-
-
-def _sure(row: dict[str, Any]) -> bool:
-    return row["q"] is not None and row["q"] <= 0.05 and row["beyond_low"] is not None and row["beyond_low"] > 0
+def _border(margins: pa.Table, study: Study) -> dict[str, Any] | None:
+    """Return the border between the two classes that are confused most, with the images nearest to it."""
+    rows = margins.to_pylist()
+    if not rows:
+        return None
+    nearest = sorted(rows, key=lambda row: abs(row["distance"]))[:_BORDERLINE]
+    flat = len(study.images.shape) == 3  # channel and two axes: there is one picture to show
+    return rows[0] | {
+        "names": " and ".join(sorted({row["label"] for row in rows})), "n": len(rows), "groups": len({row["group"] for row in rows}),
+        "figure": inline_svg(border_figure(margins), "border"),
+        "cases": [row | {"src": address(middle(study.images, row["image"]), edge=_EDGE)} for row in nearest] if flat else [],
+    }  # fmt: skip
 
 
 def _guideline(table: pa.Table) -> Figure | None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import from_numpy
 
 from pellucid.images import ImageSet
+from pellucid.interpretation import likelier
 from pellucid.show.colour import full_colour, signed_bytes
 from pellucid.show.concepts import middle
 from pellucid.show.picture import address, outline_path, reduced
@@ -29,13 +30,23 @@ def content(study: Study) -> dict[str, Any] | None:
         return None
     maps = {(row["called"], row["strategy"]): row for row in tables["strategy_maps"].to_pylist()}
     views, members = tables.get("strategy_views"), tables["strategy_images"]
-    rows = [row | _pictures(row, maps[row["called"], row["strategy"]], images) for row in found.to_pylist()]
+    rows = [
+        row | _pictures(row, maps[row["called"], row["strategy"]], images) | _told(row) for row in found.to_pylist()
+    ]
     return {
         "classes": [(label, [row for row in rows if row["called"] == label]) for label in dict.fromkeys(row["called"] for row in rows)],
         "method": rows[0]["method"], "frame": study.config.strategies.frame,
         "chart": None if views is None else inline_svg(view_chart(views, members), "strategyviews"),
         "views": [] if views is None else _trust(views),
     }  # fmt: skip
+
+
+def _told(row: dict[str, Any]) -> dict[str, str]:
+    """Return in words what filling in the place of a strategy does to the call, beyond an equal gap elsewhere."""
+    if row["fall"] is None:
+        return {"told": ""}
+    low, high = (None if row[end] is None else -row[end] for end in ("fall_high", "fall_low"))
+    return {"told": f"{likelier(-row['fall'], low, high)} than with an equal gap elsewhere"}
 
 
 def _pictures(row: dict[str, Any], told: dict[str, Any], images: ImageSet) -> dict[str, Any]:
@@ -83,7 +94,7 @@ def view_chart(views: pa.Table, members: pa.Table) -> Figure:
             axes.set_yticks([])
             told = shown[0]
             axes.set_title(
-                f"{name} ({told['how']}): trust {told['trustworthiness']:.2f}, continuity {told['continuity']:.2f}",
+                f"by {name}: near is near {told['trustworthiness']:.2f}",
                 fontsize=8,
             )
         handles, labels = axes.get_legend_handles_labels()

@@ -15,6 +15,7 @@ from pellucid.measure import EDITS
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.phantom import PHANTOMS
 from pellucid.study.questions import (
+    CalibrateConfig,
     ConceptsConfig,
     CounterfactualConfig,
     ExamplesConfig,
@@ -48,9 +49,9 @@ class StudyConfig(Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, concepts, examples, strategies, phenotypes, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, calibrate, counterfactual, interpret, concepts, examples, strategies, phenotypes, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
-        the same maps are scored under other choices where there is a ``[pipeline]``. ``[concepts]``, ``[examples]`` and
+        the same maps are scored under other choices where there is a ``[pipeline]``. ``[calibrate]``, ``[concepts]``, ``[examples]`` and
         ``[strategies]`` are further questions, see their classes.
     """
 
@@ -62,6 +63,7 @@ class StudyConfig(Table):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     pipeline: PipelineConfig | None = None
     stability: StabilityConfig | None = None
+    calibrate: CalibrateConfig | None = None
     counterfactual: CounterfactualConfig | None = None
     interpret: InterpretConfig | None = None
     concepts: ConceptsConfig | None = None

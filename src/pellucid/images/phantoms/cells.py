@@ -1,10 +1,11 @@
-"""Cells with spots: one cell a field, nine independent factors; a tag, decoys and an instrument's disturbances if asked for."""
+"""Cells with spots: one cell a field, nine independent factors; colour, a tag, decoys and an instrument's disturbances if asked for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from pellucid.errors import BadImage
 from pellucid.images.imageset import ImageRecord
 from pellucid.images.phantoms.decoys import DECOY, Decoys
 from pellucid.images.phantoms.phantom import (
@@ -44,6 +45,7 @@ _TEXTURE = np.array([0.04, 0.045, 0.035])
 _NUCLEUS = np.array([0.22, 0.28, 0.60])
 _RIM = np.array([1.0, 0.6, 0.5])
 _SPOT = np.array([1.0, 0.9, 0.3])
+_RED = np.array([1.0, 0.0, -1.0])
 _VALUES, _NUISANCE, _SLIDE, _TAGGED, _EXTRA, _DECOYS, _INSTRUMENT = range(7)
 
 
@@ -97,6 +99,9 @@ class _Painter:
             cover["shortcut"] = self.shortcut.coverage(canvas) * values["shortcut"]
             image = image + self.shortcut.contrast * cover["shortcut"]
         image = _add_cell(image, cover, canvas.grain(nuisance.grain, values["texture_grain"]), values)
+        if "cell_colour" in values:
+            cover["cell_colour"] = cover["cell_size"]
+            image = image + values["cell_colour"] * _RED[:, None, None] * cover["cell_colour"]
         if self.decoys is not None:
             places = self.decoys.places(stream(self.seed, index, _DECOYS), nuisance.spots / 0.78) * 0.78
             centres = _outline(values, nuisance).to_scene(places[: int(values["decoy_number"])])
@@ -155,6 +160,7 @@ def cells(
     seed: int = 0,
     *,
     rule: str = "spot_number",
+    colour: float = 0.0,
     shortcut: Shortcut | None = None,
     decoys: Decoys | None = None,
     suppressors: Suppressors | None = None,
@@ -178,6 +184,8 @@ def cells(
         The factors that decide the label, cut so that the classes are balanced: ``"spot_number"`` (a local
         truth), ``"cell_size"`` (a global one), several joined by one of ``and``, ``or``, ``xor``, ``+``, or a
         conditional one, ``"spot_number if nucleus_size else membrane_ring"``.
+    colour
+        Largest shift of the cell's colour from blue to red, display range 1: a tenth factor ``"cell_colour"``; 0: none.
     shortcut
         A tag beside the cell that goes with the label, or None.
     decoys
@@ -201,7 +209,8 @@ def cells(
     """
     check_size("cells", count, size)
     tag = None if shortcut is None else shortcut.settled(seed)
-    law = Rule.parse(rule, CELL_FACTORS, margin, levels)
+    factors = (*CELL_FACTORS, *((_coloured(colour),) if colour else ()))
+    law = Rule.parse(rule, factors, margin, levels)
     extra = (*((DECOY,) if decoys else ()), *(suppressors.dials if suppressors else ()))
     pixel = _FIELD / min(size)
     two = levels == 2
@@ -209,8 +218,8 @@ def cells(
         "cells",
         ImageRecord("CYX", ("red", "green", "blue"), spacing=(pixel, pixel), source=f"cells(seed={seed})"),
         (3, *size),
-        [_member(seed, index, law, tag, extra) for index in range(count)],
-        dials=(*CELL_FACTORS, *(() if tag is None else (TAG,)), *extra),
+        [_member(seed, index, law, factors, tag, extra) for index in range(count)],
+        dials=(*factors, *(() if tag is None else (TAG,)), *extra),
         classes=("control", "treated") if two else tuple(f"dose_{level}" for level in range(levels)),
         rule=f"treated where {law}" if two else f"dose: {law}",
         causes=tuple(factor.name for factor in law.factors),
@@ -219,8 +228,18 @@ def cells(
     )
 
 
-def _member(seed: int, index: int, law: Rule, tag: Shortcut | None, extra: tuple[Factor, ...]) -> Member:
-    values = law.draw(stream(seed, index, _VALUES), CELL_FACTORS)
+def _coloured(colour: float) -> Factor:
+    if not 0 < colour < 0.5:
+        raise BadImage(
+            f"colour={colour:g} cannot be painted: it shifts the cell by less than half of the display range"
+        )
+    return Factor("cell_colour", "1", -colour, colour, "shift of the cell from blue to red, display range 1")
+
+
+def _member(
+    seed: int, index: int, law: Rule, factors: tuple[Factor, ...], tag: Shortcut | None, extra: tuple[Factor, ...]
+) -> Member:
+    values = law.draw(stream(seed, index, _VALUES), factors)
     label = law.label(values)
     if tag is not None:
         values["shortcut"] = float(tag.present(stream(seed, index, _TAGGED), label, split_of(index)))
