@@ -108,13 +108,13 @@ def study(net: Net, scale: Scale, out: Path) -> dict[str, Any]:
     atlas = Atlas.of(fitted, images.tensor(train), profiler, groups=images.column("group", train), seed=net.seed)
     moved, units = images.tensor(test), images.column("group", test)
     found = dose_response(model, atlas, moved, groups=units, ids=test, permutations=scale.permutations, seed=net.seed)
-    kept = {"rule": net.rule, "seed": net.seed, "shuffle": net.shuffle, "rows": found.table.to_pylist()}
+    kept = {
+        "rule": net.rule, "seed": net.seed, "shuffle": net.shuffle, "rows": found.table.to_pylist(),
+        "truth": truth(model, phantom, atlas, test),
+    }  # fmt: skip
     if net.shuffle is None:
         needed = necessity(model, atlas, moved, groups=units, seed=net.seed)
-        kept |= {
-            "truth": truth(model, phantom, atlas, test), "needed": needed.table.to_pylist(),
-            "known": needed.known_moves.value, "flips": needed.flips.value,
-        }  # fmt: skip
+        kept |= {"needed": needed.table.to_pylist(), "known": needed.known_moves.value, "flips": needed.flips.value}
     if " + " in net.rule:
         kept["parted"] = parted(phantom, atlas, split(images, "test"))
     return kept | {"seconds": time.process_time() - began}
@@ -176,7 +176,7 @@ def judged(one: dict[str, Any]) -> dict[str, Any]:
     causes = [PHENOTYPES[name] for name in one["rule"].split(" + ")] if one["shuffle"] is None else []
     ordered = [row["phenotype"] for row in sorted(called, key=lambda row: -abs(row["slope"]) / row["null"])]
     own = {row["phenotype"]: row for row in one["rows"] if row["phenotype"] in causes}
-    true = true_slopes(one) if causes else {}
+    true = true_slopes(one)
     return one | {
         "causes": causes, "called": ordered, "first": bool(causes) and set(ordered[: len(causes)]) == set(causes),
         "ratios": {name: abs(row["slope"]) / row["null"] if row["slope"] is not None else 0.0 for name, row in own.items()},
@@ -224,6 +224,10 @@ def summary(results: list[dict[str, Any]]) -> None:
         "slope of any phenotype within a third of the true one, or both under the null": [ok for one in real for ok in one["right"]],
         "phenotypes of a shuffled model that are called causes": [
             place < len(one["called"]) for one in null for place in range(one["tried"])
+        ],
+        "of those, as steep as rendering says, to a third": [
+            bool(2 / 3 <= row["slope"] / true_slopes(one)[row["phenotype"]] <= 3 / 2)
+            for one in null for row in one["rows"] if row["verdict"] in CALLED
         ],
         "shuffled models with any called cause": [bool(one["called"]) for one in null],
     }  # fmt: skip
