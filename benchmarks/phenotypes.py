@@ -1,6 +1,6 @@
 """Phenotype dose–response on planted truth: is the cause ranked first, are two causes parted, does a shuffled model move nothing?
 
-    python benchmarks/phenotypes.py OUT [--size 64] [--seeds 0 1 2 3 4] [--shuffles 2] [--rules RULE ...]
+    python benchmarks/phenotypes.py OUT [--size 64] [--seeds 0 1 2 3 4] [--shuffles 2] [--rules RULE ...] [--tell]
 
 Cells with nine independent continuous factors. One rule a net decides the label; each factor of a rule has a measured
 phenotype. A generator is fitted to each net, phenotypes of held-out images are moved, measured again, and the net is
@@ -176,12 +176,19 @@ def judged(one: dict[str, Any]) -> dict[str, Any]:
     causes = [PHENOTYPES[name] for name in one["rule"].split(" + ")] if one["shuffle"] is None else []
     ordered = [row["phenotype"] for row in sorted(called, key=lambda row: -abs(row["slope"]) / row["null"])]
     own = {row["phenotype"]: row for row in one["rows"] if row["phenotype"] in causes}
+    true = true_slopes(one) if causes else {}
     return one | {
         "causes": causes, "called": ordered, "first": bool(causes) and set(ordered[: len(causes)]) == set(causes),
         "ratios": {name: abs(row["slope"]) / row["null"] if row["slope"] is not None else 0.0 for name, row in own.items()},
-        "met": {name: own[name]["slope"] / slope for name, slope in true_slopes(one).items() if name in own} if causes else {},
+        "met": {name: own[name]["slope"] / slope for name, slope in true.items() if name in own},
+        "right": [_right(row, true[row["phenotype"]]) for row in one["rows"] if row["phenotype"] in true],
         "tried": sum(row["q"] is not None for row in one["rows"]),
     }  # fmt: skip
+
+
+def _right(row: dict[str, Any], true: float) -> bool:
+    """Say whether a slope is the true one to a third, or both are smaller than those of permuted phenotypes."""
+    return 2 / 3 <= row["slope"] / true <= 3 / 2 or max(abs(row["slope"]), abs(true)) <= row["null"]
 
 
 def summary(results: list[dict[str, Any]]) -> None:
@@ -214,6 +221,7 @@ def summary(results: list[dict[str, Any]]) -> None:
         "both causes stand first": [one["first"] for one in double],
         "slope of a cause 10 times the 95 % quantile of permuted phenotypes": _each(real, "ratios", lambda ratio: ratio >= 10),
         "slope of a cause within a third of the true slope": _each(real, "met", lambda ratio: 2 / 3 <= ratio <= 3 / 2),
+        "slope of any phenotype within a third of the true one, or both under the null": [ok for one in real for ok in one["right"]],
         "phenotypes of a shuffled model that are called causes": [
             place < len(one["called"]) for one in null for place in range(one["tried"])
         ],
@@ -242,6 +250,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=32, help="pixels a side")
     parser.add_argument("--seeds", type=int, nargs="+", default=range(5))
     parser.add_argument("--shuffles", type=int, default=2, help="shuffled nets a seed")
+    parser.add_argument("--tell", action="store_true", help="print what is kept and run nothing")
     parser.add_argument("--rules", nargs="+", default=[*RULES, DOUBLE])
     given = parser.parse_args()
     scale = Scale(size=given.size)
@@ -253,11 +262,12 @@ def main() -> None:
         nets += [Net(given.rules[0], seed, shuffle) for shuffle in range(given.shuffles)]
         for net in nets:
             kept = given.out / f"{net.name}.json"
-            if not kept.is_file():
+            if not kept.is_file() and not given.tell:
                 part = kept.with_suffix(".part")
                 part.write_text(json.dumps(study(net, scale, given.out), indent=1))
                 part.replace(kept)
-            results.append(json.loads(kept.read_text()))
+            if kept.is_file():
+                results.append(json.loads(kept.read_text()))
     summary(results)
 
 

@@ -1,34 +1,16 @@
 """Calls of causes in a world of closed forms: the latents are the pixels, phenotypes and score are straight in them."""
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
-from pellucid.counterfactual import FittedGenerator
 from pellucid.interpretation.phenotypes import Atlas, dose_response
 from pellucid.interpretation.phenotypes.directions import Directions
 from pellucid.interpretation.phenotypes.nulls import pull
 from pellucid.interpretation.phenotypes.scoring import Scorer
 from pellucid.models import Model, Passes
 
-LATENTS, COUNT, SLOPE = 24, 600, 5.0
-
-
-class Pixels(FittedGenerator):
-    """Images are their own latents."""
-
-    def __init__(self):
-        self.generator, self.history = None, pa.table({})
-
-    def encode(self, x):
-        return x.flatten(1)
-
-    def decode(self, z):
-        return z.view(len(z), LATENTS, 1)
-
-    def tensors(self):
-        return {}
+COUNT, SLOPE = 600, 5.0
 
 
 class Told:
@@ -54,14 +36,13 @@ def core(x):
 
 
 @pytest.fixture(scope="module")
-def images():
-    drawn = torch.randn(COUNT + 30, LATENTS, 1, generator=torch.Generator().manual_seed(0))
-    return drawn.clamp(-3, 3)
+def images(pixels):
+    return pixels.drawn(COUNT + 30)
 
 
 @pytest.fixture(scope="module")
-def found(images):
-    atlas = Atlas.of(Pixels(), images[:COUNT], Told())
+def found(pixels, images):
+    atlas = Atlas.of(pixels.generator, images[:COUNT], Told())
     table = dose_response(core, atlas, images[COUNT:], permutations=300, doses=(-1.0, 1.0)).table
     return atlas, {row["phenotype"]: row for row in table.to_pylist()}
 
@@ -87,17 +68,17 @@ def test_what_moves_the_score_only_with_others_held_is_not_called_by_its_name(fo
     assert rows["haze"]["verdict"] == "no effect seen"
 
 
-def test_ways_of_equal_length_cannot_be_passed_by_more_than_their_number_allows(found, images):
+def test_ways_of_equal_length_cannot_be_passed_by_more_than_their_number_allows(pixels, found, images):
     atlas, _ = found
     with Passes(Model.of(core)) as passes:
         scorer = Scorer.of(passes, images[:1])
         start = atlas.space.encode(images[COUNT:])
         best = torch.zeros_like(start)
         best[:] = atlas.space.axes.T[:, 1]  # up the score, the whitened form of its slope
-        drawn = torch.randn(400, LATENTS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        drawn = torch.randn(400, pixels.latents, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         ways = [best, *(one.expand(len(start), -1) for one in drawn)]
         pulls = np.abs(pull(atlas.space, scorer, images[COUNT:], ways, 0.5).changes[:, :, 0].mean(1))
-    assert pulls[0] / np.quantile(pulls[1:], 0.95) == pytest.approx(LATENTS**0.5 / 1.96, rel=0.15)
+    assert pulls[0] / np.quantile(pulls[1:], 0.95) == pytest.approx(pixels.latents**0.5 / 1.96, rel=0.15)
 
 
 def test_the_pattern_is_as_long_as_the_latents_follow_the_phenotype(found, images):
@@ -108,8 +89,8 @@ def test_the_pattern_is_as_long_as_the_latents_follow_the_phenotype(found, image
     torch.testing.assert_close(way, expected.expand(2, -1), atol=0.05, rtol=0)
 
 
-def test_a_failed_outline_is_no_measurement_and_does_not_set_the_unit(images):
-    clean, failing = (Atlas.of(Pixels(), images[:200], Told(failed)) for failed in ((), images[:4]))
+def test_a_failed_outline_is_no_measurement_and_does_not_set_the_unit(pixels, images):
+    clean, failing = (Atlas.of(pixels.generator, images[:200], Told(failed)) for failed in ((), images[:4]))
     assert failing.whole.sum() == 196
     assert not failing.whole[:4].any()
     size = failing.names.index("size")

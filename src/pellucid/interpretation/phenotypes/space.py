@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pellucid.counterfactual import FittedGenerator
+from pellucid.counterfactual.support import LIMIT
 from pellucid.errors import ShapeError
 
 __all__ = ["Space"]
@@ -13,7 +14,6 @@ __all__ = ["Space"]
 _FLOOR = 1e-3
 """Directions of a smaller share of the largest variance are scaled as if they had it: nothing is seen in them."""
 
-_INSIDE = 0.99
 _FEWEST = 20
 
 
@@ -58,7 +58,7 @@ class Space:
         axes = vectors * values.clamp(min=max(float(values.max()), 1e-12) * _FLOOR).sqrt()
         rest = (0, *range(2, images.ndim))
         found = cls(generator, centre, axes, 0.0, images.amin(rest, keepdim=True), images.amax(rest, keepdim=True))
-        limit = float(found._white(latents).norm(dim=1).quantile(_INSIDE))
+        limit = float(found._white(latents).norm(dim=1).quantile(LIMIT))
         return cls(generator, centre, axes, limit, found.low, found.high)
 
     def _white(self, latents: Tensor) -> Tensor:
