@@ -40,6 +40,7 @@ def test_a_map_that_shows_the_planted_changes_is_chosen_and_a_control_that_sees_
         if row["metric"] != "overall"
     }
     assert means["input_x_gradient", "proportion"] > 0.95
+    assert means["input_x_gradient", "balance"] > 0.95
     assert means["input_x_gradient", "locality"] > 0.95
     assert abs(means["edge_map", "proportion"]) < 0.5
     assert means["random_map", "proportion"] == 0
@@ -52,7 +53,9 @@ def test_scores_are_the_stated_formulas_of_what_the_table_holds(scene):
     found = calibrate(Model(Bright()), *scene, METHODS, **EDITS)
     rows = [row for row in found.table.to_pylist() if row["image"] == "3" and row["method"] == "edge_map"]
     assert len(rows) == 4
-    effect, told, whole = (np.array([row[name] for row in rows]) for name in ("effect", "told", "whole"))
+    effect, told, elsewhere, whole = (
+        np.array([row[name] for row in rows]) for name in ("effect", "told", "elsewhere", "whole")
+    )
     scores = {
         row["metric"]: row["value"]
         for row in found.scores.table.to_pylist()
@@ -60,6 +63,8 @@ def test_scores_are_the_stated_formulas_of_what_the_table_holds(scene):
     }
     size = np.sqrt((effect**2).sum())
     assert scores["proportion"] == pytest.approx((told * effect).sum() / np.sqrt((told**2).sum()) / size)
+    both = np.sqrt((told**2 + elsewhere**2).sum())
+    assert scores["balance"] == pytest.approx((told * effect).sum() / both / size)
     assert scores["locality"] == pytest.approx((told * effect).sum() / np.sqrt((whole**2).sum()) / size)
 
 

@@ -6,7 +6,7 @@ import torch
 
 from pellucid.errors import BadRecipe, CannotExplain
 from pellucid.images import phantoms
-from pellucid.interpretation.doses import dose_response
+from pellucid.interpretation.doses import dose_response, doses_of
 from pellucid.interpretation.edit_test import edit_and_test
 from pellucid.interpretation.evidence import Case
 from pellucid.interpretation.realism import Realism
@@ -100,6 +100,35 @@ def test_a_dose_is_followed_and_its_null_is_not():
     assert flat[0]["monotone"] == 0
     with pytest.raises(BadRecipe, match="no setting 'size'"):
         dose_response(bright_middle, CASES, "brighten", "size", [1, 2])
+
+
+@pytest.mark.parametrize(
+    ("edit", "setting", "doses"),
+    [
+        ("resize_object(factor=1.2)", "factor", (1.05, 1.1, 1.15, 1.2)),
+        ("resize_object(factor=0.8)", "factor", (0.95, 0.9, 0.85, 0.8)),
+        ("brighten_rim(amount=-0.2)", "amount", (-0.05, -0.1, -0.15, -0.2)),
+        ("add_spots(number=3)", "number", (1, 2, 3)),
+        ("shift_rim(pixels=-2)", "pixels", (-1, -2)),
+        ("blur_rim", "scale", (0.5, 1.0, 1.5, 2.0)),
+    ],
+)
+def test_doses_rise_from_nothing_to_what_was_asked(edit, setting, doses):
+    turned = doses_of(edit)
+    assert turned[0] == setting
+    assert turned[1] == pytest.approx(doses)
+    assert all(isinstance(one, int) == isinstance(other, int) for one, other in zip(turned[1], doses, strict=False))
+
+
+def test_an_edit_without_a_strength_has_no_doses():
+    assert doses_of("replace_background") is None
+
+
+def test_a_dose_says_up_to_where_images_look_real():
+    realism = Realism.of(IMAGES, PHANTOM.images.ids, groups=GROUPS)
+    table = dose_response(bright_middle, CASES, "brighten", "amount", [0.01, 0.9], realism=realism).to_pylist()
+    assert table[0]["realistic"] > 0.9
+    assert table[1]["realistic"] < 0.2
 
 
 def test_realism_passes_real_images_and_fails_strange_ones():

@@ -1,5 +1,7 @@
 """Many images, many models: views with their trust, averages that know when to refuse, models with other reasons."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,22 @@ def test_views_of_the_same_images_are_linked_by_their_names(clouds):
         project(clouds[:5])
     with pytest.raises(ShapeError, match='it is "pca", "tsne" or "umap"'):
         project(clouds, "circle")
+
+
+def test_umap_keeps_clouds_apart_and_is_the_same_for_the_same_seed():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pytest.importorskip("umap")
+    random = np.random.default_rng(0)
+    values = np.concatenate([random.standard_normal((40, 12)), random.standard_normal((40, 12)) + 4])
+    found = project(values, "umap")
+    apart = np.linalg.norm(found.points[:, None] - found.points[None], axis=-1)
+    own = np.repeat([0, 1], 40)
+    np.fill_diagonal(apart, np.inf)
+    assert (own[apart.argmin(1)] == own).mean() > 0.95
+    assert found.trustworthiness > 0.7
+    assert found.explained is None
+    assert np.array_equal(project(values, "umap").points, found.points)
 
 
 def test_umap_is_asked_for_by_name_where_it_is_missing(clouds, monkeypatch):

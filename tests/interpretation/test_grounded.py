@@ -58,7 +58,7 @@ def test_every_clause_of_a_class_resolves_and_undecided_ones_are_left_out():
     assert paragraph.resolve(tables) == [1.2, -2.0, 0.8]
     assert re.sub(r"\s*\[[^\]]*\]", "", str(paragraph)) == (
         "Images of burr have a larger area than the others, by 1.20 standard deviations (0.80 to 1.60). Edited (recolour, "
-        "amount 0.15), burr becomes 7.4 times less likely on average; under the matched change that leaves this property, 1.1 "
+        "amount 0.15), burr becomes 7.4 times less likely on average; under the edit's matched change, 1.1 "
         "times likelier. A sum of curves over the measured features is right on 80 % of the images, the "
         "model on 90 %."
     )

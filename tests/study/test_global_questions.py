@@ -108,7 +108,7 @@ def test_the_report_shows_tables_pictures_and_rules(study):
     assert "bright_rim" in own
     assert "200 random" in own
     assert own.count("<img") > 20
-    assert "trustworthiness" in own
+    assert "near in the picture is near in truth" in own
     assert "Images of the query's own group are left out" in own
 
 

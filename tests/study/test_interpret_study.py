@@ -40,7 +40,7 @@ self_test = false
 panel = "core"
 csv = "mine.csv"
 guideline = "rules.toml"
-edits = ["recolour"]
+edits = ["recolour(amount=0.02)"]
 images = 12
 [[interpret.claims]]
 id = "size"
@@ -81,13 +81,28 @@ def test_every_table_of_the_question_is_there(study):
     tables = study.tables
     assert {
         "measures", "phenotype_differences", "edit_tests", "glass_boxes", "surrogates", "phenotype_shares", "measures_alone",
-        "under_the_map", "guideline", "guideline_shares", "grounded",
+        "under_the_map", "guideline", "guideline_shares", "grounded", "dose_response", "edit_shares", "support_margins",
     } <= set(tables)  # fmt: skip
-    assert set(tables["edit_tests"]["edit"].to_pylist()) == {"recolour", "resize_object"}
+    assert set(tables["edit_tests"]["edit"].to_pylist()) == {"recolour(amount=0.02)", "resize_object"}
     assert tables["glass_boxes"]["model"].to_pylist()[0] == "black box"
     assert tables["glass_boxes"]["accuracy"][0].as_py() == pytest.approx(study.performance["accuracy"]["value"])
     assert "length" in tables["measures"].column_names
     assert tables["measures"]["length"].null_count == 10
+
+
+def test_claims_have_doses_edits_are_held_against_each_other_and_the_border_is_drawn(study):
+    doses, together, border = (study.tables[name] for name in ("dose_response", "edit_shares", "support_margins"))
+    assert doses["dose"].to_pylist() == pytest.approx([1.05, 1.1, 1.15, 1.2])
+    assert set(doses["claim"].to_pylist()) == {"size"}
+    assert min(doses["spread"].to_pylist()) > 0
+    rows = [row for row in together.to_pylist() if row["class"] == "treated"]
+    assert {row["interpretation"] for row in rows} == {"resize_object", "recolour(amount=0.02)", "together"}
+    shares = {row["interpretation"]: row["share"] for row in rows}
+    assert shares["resize_object"] + shares["recolour(amount=0.02)"] == pytest.approx(shares["together"], abs=1e-9)
+    known = dict(zip(study.predictions["image"].to_pylist(), study.predictions["label"].to_pylist(), strict=True))
+    classes = study.images.classes
+    assert all(row["label"] == classes[known[row["image"]]] for row in border.to_pylist())
+    assert all((row["distance"] > 0) == (row["called"] == classes[1]) for row in border.to_pylist())
 
 
 def test_the_record_is_kept_and_its_status_is_the_finding(study):
@@ -128,7 +143,10 @@ def test_the_report_tells_it_escaped_and_without_machine_words(study, tmp_path):
     assert "Could one do without the model?" in section
     assert "not tested" in section
     plain = re.sub(r"<svg.*?</svg>|<[^>]*>", "", section, flags=re.DOTALL)
-    assert not re.search(r"logit\b|tensor|embedding|softmax|None|nan", plain)
+    assert "Does the answer grow with the dose?" in section
+    assert "Borderline images: control and treated" in section
+    assert "area (µm²)" in page[page.index('<section id="interpret">') :]
+    assert not re.search(r"logit\b|log-odds|tensor|embedding|softmax|None|nan|AreaShape_|resize_object", plain)
 
 
 def test_the_answer_is_read_on_resume_and_made_anew_the_same(study):

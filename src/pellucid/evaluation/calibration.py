@@ -48,19 +48,20 @@ _SLAB = 8
 class Calibration:
     """How well methods show changes that are known to have moved the model.
 
-    An image's edits e have effects y_e on the model's score. A map's change adds up to a_e in the edited place and its
-    size to t_e everywhere. Two scores of an image and method, both 1 where every change of the map lies in the edited
-    place and is in proportion to the effect, near 0 for a map that knows nothing of the model:
+    An image's edits e have effects y_e on the model's score. A map's change adds up to a_e in the edited place and to o_e
+    elsewhere, and its size to t_e everywhere. Three scores of an image and method, all 1 where every change of the map
+    lies in the edited place and is in proportion to the effect, near 0 for a map that knows nothing of the model:
 
     - ``proportion`` = Σ a_e y_e / √(Σ a_e² Σ y_e²): are the changes in proportion to what they did to the model?
-    - ``locality`` = Σ a_e y_e / √(Σ t_e² Σ y_e²): and do they lie where the image was changed?
+    - ``balance`` = Σ a_e y_e / √(Σ (a_e² + o_e²) Σ y_e²): and does what changes elsewhere add up to nothing?
+    - ``locality`` = Σ a_e y_e / √(Σ t_e² Σ y_e²): or does nothing change elsewhere at all?
 
     Attributes
     ----------
     table
         One row an edited image and method: ``image``, ``group``, ``edit``, ``method``, ``effect`` (y, change of the called
-        class's score), ``area`` (share of the image that was edited), ``told`` (a), ``whole`` (t), ``judged`` (whether
-        the image judges, or chose).
+        class's score), ``area`` (share of the image that was edited), ``told`` (a), ``elsewhere`` (o), ``whole`` (t),
+        ``judged`` (whether the image judges, or chose).
     scores
         One row an image, method and score, as `evaluate` gives; images of which the model answered to no edit are left
         out.
@@ -74,12 +75,12 @@ class Calibration:
 
     @cached_property
     def chosen(self) -> str:
-        """The method that ranks first on the images that choose: by its mean place under both scores."""
+        """The method that ranks first on the images that choose: by its mean place under the scores."""
         return self._ranked(judged=False).order()[0]
 
     @cached_property
     def ranking(self) -> Ranking:
-        """The methods ranked by both scores on the images that did not choose."""
+        """The methods ranked by all scores on the images that did not choose."""
         return self._ranked(judged=True)
 
     @property
@@ -252,6 +253,7 @@ class _Asked:
         return {
             "row": one.row, "image": self.names[one.row], "edit": one.edit, "method": str(method), "effect": one.effect,
             "area": float(one.support.float().mean()), "told": float(change[one.support].double().sum()),
+            "elsewhere": float(change[~one.support].double().sum()),
             "whole": float(change.abs().double().sum()),
         }  # fmt: skip
 
@@ -263,7 +265,7 @@ def _judging(groups: Sequence[str], seed: int) -> set[str]:
 
 
 def _scores(rows: Sequence[dict[str, Any]], answering: set[str]) -> Scores:
-    """Return both scores of every image that answers, by method."""
+    """Return the scores of every image that answers, by method."""
     own: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
         if row["image"] in answering:
@@ -274,14 +276,19 @@ def _scores(rows: Sequence[dict[str, Any]], answering: set[str]) -> Scores:
         {**fixed, "image": image, "group": edits[0]["group"], "method": method, "metric": metric, "value": value,
          "control": METHODS.parse(method).taxonomy.family == "control"}
         for (image, method), edits in own.items()
-        for metric, value in zip(("proportion", "locality"), _pair(edits), strict=True)
+        for metric, value in _measured(edits).items()
     ]  # fmt: skip
     return Scores(pa.Table.from_pylist(table, schema=SCHEMA))
 
 
-def _pair(edits: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    effect, told, whole = (np.array([row[name] for row in edits]) for name in ("effect", "told", "whole"))
-    shared, size = float(told @ effect), float(np.linalg.norm(effect))
-    return tuple(  # type: ignore[return-value]
-        shared / (norm * size) if (norm := float(np.linalg.norm(part))) > 0 else 0.0 for part in (told, whole)
+def _measured(edits: Sequence[dict[str, Any]]) -> dict[str, float]:
+    told, elsewhere, whole, effect = (
+        np.array([row[name] for row in edits]) for name in ("told", "elsewhere", "whole", "effect")
     )
+    sizes = {
+        "proportion": np.linalg.norm(told),
+        "balance": np.linalg.norm(np.hypot(told, elsewhere)),
+        "locality": np.linalg.norm(whole),
+    }
+    norm = float(np.linalg.norm(effect))
+    return {name: float(told @ effect) / (float(size) * norm) if size > 0 else 0.0 for name, size in sizes.items()}

@@ -140,8 +140,8 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
     for row in moved[:_SHOWN]:
         change, null = pair(row["change"], row["null_change"], row.get("spread"))
         clauses.append(
-            Clause(f"Edited ({edit_in_words(row['edit'])}), {subject} becomes {change} on average; under the matched change that leaves "
-                   f"this property, {null}.", f"edits/{row['edit']}/change")
+            Clause(f"Edited ({edit_in_words(row['edit'])}), {subject} becomes {change} on average; under the edit's matched "
+                   f"change, {null}.", f"edits/{row['edit']}/change")
         )  # fmt: skip
     clauses += [
         Clause(f"A sum of curves over the measured features is right on {100 * row['accuracy']:.0f} % of the images, the model on "

@@ -106,13 +106,16 @@ def _laid_out(values: Array, how: How, seed: int) -> tuple[Array, tuple[float, f
 
 
 def _umap(values: Array, seed: int) -> Array:
-    try:
-        from umap import UMAP  # noqa: PLC0415  # for who has it
-    except ImportError:
-        raise CannotExplain('project(how="umap") needs the package umap-learn; install it or use "tsne"') from None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it says that a seed costs it its threads
-        return np.asarray(UMAP(2, random_state=seed).fit_transform(values), dtype=float)
+        warnings.simplefilter("ignore")  # it says what else one could install, and that a seed costs it its threads
+        try:
+            from umap import UMAP  # noqa: PLC0415  # for who has it
+        except ImportError:
+            raise CannotExplain(
+                'project(how="umap") needs the package umap-learn: pip install umap-learn, or use "tsne"'
+            ) from None
+        # from its own spectral start, UMAP 0.5 lays the same images out otherwise each time, whatever the seed
+        return np.asarray(UMAP(2, init="pca", n_jobs=1, random_state=seed).fit_transform(values), dtype=float)
 
 
 def linked_views(

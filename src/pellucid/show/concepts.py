@@ -5,6 +5,8 @@ from typing import Any
 import pyarrow as pa
 
 from pellucid.images import ImageSet
+from pellucid.interpretation import likelier
+from pellucid.measure import in_words
 from pellucid.show.colour import shade
 from pellucid.show.depth import depth_chart
 from pellucid.show.picture import address, rgb
@@ -69,7 +71,7 @@ def concept_table(found: pa.Table, target: str) -> HeatTable:
 
 def _told(row: dict[str, Any]) -> str:
     unit = f" ({row['unit']})" if row["unit"] not in {"", "1"} else ""
-    return f"{row['concept']}{unit}: {row['observed']:+.2f} in the images"
+    return f"{in_words(row['concept'])}{unit}: {row['observed']:+.2f} in the images"
 
 
 def _cell(row: dict[str, Any], strongest: float) -> Cell:
@@ -93,7 +95,7 @@ def _parts(parts: pa.Table, images: ImageSet) -> list[dict[str, Any]]:
         own = [row for row in rows if row["called"] == label]
         found.append({
             "called": label, "layer": own[0]["layer"], "images": own[0]["images"], "explained": own[0]["explained"],
-            "fidelity": own[0]["fidelity"], "rows": [row | {"crops": _crops(row, images)} for row in own[:_PARTS]],
+            "fidelity": own[0]["fidelity"], "rows": [row | {"crops": _crops(row, images), "without": likelier(-row["effect"])} for row in own[:_PARTS]],
         })  # fmt: skip
     return found
 

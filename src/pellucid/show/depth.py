@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pellucid.errors import BadStudy
+from pellucid.measure import in_words
 from pellucid.show.svg import STYLE
 
 __all__ = ["depth_chart"]
@@ -48,8 +49,8 @@ def depth_chart(table: pa.Table, target: str | None = None) -> Figure:
             own = sorted((row for row in rows if row["concept"] == concept), key=lambda row: row["depth"])
             _line(told, own, "fit", colour, bounded=True)
             _line(used, own, "effect", colour, bounded=False)
-        _axes(told, rows, "told on unseen groups: R², or balanced accuracy")
-        _axes(used, rows, "change of log-odds for one SD of the concept")
+        _axes(told, rows, "how well it is told on unseen groups (1 is perfect)")
+        _axes(used, rows, "change of the call for one SD of it, logarithm of the odds")
         used.axhline(0, color="#a0a6ae", linewidth=1, linestyle=(0, (3, 3)), zorder=0)
         figure.legend(*told.get_legend_handles_labels(), loc="outside right upper", fontsize=7, frameon=False)
         figure.suptitle(f"{chosen}: concepts over depth; filled: significant; bars: 95 % interval", fontsize=9)
@@ -66,7 +67,7 @@ def _leading(rows: list[dict[str, Any]]) -> list[str]:
 def _line(axes: Axes, rows: list[dict[str, Any]], column: str, colour: str, *, bounded: bool) -> None:
     at = [row["depth"] for row in rows]
     values = [row[column] for row in rows]
-    axes.plot(at, values, color=colour, linewidth=1.2, label=rows[0]["concept"])
+    axes.plot(at, values, color=colour, linewidth=1.2, label=in_words(rows[0]["concept"]))
     for row in rows:
         if bounded and not np.isnan(row[f"{column}_low"]):
             axes.plot([row["depth"]] * 2, [row[f"{column}_low"], row[f"{column}_high"]], color=colour, linewidth=1)

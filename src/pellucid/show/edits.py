@@ -80,7 +80,12 @@ def _curve(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
             axes.plot([row["dose"]] * 2, [_scaled(row, "low"), _scaled(row, "high")], color=ACCENT, linewidth=1.4)
         real = row["realistic"] is None or row["realistic"] >= 0.5
         axes.plot(
-            [row["dose"]], [row["change"]], "o", color=ACCENT, markersize=5, markerfacecolor=ACCENT if real else "white"
+            [row["dose"]],
+            [_scaled(row, "change")],
+            "o",
+            color=ACCENT,
+            markersize=5,
+            markerfacecolor=ACCENT if real else "white",
         )
     axes.plot(at, [_scaled(row, "change") for row in rows], color=ACCENT, linewidth=1)
     first = rows[0]

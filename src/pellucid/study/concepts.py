@@ -19,7 +19,8 @@ from pellucid.concepts import (
 from pellucid.concepts.relevance import FEWEST
 from pellucid.errors import BadStudy, CannotExplain, ShapeError
 from pellucid.hashing import hash_key
-from pellucid.interpretation import Evidence, Finding, Interpretations
+from pellucid.interpretation import Evidence, Finding, Interpretations, likelier
+from pellucid.measure import in_words
 from pellucid.models import Target
 from pellucid.study.questions import ConceptsConfig
 from pellucid.study.setup import Setup
@@ -105,7 +106,11 @@ def _claim(found: ConceptRelevance, rows: list[dict[str, Any]]) -> Finding | Non
     against = [row["layer"] for row in rows if row["significant"] and row["effect"] * row["observed"] < 0]
     concept, target = best["concept"], best["target"]
     way = "rises" if best["effect"] > 0 else "falls"
-    fit = "balanced accuracy" if best["kind"] == "set" else "R²"
+    fit = (
+        "rightly in this share (both kinds weighed alike)"
+        if best["kind"] == "set"
+        else "up to this share of its variation (R²)"
+    )
     enough = len(sure) >= min(LAYERS, len(rows))
     more = (
         ""
@@ -116,12 +121,12 @@ def _claim(found: ConceptRelevance, rows: list[dict[str, Any]]) -> Finding | Non
         id=f"concept-{concept}-{target}",
         kind="concept",
         subject=target,
-        statement=f"The model's score for {target} {way} with {concept.replace('_', ' ')}"
+        statement=f"The model's score for {target} {way} with {in_words(concept).replace('_', ' ')}"
         + (f" ({best['unit']})." if best["unit"] not in {"", "1"} else "."),
         evidence=f"{len(sure)} of {len(rows)} layers hold it and pass it on (false discovery rate {found.alpha:g} over "
         f"{found.table.num_rows} tests, {found.runs} random concepts each); in {best['layer']} it is told on unseen groups with "
-        f"{fit} {best['fit']:.2f} [{best['fit_low']:.2f}, {best['fit_high']:.2f}]; one standard deviation more goes with "
-        f"{best['observed']:+.2f} log-odds in the images and with {best['effect']:+.2f} through that layer. What goes together in "
+        f"{fit}: {best['fit']:.2f} [{best['fit_low']:.2f}, {best['fit_high']:.2f}]; where there is one standard deviation more of it, the call "
+        f"is {likelier(best['observed'])} in the images and {likelier(best['effect'])} through that layer. What goes together in "
         f"the images is not taken apart.{more}",
         value=best["effect"],
         verdict="supported" if enough else "undecided",
@@ -132,7 +137,11 @@ def _summary(found: ConceptRelevance, claims: int) -> Finding:
     rows = found.table.to_pylist()
     names = sorted({row["concept"] for row in rows})
     idle = sorted(set(names) - {row["concept"] for row in rows if row["significant"]})
-    told = f"Not seen to be used for any class: {', '.join(idle)}." if idle else "Every one is used for some class."
+    told = (
+        f"Not seen to be used for any class: {', '.join(map(in_words, idle))}."
+        if idle
+        else "Every one is used for some class."
+    )
     return Finding(
         id="concepts",
         kind="concept",

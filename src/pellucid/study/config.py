@@ -38,7 +38,7 @@ from pellucid.study.tables import (
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "RESOLVED_TABLES", "StudyConfig", "default_out", "read_config",
+    "RESOLVED_TABLES", "StudyConfig", "default_out", "read_config", "table_defaults",
 ]  # fmt: skip
 
 
@@ -122,6 +122,13 @@ def read_config(path: str | Path, *, data: str | Path | None = None) -> tuple[St
     _refuse_no_images(config, file)
     _refuse_no_model(config, file)
     return _absolute(_spelt(config, file), file.path.absolute().parent), file
+
+
+def table_defaults(name: str) -> dict[str, Any]:
+    """Return the plain values of the keys of a table that need not be given."""
+    fields = _model_of([name]).model_fields.items()
+    told = {key: field.get_default(call_default_factory=True) for key, field in fields if not field.is_required()}
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def default_out(toml: str | Path) -> Path:

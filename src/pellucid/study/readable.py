@@ -15,7 +15,7 @@ from pellucid.study.measured import AT_ONCE, Measured
 
 __all__ = ["Readable"]
 
-_LEAST = 10
+_LEAST = 5
 """Images of each of the two classes, to learn from and to judge on."""
 
 

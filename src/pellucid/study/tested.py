@@ -151,7 +151,7 @@ class Tested:
         strong = [
             row["edit"]
             for row in tests[subject].effects.to_pylist()
-            if row["q"] is not None and row["q"] <= 0.05 and (row["realistic"] is None or row["realistic"] >= LIKE_REAL)
+            if row["realistic"] is None or row["realistic"] >= LIKE_REAL
         ]
         tried = set(tests[subject].effects["edit"].to_pylist())
         return [edit for edit in dict.fromkeys([*claimed, *strong]) if edit in tried][:_TOGETHER]
