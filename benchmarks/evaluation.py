@@ -84,7 +84,7 @@ def _again(model: nn.Module, inputs: Any, targets: Any, **_: Any) -> Any:
 
 def _peers(names: tuple[str, ...]) -> Callable[[], object]:
     """Return the same metrics of Quantus, one after the other, on the first method."""
-    quantus = peer("quantus", BasicBlock=BasicBlock)
+    quantus = peer("quantus")
     quiet = {"disable_warnings": True, "display_progressbar": False}
     hole, known = {"perturb_baseline": "mean", **quiet}, {
         "max_sensitivity": "MaxSensitivity", "avg_sensitivity": "AvgSensitivity", "local_lipschitz": "LocalLipschitzEstimate",

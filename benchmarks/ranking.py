@@ -58,6 +58,18 @@ def coverage(tables: int, images: int) -> tuple[int, int]:
     return hits, tables * len(OFFSETS)
 
 
+def led(tables: int, images: int, methods: int = 10) -> tuple[int, int]:
+    """Count how often one of equally good methods is among those level with the best."""
+    hits = 0
+    for trial in range(tables):
+        values = np.random.default_rng([images, trial, 7]).normal(size=(images, methods))
+        rows = rank(table(values, "m"), draws=500, seed=trial).table.to_pylist()
+        hits += next(
+            row["tied_with_best"] for row in rows if row["metric"] == "overall" and row["method"] == "method 0"
+        )
+    return hits, tables
+
+
 def game(seed: int) -> tuple[bool, bool]:
     """Rank exact, noisy and control maps of a random linear net: is exact first, are controls behind it?"""
     torch.manual_seed(seed)
@@ -79,6 +91,11 @@ def main(tables: int) -> None:
         hits, trials = coverage(tables // 3, images)
         print(
             f"intervals of ranks, {images} images, {tables // 3} tables: cover {hits}/{trials} = {share_interval(hits, trials)}"
+        )
+    for images in (15, 60):
+        hits, trials = led(tables, images)
+        print(
+            f"equally good methods, {images} images: one is level with the best {hits}/{trials} = {share_interval(hits, trials)}"
         )
     games = [game(seed) for seed in range(tables)]
     for place, what in enumerate(("exact first", "controls last")):

@@ -1,11 +1,14 @@
 """Forwards are shared, and a score never depends on company."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from pellucid import explain
 from pellucid.attribution.controls import edge_map, random_map
 from pellucid.attribution.gradient import gradient, input_x_gradient, saliency
+from pellucid.attribution.method import Attribution, Method
 from pellucid.evaluation import METRICS, evaluate
 from pellucid.evaluation.bench import Bench
 from pellucid.models import Model, Passes
@@ -176,3 +179,27 @@ def _elements(value):
     if isinstance(value, list | tuple):
         return sum(_elements(part) for part in value)
     return sum(_elements(part) for part in vars(value).values()) if hasattr(value, "__dict__") else 0
+
+
+def test_methods_of_one_gradient_are_explained_again_for_the_backward_passes_of_one(kit):
+    net, x = kit.convolutional(), torch.rand(2, 2, 10, 10)
+    same = [explain(net, x, method) for method in (gradient(), saliency(), input_x_gradient())]
+    for name in ("max_sensitivity", "parameter_randomisation"):
+        one, three = evaluate(net, x, same[:1], name), evaluate(net, x, same, name)
+        assert three.backwards == one.backwards > 0
+        assert _table(three).items() >= _table(one).items()
+
+
+def test_a_method_that_writes_into_its_gradient_leaves_those_of_the_others_alone(kit):
+    class greedy(Method):
+        taxonomy = gradient.taxonomy
+
+        def attribute(self, call):
+            _, slopes = call.gradient()
+            return Attribution(tuple(slope.mul_(0) for slope in slopes))
+
+    net, x = kit.convolutional(), torch.rand(2, 2, 10, 10)
+    spoilt = replace(explain(net, x, gradient()), method=greedy())
+    clean = explain(net, x, saliency())
+    beside, alone = evaluate(net, x, [spoilt, clean], "max_sensitivity"), evaluate(net, x, clean, "max_sensitivity")
+    assert _table(beside).items() >= _table(alone).items()

@@ -6,6 +6,7 @@ import torch
 
 from pellucid.errors import BadImage
 from pellucid.images import read_images
+from pellucid.images.numpy_files import stored_array
 
 
 def archive(path, rng, *, shape=(6, 5), labels=None, **extra):
@@ -80,3 +81,26 @@ def test_damaged_pixels_cost_their_split_only(tmp_path, rng):
     assert images.tensor(["val/0", "test/0"]).shape == (2, 1, 60, 50)
     with pytest.raises(BadImage, match=r"a\.npz: train_images cannot be read"):
         images.tensor(["train/0"])
+
+
+def test_an_archive_without_compression_is_read_row_by_row(tmp_path, rng):
+    members = archive(tmp_path / "packed.npz", rng)
+    np.savez(tmp_path / "plain.npz", **members)
+    plain, packed = (read_images(tmp_path / name) for name in ("plain.npz", "packed.npz"))
+    assert torch.equal(plain.tensor(), packed.tensor())
+    stored = stored_array(str(tmp_path / "plain.npz"), "val_images")
+    assert (stored[1] == members["val_images"][1]).all()
+    assert stored_array(str(tmp_path / "packed.npz"), "val_images") is None
+    np.savez(tmp_path / "columns.npz", test_images=np.asfortranarray(members["test_images"]))
+    assert torch.equal(read_images(tmp_path / "columns.npz").tensor(), plain.tensor(["test/0", "test/1", "test/2"]))
+
+
+def test_a_changed_byte_of_a_plain_archive_is_named(tmp_path, rng):
+    members = archive(tmp_path / "packed.npz", rng)
+    path = tmp_path / "plain.npz"
+    np.savez(path, **members)
+    held = path.read_bytes()
+    at = held.index(members["train_images"].tobytes())
+    path.write_bytes(held[: at + 7] + bytes([held[at + 7] ^ 1]) + held[at + 8 :])
+    with pytest.raises(BadImage, match="train_images cannot be read"):
+        read_images(path)

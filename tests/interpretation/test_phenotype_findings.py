@@ -10,7 +10,7 @@ from pellucid.intervals import Interval
 
 ROW = {
     "phenotype": "AreaShape_Area", "same": "AreaShape_Perimeter", "unit": "µm²", "sd": 12.0, "target": "treated", "spread": 2.0, "slope": 1.4,
-    "low": 1.1, "high": 1.7, "null": 0.6, "moved": 0.9, "moved_low": 0.8, "held": 0.9, "p": 0.01, "q": 0.03, "agreeing": 5,
+    "low": 1.1, "high": 1.7, "null": 0.6, "alone": 1.2, "moved": 0.9, "moved_low": 0.8, "held": 0.9, "p": 0.01, "q": 0.03, "agreeing": 5,
     "groups": 6, "images": 30, "verdict": "moves",
 }  # fmt: skip
 EMPTY = pa.table({})
@@ -39,6 +39,12 @@ def test_a_slope_is_told_with_its_unit_its_interval_and_its_null():
     assert "5/6 groups" in found.evidence
     assert "stay under 0.6" in found.evidence
     assert (found.value, found.low, found.high) == (1.4, 1.1, 1.7)
+
+
+def test_what_is_seen_only_with_others_held_says_so():
+    (found,) = phenotype_findings(doses(ROW | {"alone": 0.1, "verdict": "with others held"}))
+    assert "may be one of those under another name" in found.statement
+    assert "with the others left free +0.1" in found.evidence
 
 
 def test_few_groups_have_no_interval_and_collinear_ways_are_not_parted():

@@ -29,6 +29,8 @@ images = 0
 [evaluate]
 metrics = ["sparseness"]
 self_test = false
+[calibrate]
+images = 24
 [concepts]
 csv = "marked.csv"
 phenotypes = ["Area"]
@@ -122,3 +124,16 @@ def test_what_a_table_cannot_mean_is_refused_with_its_line(tmp_path):
         checked("[examples]\nquerys = 5\n")
     assert checked('[concepts]\ncsv = "marked.csv"\n').concepts.csv == tmp_path / "marked.csv"
     assert checked("[strategies]\n").strategies.view == "tsne"
+
+
+def test_planted_changes_recommend_a_method_and_the_report_says_which(study):
+    (finding,) = [one for one in study.findings if one["kind"] == "recommended"]
+    rows = study.tables["planted_ranking"].to_pylist()
+    chosen = next(row for row in rows if row["chosen"])
+    assert chosen["method"] == finding["subject"] == "input_x_gradient"
+    assert finding["verdict"] == "supported"
+    assert chosen["proportion"] == pytest.approx(finding["value"])
+    assert {row["method"] for row in rows} >= {"input_x_gradient", "gradient", "random_map"}
+    page = (study.path / "report.html").read_text()
+    assert 'id="calibrate"' in page
+    assert finding["statement"] in page

@@ -1,5 +1,9 @@
 """Measured phenotypes in a study: asked for by a table, moved by a generator that is fitted once, told in the report."""
 
+import csv
+import shutil
+from pathlib import Path
+
 import pytest
 
 from pellucid.errors import BadStudy
@@ -7,6 +11,8 @@ from pellucid.study import Study
 from pellucid.study.config import read_config
 from pellucid.study.latent_names import name_latent, read_names
 from pellucid.study.store import Store
+
+REAL = Path(__file__).parents[2].parent / "shared" / "data" / "rbc_shape"
 
 STUDY = """\
 [images]
@@ -46,7 +52,7 @@ def study(tmp_path_factory):
 def test_every_phenotype_is_told_with_its_unit_and_what_came_of_it(study):
     rows = study.tables["phenotype_doses"].to_pylist()
     assert {row["unit"] for row in rows if row["phenotype"] == "AreaShape_Area"} <= {"µm²"}
-    assert all(row["verdict"] in {"moves", "not separable", "no effect seen", "not moved", "not held"} for row in rows)
+    assert all(row["verdict"] in {"moves", "not separable", "with others held", "no effect seen", "not moved", "not held"} for row in rows)
     numbers = {row["number"]: row for row in study.tables["phenotype_summary"].to_pylist()}
     assert numbers["outlines"]["value"] > 0.7
     assert numbers["failed"]["n"] > 0
@@ -112,3 +118,68 @@ def test_misspelt_settings_name_their_line(tmp_path, line, said):
     (tmp_path / "a.toml").write_text(table)
     with pytest.raises(BadStudy, match=said):
         read_config(tmp_path / "a.toml")
+
+
+CELLS = """\
+[images]
+path = "cells"
+labels = "labels.csv"
+masks = ["mask"]
+object = "mask"
+split = "split"
+group = "smear"
+batch = "batch"
+size = [24, 24]
+[fit]
+epochs = 1
+width = 4
+depth = 2
+[explain]
+methods = ["saliency"]
+images = 8
+[evaluate]
+metrics = ["sparseness"]
+self_test = false
+[phenotypes]
+generator = "faithful_autoencoder(steps=10, width=4, latents=4, batch_size=8)"
+phenotypes = ["AreaShape_Area", "Background_MeanIntensity"]
+images = 6
+permutations = 20
+doses = [-1, 1]
+target = "elliptocyte"
+[run]
+threads = 1
+"""
+
+
+@pytest.mark.data
+def test_where_a_class_is_its_own_batch_association_says_nothing_and_regions_are_edited(tmp_path):
+    """Every elliptocyte is of 2021, every other red blood cell of 2019."""
+    if not REAL.exists():
+        pytest.skip("the real red blood cells are not beside the checkout")
+    with (REAL / "labels.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    chosen = [
+        row
+        for label in ("elliptocyte", "ovalocyte", "normal")
+        for split, count in (("train", 24), ("val", 6), ("test", 8))
+        for row in [row for row in rows if (row["label"], row["split"]) == (label, split)][:count]
+    ]
+    for row in chosen:
+        for column in ("image", "mask"):
+            (tmp_path / "cells" / row[column]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REAL / row[column], tmp_path / "cells" / row[column])
+    with (tmp_path / "cells" / "labels.csv").open("w") as file:
+        writer = csv.DictWriter(file, chosen[0].keys())
+        writer.writeheader()
+        writer.writerows(chosen)
+    (tmp_path / "a.toml").write_text(CELLS)
+    study = Study.create(tmp_path / "a.toml", tmp_path / "out")
+    study.run()
+    told = {one["id"]: one for one in study.findings}
+    (court,) = [one for name, one in told.items() if name.startswith("court-")]
+    assert "not separable by association. Only edits of regions" in court["statement"]
+    assert court["verdict"] == "undecided"
+    assert study.tables["phenotype_court"]["overlap"].null_count == 1
+    assert study.tables["phenotype_profiles"].num_rows == 0
+    assert any("batch" in name for name in told if not name.startswith("court-")), sorted(told)

@@ -212,7 +212,7 @@ def _associated(
     if by == "activation":
         return None, None
     if by == "slope":
-        slopes = call.passes.gradient(call.inputs, call.read, at=at)[2][0]
+        _, (slopes,) = call.gradient(at)
         return (activations * slopes).flatten(2).sum(2), None
     scores, answers = zip(*_ablated(call, at, activations), strict=True)
     shape = activations.shape[:2]

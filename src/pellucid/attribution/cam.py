@@ -33,7 +33,7 @@ def _map(call: Call, at: str, grid: PatchGrid, weigh: Weigh) -> tuple[Tensor, bo
     """Return the map, and whether any activation is negative."""
     parts, negative, layout = [], False, None
     for batch in batches(call):
-        _, (found,), (rising,) = batch.passes.gradient(batch.inputs, batch.read, at=at)
+        (found,), (rising,) = batch.gradient(at)
         layout = layout or layout_of(batch, at, tuple(found.shape[1:]), grid)
         activations, slopes = layout.maps(checked_maps(found, at)), layout.maps(rising)
         parts.append(weighted_sum(weigh(activations, slopes), activations))

@@ -80,7 +80,7 @@ def _reaches(call: Call, layer: LayerOutput) -> bool:
     """Return whether the target of the first row depends on the patches of a layer of tokens."""
     first = rows_of(call, torch.arange(1))
     try:
-        (slopes,) = first.passes.gradient(first.inputs, first.read, at=layer.name)[2]
+        _, (slopes,) = first.gradient(layer.name)
     except CannotExplain:
         return False
     layout = layout_of(call, layer.name, layer.shape, None)

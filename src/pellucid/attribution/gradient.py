@@ -41,7 +41,7 @@ class gradient(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Differentiate the target at every row."""
-        return Attribution(call.passes.gradient(call.inputs, call.read, at=self.at)[2])
+        return Attribution(call.gradient(self.at)[1])
 
 
 @METHODS.register
@@ -70,7 +70,7 @@ class saliency(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Take the magnitude of the gradient."""
-        slopes = call.passes.gradient(call.inputs, call.read, at=self.at)[2]
+        _, slopes = call.gradient(self.at)
         return Attribution(tuple(slope.abs() for slope in slopes))
 
 
@@ -98,7 +98,7 @@ class input_x_gradient(Method):
 
     def attribute(self, call: Call) -> Attribution:
         """Multiply the gradient by the point where it is taken."""
-        _, points, slopes = call.passes.gradient(call.inputs, call.read, at=self.at)
+        points, slopes = call.gradient(self.at)
         return Attribution(tuple(point * slope for point, slope in zip(points, slopes, strict=True)))
 
 

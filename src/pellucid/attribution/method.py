@@ -100,6 +100,10 @@ class Call:
         """Return one fresh CPU generator a row: sample there, then move to the device."""
         return [torch.Generator().manual_seed(seed) for seed in self.seeds]
 
+    def gradient(self, at: str | None = None) -> tuple[Inputs, Inputs]:
+        """Return the rows, or a layer's outputs there, and the plain gradient of the target by them."""
+        return self.passes.gradient(self.inputs, self.read, at=at)[1:]
+
 
 @dataclass(frozen=True)
 class Attribution:

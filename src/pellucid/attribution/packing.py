@@ -10,7 +10,7 @@ from torch import Tensor
 from pellucid.attribution.method import Call
 from pellucid.models import Inputs, Passes, ReadOut, take_rows
 
-__all__ = ["LazyCall", "Pack", "batches", "owned", "packs", "rows_of"]
+__all__ = ["LazyCall", "Pack", "SharedCall", "batches", "owned", "packs", "rows_of"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,10 @@ def packs(passes: Passes, inputs: Inputs, repeats: int, rows: Sequence[int] | No
 
 def batches(call: Call) -> Iterator[Call]:
     """Yield the call in batches of the model's size, for methods whose intermediate tensors are large."""
+    if len(call) <= call.passes.batch_size(call.inputs):
+        call.passes.expect(len(call))
+        yield call
+        return
     for pack in packs(call.passes, call.inputs, 1):
         yield rows_of(call, pack.owner)
 
@@ -66,6 +70,18 @@ class LazyCall(Call):
         """``(N,)`` the target's value."""
         found: Tensor = vars(self)["_output"]()
         return found
+
+
+class SharedCall(LazyCall):
+    """A call that several methods are given: what one has asked for, the others have."""
+
+    def gradient(self, at: str | None = None) -> tuple[Inputs, Inputs]:
+        """Return the plain gradient, made once; each asker has a copy of its own, so that none can change another's."""
+        kept = vars(self).setdefault("_gradients", {})
+        if at not in kept:
+            kept[at] = super().gradient(at)
+        points, slopes = kept[at]
+        return tuple(point.clone() for point in points), tuple(slope.clone() for slope in slopes)
 
 
 def rows_of(call: Call, owner: Tensor) -> Call:

@@ -112,8 +112,8 @@ class augmentation_robustness(Metric):
 
     def alike(self, bench: Bench, index: int, name: str, strength: float, rows: Tensor) -> tuple[Tensor, str]:
         """Return how similar the maps of some rows are to those of the changed rows, brought back."""
-        scores = partial(_scores, bench, index, ("augmented", name, strength), rows)
-        maps, why = explain_again(bench, index, _changed(bench, name, strength, rows), rows, scores)
+        scores = partial(_scores, bench, ("augmented", name, strength), rows)
+        ((maps, why),) = explain_again(bench, (index,), _changed(bench, name, strength, rows), rows, scores)
         if maps is None:
             return torch.full((len(rows),), torch.nan, dtype=torch.float64), why
         own = bench.explanations[index].tensors[0]
@@ -169,7 +169,7 @@ def _answers(bench: Bench, name: str, strength: float) -> Tensor:
     return torch.cat(parts, 1)
 
 
-def _scores(bench: Bench, index: int, key: tuple[str, str, float], rows: Tensor) -> Tensor:
+def _scores(bench: Bench, key: tuple[str, str, float], rows: Tensor, index: int) -> Tensor:
     answers: Tensor = bench.once(key, partial(_answers, bench, *key[1:]))
     return bench.own(answers, index)[rows.to(answers.device)]
 

@@ -1,91 +1,112 @@
-"""Planted truth in one's own images: a place is edited, the model's answer is measured, maps must show the change there.
+"""Planted truth in one's own images: places are edited, the model's answers are measured, maps must show the changes there.
 
-No annotation says what a model uses; an edit whose effect on the model was measured does. Methods, or settings of one,
-are chosen on a random half of the images and judged on the other.
+No annotation says what a model uses; edits whose effect on the model was measured do. Methods, or settings of one, are
+chosen on a random half of the images and judged on the other.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from pellucid.attribution import METHODS, Method, explain
 from pellucid.attribution.scaling import resized
 from pellucid.errors import CannotExplain, ShapeError
-from pellucid.hashing import hash_seed
+from pellucid.evaluation.planting import Planted, claimed_place, plant, with_effects
+from pellucid.evaluation.ranking import Ranking, rank
+from pellucid.evaluation.scores import SCHEMA, Scores
 from pellucid.intervals import Interval, mean_interval
 from pellucid.measure import EDITS, Edit
-from pellucid.measure.clumps import clump
 from pellucid.models import Model, Passes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["EDITS_TRIED", "Calibration", "calibrate"]
+__all__ = ["EDITS_TRIED", "ON_OBJECT", "Calibration", "calibrate"]
 
-EDITS_TRIED = ("brighten(amount=0.3)", "brighten(amount=-0.3)", "recolour", "blur_texture")
+EDITS_TRIED = (
+    "brighten(amount=0.3)", "brighten(amount=-0.3)", "recolour(amount=0.3)", "blur_texture(scale=2.0)", "remove_patch",
+)  # fmt: skip
 """Edits of one place that are tried by default."""
 
-_GRAIN = 4.0
+ON_OBJECT = ("add_spots", "remove_spots", "scale_spots")
+"""Edits of the whole object that are tried by default."""
+
 LEAST = 10
+_SLAB = 8
+"""Images whose edited copies are held at once."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """How well methods show a change that is known to have moved the model.
+    """How well methods show changes that are known to have moved the model.
+
+    An image's edits e have effects y_e on the model's score. A map's change adds up to a_e in the edited place and its
+    size to t_e everywhere. Two scores of an image and method, both 1 where every change of the map lies in the edited
+    place and is in proportion to the effect, near 0 for a map that knows nothing of the model:
+
+    - ``proportion`` = Σ a_e y_e / √(Σ a_e² Σ y_e²): are the changes in proportion to what they did to the model?
+    - ``locality`` = Σ a_e y_e / √(Σ t_e² Σ y_e²): and do they lie where the image was changed?
 
     Attributes
     ----------
     table
-        One row an edited image and method: ``image``, ``group``, ``edit``, ``method``, ``effect`` (change of the model's
-        score), ``area`` (share of the image that was edited), ``inside`` (share of the map's change that lies there),
-        ``signed`` (what the map's change there adds up to, over all of its change, positive where it goes the way of the
-        model's score: 1 where the map changes there alone and rightly, 0 for a map that knows nothing of the model,
-        however well it shows that pixels changed), ``judged`` (whether the image judges, or chose).
+        One row an edited image and method: ``image``, ``group``, ``edit``, ``method``, ``effect`` (y, change of the called
+        class's score), ``area`` (share of the image that was edited), ``told`` (a), ``whole`` (t), ``judged`` (whether
+        the image judges, or chose).
+    scores
+        One row an image, method and score, as `evaluate` gives; images of which the model answered to no edit are left
+        out.
+    seed
+        Of the halves, and of the bootstrap.
     """
 
     table: pa.Table
+    scores: Scores
+    seed: int = 0
 
-    @property
+    @cached_property
     def chosen(self) -> str:
-        """The method with the largest mean signed share on the images that choose."""
-        return max(self._means(judged=False).items(), key=lambda item: item[1].value)[0]
+        """The method that ranks first on the images that choose: by its mean place under both scores."""
+        return self._ranked(judged=False).order()[0]
+
+    @cached_property
+    def ranking(self) -> Ranking:
+        """The methods ranked by both scores on the images that did not choose."""
+        return self._ranked(judged=True)
 
     @property
     def judged(self) -> dict[str, Interval]:
-        """The mean signed share by method on the images that did not choose, best first, with intervals by group."""
-        return self._means(judged=True)
-
-    def _means(self, *, judged: bool) -> dict[str, Interval]:
-        rows = [row for row in self.table.to_pylist() if row["judged"] == judged]
-        means = {}
-        for method in dict.fromkeys(row["method"] for row in rows):
-            own = [row for row in rows if row["method"] == method]
-            means[method] = mean_interval(
-                [row["signed"] for row in own], groups=[row["group"] for row in own], bounds=(-1.0, 1.0)
+        """The mean proportion by method on the images that did not choose, best ranked first, with intervals by group."""
+        rows = [row for row in self._half(judged=True).to_pylist() if row["metric"] == "proportion"]
+        return {
+            method: mean_interval(
+                [row["value"] for row in rows if row["method"] == method],
+                groups=[row["group"] for row in rows if row["method"] == method],
+                bounds=(-1.0, 1.0),
             )
-        return dict(sorted(means.items(), key=lambda item: -item[1].value))
+            for method in self.ranking.order()
+        }
+
+    def _ranked(self, *, judged: bool) -> Ranking:
+        return rank(Scores(self._half(judged=judged)), seed=self.seed)
+
+    def _half(self, *, judged: bool) -> pa.Table:
+        images = {row["image"] for row in self.table.to_pylist() if row["judged"] == judged}
+        return self.scores.table.filter(pc.is_in(self.scores.table["image"], pa.array(sorted(images))))
 
     def plot(self) -> "Figure":
-        """Draw every method's signed share on the judging images; dashed: nought, that of a map that knows nothing of the model."""
+        """Draw every method's proportion on the judging images; dashed: nought, that of a map that knows nothing."""
         from pellucid.show import plot_calibration  # noqa: PLC0415  # pictures know results, not the reverse
 
         return plot_calibration(self)
-
-
-@dataclass(frozen=True)
-class _Trial:
-    """One edit of one place of one image, and how far it moved the model."""
-
-    row: int
-    edit: str
-    image: Tensor
-    support: Tensor
-    effect: float = 0.0
 
 
 def calibrate(
@@ -95,20 +116,21 @@ def calibrate(
     methods: Sequence[str | Method],
     *,
     edits: Sequence[str | Edit] = EDITS_TRIED,
+    on_object: Sequence[str | Edit] = ON_OBJECT,
     share: float = 0.1,
     least: float = 0.25,
     ids: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
+    progress: bool = False,
 ) -> Calibration:
-    """Judge methods by changes planted in one's own images.
+    """Choose and judge methods by changes planted in one's own images.
 
-    In every image each edit is made at one random place of the object. Edits that move the score of the called class by
-    less than `least` of its spread over images are no truth, since the model did not answer, and are left out. Each
-    method explains the image before and after; the change of its map should lie where the image was changed, and go the
-    way of the score. Where alone would not do: a map of edges changes nowhere else either. Methods without a sign
-    cannot do well.
+    In every image each edit is made at one random place of the object and at the place that the methods together point
+    at, and some on the whole object. Each method explains the image before and after. The changes of its map should lie
+    where the image was changed, and be in proportion to those of the score: nothing where the model did not answer. Where
+    alone would not do: a map of edges changes nowhere else either. Methods without a sign cannot do well.
 
     Parameters
     ----------
@@ -121,88 +143,117 @@ def calibrate(
     methods
         Texts or values, such as one method with several settings.
     edits
-        Texts or values of `pellucid.measure.EDITS`.
+        Made at places: texts or values of `pellucid.measure.EDITS`.
+    on_object
+        Made on the whole object.
     share
-        Part of the object's area that is edited.
+        Part of the object's area that is edited at a place.
     least
-        Effect that counts, in standard deviations of the score over the images.
+        Effect that counts as an answer, in standard deviations of the score over the images: an image of which no edit
+        reaches it says nothing of maps.
     ids, groups
         Names and independent units (patient, plate) of the images; groups are never parted between the halves.
     seed, batch_size
         As everywhere.
+    progress
+        Whether to show a bar.
 
     Returns
     -------
     Calibration
-        One row an edited image and method.
+        What each edit did to the model and to every map, the scores, and the choice.
 
     Raises
     ------
     ShapeError
         When the outlines do not fit the images.
     CannotExplain
-        When the model answers to fewer than ten of the edits: then they plant no truth.
+        When the model answers in fewer than ten images: then the edits plant no truth.
     """
     model = Model.of(model)
     if outlines.shape != (len(x), *x.shape[2:]):
         raise ShapeError(f"outlines of shape {tuple(outlines.shape)} do not fit images of shape {tuple(x.shape)}")
     names = [str(row) for row in range(len(x))] if ids is None else list(ids)
-    told = names if groups is None else [str(group) for group in groups]
-    planted = [_planted(EDITS.parse(edit), x, outlines, names, share, seed) for edit in edits]
-    called, trials = _answered(model, x, [trial for each in planted for trial in each], least, batch_size)
-    if len(trials) < LEAST:
+    units = names if groups is None else [str(group) for group in groups]
+    with Passes(model, batch_size=batch_size) as passes:
+        outputs = passes.outputs(model.prepare(x)).cpu().double()
+    if outputs.ndim != 2 or outputs.shape[1] < 2:
+        raise CannotExplain(f"calibration needs a classifier with two outputs or more, not {tuple(outputs.shape)}")
+    chosen = [METHODS.parse(method) for method in methods]
+    enough, judging, rows = least * float(outputs.std(0).mean()), _judging(units, seed), list[dict[str, Any]]()
+    asked = _Asked(
+        model, x, outlines > 0, outputs, chosen, [EDITS.parse(edit) for edit in edits],
+        [EDITS.parse(edit) for edit in on_object], names, share, seed, batch_size,
+    )  # fmt: skip
+    for start in track(range(0, len(x), _SLAB), "planting changes", transient=True, disable=not progress):
+        for row in asked.changes(range(start, min(start + _SLAB, len(x)))):
+            unit = units[row.pop("row")]
+            rows.append({"group": unit, "judged": unit in judging, **row})
+    answering = {row["image"] for row in rows if abs(row["effect"]) > enough}
+    if len(answering) < LEAST:
         raise CannotExplain(
-            f"the model answered to {len(trials)} of {sum(map(len, planted))} edits: too few to calibrate methods on; try "
+            f"the model answered to an edit in {len(answering)} of {len(x)} images: too few to calibrate methods on; try "
             "other edits, a larger share or more images"
         )
-    judging = _judging(told, seed)
-    rows: list[dict[str, Any]] = []
-    for method in (METHODS.parse(method) for method in methods):
-        changes = _changes(model, x, called, trials, method, names, seed, batch_size)
-        for trial, change in zip(trials, changes, strict=True):
-            rows.append(
-                {"image": names[trial.row], "group": told[trial.row], "edit": trial.edit, "method": str(method),
-                 "effect": trial.effect, "area": float(trial.support.float().mean()), **_shares(change, trial),
-                 "judged": told[trial.row] in judging}
-            )  # fmt: skip
-    return Calibration(pa.Table.from_pylist(rows))
+    return Calibration(pa.Table.from_pylist(rows), _scores(rows, answering), seed)
 
 
-def _planted(edit: Edit, x: Tensor, outlines: Tensor, names: Sequence[str], share: float, seed: int) -> list[_Trial]:
-    trials = []
-    for row, (image, outline) in enumerate(zip(x, outlines > 0, strict=True)):
-        generator = torch.Generator().manual_seed(hash_seed(seed, f"calibrate {edit} {names[row]}"))
-        count = max(1, round(share * int(outline.sum())))
-        try:
-            result = edit(image, clump(outline, count, generator, _GRAIN), generator=generator)
-        except ShapeError:  # nothing of that kind fits this object
-            continue
-        if bool(result.support.any()):
-            trials.append(_Trial(row, str(edit), result.image, result.support))
-    return trials
+@dataclass(frozen=True)
+class _Asked:
+    """All that is needed to plant changes in some of the images and to see what maps make of them."""
 
+    model: Model
+    x: Tensor
+    outlines: Tensor
+    outputs: Tensor
+    methods: Sequence[Method]
+    edits: Sequence[Edit]
+    on_object: Sequence[Edit]
+    names: Sequence[str]
+    share: float
+    seed: int
+    batch_size: int | None
 
-def _answered(
-    model: Model, x: Tensor, trials: Sequence[_Trial], least: float, batch_size: int | None
-) -> tuple[list[int], list[_Trial]]:
-    """Return the called classes, and the trials that moved the score of theirs, with the effect."""
-    with Passes(model, batch_size=batch_size) as passes:
-        before = passes.outputs(model.prepare(x)).cpu()
-        if before.ndim != 2 or before.shape[1] < 2:
-            raise CannotExplain(f"calibration needs a classifier with two outputs or more, not {tuple(before.shape)}")
-        called = before.argmax(1)
-        rows = torch.tensor([trial.row for trial in trials], dtype=torch.long)
-        after = passes.outputs(model.prepare(torch.stack([trial.image for trial in trials]))).cpu()
-    own = called[:, None]
-    scores = before.gather(1, own)[:, 0]
-    effects = (after.gather(1, own[rows])[:, 0] - scores[rows]).double()
-    enough = least * float(before.std(0).mean())
-    kept = [
-        _Trial(trial.row, trial.edit, trial.image, trial.support, float(effect))
-        for trial, effect in zip(trials, effects, strict=True)
-        if abs(float(effect)) > enough
-    ]
-    return called.tolist(), kept
+    def changes(self, rows: range) -> Iterator[dict[str, Any]]:
+        """Yield what every edit of these images changed in the score and in every map."""
+        some = [row for row in rows if bool(self.outlines[row].any())]
+        before = [self._maps(self.x[some], some, method) for method in self.methods] if some else []
+        real = [maps for maps, method in zip(before, self.methods, strict=True) if method.taxonomy.family != "control"]
+        planted = [
+            one
+            for place, row in enumerate(some)
+            for one in plant(
+                row, self.x[row], self.outlines[row],
+                claimed_place([maps[place] for maps in real], self.outlines[row], self.share),
+                self.edits, self.on_object, share=self.share, name=self.names[row], seed=self.seed,
+            )
+        ]  # fmt: skip
+        if not planted:
+            return
+        called = self.outputs.argmax(1)
+        own = self.outputs.gather(1, called[:, None])[:, 0]
+        planted = with_effects(self.model, planted, own, called.tolist(), self.batch_size)
+        place = {row: at for at, row in enumerate(some)}
+        edited, origins = torch.stack([one.image for one in planted]), [one.row for one in planted]
+        for method, maps in zip(self.methods, before, strict=True):
+            change = self._maps(edited, origins, method) - maps[[place[row] for row in origins]]
+            yield from (self._row(one, method, own) for one, own in zip(planted, change, strict=True))
+
+    def _maps(self, images: Tensor, rows: Sequence[int], method: Method) -> Tensor:
+        """Return maps at the images' resolution, summed over channels; a copy has the random stream of its image."""
+        called, names = self.outputs.argmax(1)[list(rows)].tolist(), [self.names[row] for row in rows]
+        values = explain(
+            self.model, images, method, called, ids=names, seed=self.seed, batch_size=self.batch_size
+        ).values
+        assert isinstance(values, Tensor)  # noqa: S101  # one input
+        return resized(values.sum(1, keepdim=True), tuple(images.shape[2:]))[:, 0]
+
+    def _row(self, one: Planted, method: Method, change: Tensor) -> dict[str, Any]:
+        return {
+            "row": one.row, "image": self.names[one.row], "edit": one.edit, "method": str(method), "effect": one.effect,
+            "area": float(one.support.float().mean()), "told": float(change[one.support].double().sum()),
+            "whole": float(change.abs().double().sum()),
+        }  # fmt: skip
 
 
 def _judging(groups: Sequence[str], seed: int) -> set[str]:
@@ -211,41 +262,26 @@ def _judging(groups: Sequence[str], seed: int) -> set[str]:
     return {units[place] for place in order[1::2]}
 
 
-def _changes(
-    model: Model, x: Tensor, called: Sequence[int], trials: Sequence[_Trial], method: Method, names: Sequence[str],
-    seed: int, batch_size: int | None,
-) -> Tensor:  # fmt: skip
-    """Return what each edit changes in the map, at the images' resolution, summed over channels: ``(T, *S)``."""
-    rows = [trial.row for trial in trials]
-    used = sorted(set(rows))
-    before = _maps(
-        model, x[used], [called[row] for row in used], method, [names[row] for row in used], seed, batch_size
+def _scores(rows: Sequence[dict[str, Any]], answering: set[str]) -> Scores:
+    """Return both scores of every image that answers, by method."""
+    own: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["image"] in answering:
+            own.setdefault((row["image"], row["method"]), []).append(row)
+    fixed = {"chance": 0.0, "family": "faithfulness", "direction": "higher", "resolution": 1e-6, "target": "", "step": "",
+             "seed": 0, "reason": "", "definition": ""}  # fmt: skip
+    table = [
+        {**fixed, "image": image, "group": edits[0]["group"], "method": method, "metric": metric, "value": value,
+         "control": METHODS.parse(method).taxonomy.family == "control"}
+        for (image, method), edits in own.items()
+        for metric, value in zip(("proportion", "locality"), _pair(edits), strict=True)
+    ]  # fmt: skip
+    return Scores(pa.Table.from_pylist(table, schema=SCHEMA))
+
+
+def _pair(edits: Sequence[dict[str, Any]]) -> tuple[float, float]:
+    effect, told, whole = (np.array([row[name] for row in edits]) for name in ("effect", "told", "whole"))
+    shared, size = float(told @ effect), float(np.linalg.norm(effect))
+    return tuple(  # type: ignore[return-value]
+        shared / (norm * size) if (norm := float(np.linalg.norm(part))) > 0 else 0.0 for part in (told, whole)
     )
-    edited = torch.stack([trial.image for trial in trials])
-    after = _maps(model, edited, [called[row] for row in rows], method, [names[row] for row in rows], seed, batch_size)
-    place = {row: at for at, row in enumerate(used)}
-    return after - before[[place[row] for row in rows]]
-
-
-def _maps(
-    model: Model,
-    x: Tensor,
-    called: Sequence[int],
-    method: Method,
-    ids: Sequence[str],
-    seed: int,
-    batch_size: int | None,
-) -> Tensor:
-    """Return maps; an image and its edited copy have the same random stream."""
-    values = explain(model, x, method, list(called), ids=list(ids), seed=seed, batch_size=batch_size).values
-    assert isinstance(values, Tensor)  # noqa: S101  # one input
-    return resized(values.sum(1, keepdim=True), tuple(x.shape[2:]))[:, 0]
-
-
-def _shares(change: Tensor, trial: _Trial) -> dict[str, float]:
-    total = float(change.abs().sum())
-    if not total:
-        return {"inside": 0.0, "signed": 0.0}
-    inside = change[trial.support]
-    sign = 1.0 if trial.effect > 0 else -1.0
-    return {"inside": float(inside.abs().sum()) / total, "signed": sign * float(inside.sum()) / total}

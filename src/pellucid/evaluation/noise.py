@@ -14,7 +14,7 @@ from pellucid.evaluation.positions import streams
 from pellucid.evaluation.reexplain import explain_again
 from pellucid.models import Inputs, take_rows
 
-__all__ = ["ZERO", "Moved", "flatten", "lengths_of", "move", "noise", "noisy_scores"]
+__all__ = ["ZERO", "Moved", "flatten", "lengths_of", "moves", "noise", "noisy_scores"]
 
 _KEPT = 2**23
 """Numbers of noise (32 MiB) up to which it is drawn once and kept."""
@@ -83,7 +83,7 @@ def _noisy(bench: Bench, radius: float, samples: int, pairs: Tensor) -> Inputs:
     return tuple(x + part for x, part in zip(take_rows(bench.inputs, pairs // samples), parts, strict=True))
 
 
-def noisy_scores(bench: Bench, index: int, radius: float, samples: int, pairs: Tensor) -> Tensor:
+def noisy_scores(bench: Bench, radius: float, samples: int, pairs: Tensor, index: int) -> Tensor:
     """Return the target's value of noisy copies; one forward a copy for all methods that ask."""
 
     def read() -> Tensor:
@@ -93,16 +93,21 @@ def noisy_scores(bench: Bench, index: int, radius: float, samples: int, pairs: T
     return bench.own(bench.once(("noisy scores", radius, samples), read), index)[pairs]
 
 
-def move(bench: Bench, index: int, radius: float, samples: int) -> Moved:
-    """Explain every noisy copy again with one method and measure how far its map went."""
-    reason, parts = "", []
+def moves(bench: Bench, radius: float, samples: int) -> dict[int, Moved]:
+    """Explain every noisy copy again with every method and measure how far each map went; controls are left out."""
+    every = [index for index in range(len(bench.explanations)) if not bench.control(index)]
+    parts: dict[int, list[Tensor]] = {index: [] for index in every}
+    reasons = dict.fromkeys(every, "")
     for pairs in _slabs(bench, samples):
-        rows = pairs // samples
-        scores = partial(noisy_scores, bench, index, radius, samples, pairs)
-        maps, why = explain_again(bench, index, _noisy(bench, radius, samples, pairs), rows, scores)
-        reason = why or reason
-        start = flatten(take_rows(bench.explanations[index].tensors, rows)).to(bench.inputs[0].device)
-        moved = torch.full_like(start, torch.nan) if maps is None else maps - start
-        parts.append(torch.linalg.vector_norm(moved, dim=1) / torch.linalg.vector_norm(start, dim=1))
-    change = torch.cat(parts).reshape(len(bench), samples)
-    return Moved(torch.where(change.isfinite(), change, torch.nan), reason or ZERO)
+        rows, copies = pairs // samples, _noisy(bench, radius, samples, pairs)
+        scores = partial(noisy_scores, bench, radius, samples, pairs)
+        for index, (maps, why) in zip(every, explain_again(bench, every, copies, rows, scores), strict=True):
+            reasons[index] = why or reasons[index]
+            start = flatten(take_rows(bench.explanations[index].tensors, rows)).to(bench.inputs[0].device)
+            moved = torch.full_like(start, torch.nan) if maps is None else maps - start
+            parts[index].append(torch.linalg.vector_norm(moved, dim=1) / torch.linalg.vector_norm(start, dim=1))
+    changes = {index: torch.cat(part).reshape(len(bench), samples) for index, part in parts.items()}
+    return {
+        index: Moved(torch.where(change.isfinite(), change, torch.nan), reasons[index] or ZERO)
+        for index, change in changes.items()
+    }

@@ -45,7 +45,7 @@ class preserving_sensitivity(NoiseMetric):
     def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:
         """Return one for copies that keep the score, NaN for the others."""
         pairs = torch.arange(lengths.numel(), device=lengths.device)
-        after = noisy_scores(bench, index, self.radius, self.samples, pairs).reshape(lengths.shape)
+        after = noisy_scores(bench, self.radius, self.samples, pairs, index).reshape(lengths.shape)
         before = bench.output(index)[:, None]
         kept = (after - before).abs() <= self.within * before.abs()
         return torch.ones_like(after).where(kept, torch.nan)

@@ -115,7 +115,22 @@ class parameter_randomisation(Metric):
             copies = bench.once(("randomised", self.stages), lambda: self._copies(bench))
         except CannotExplain as error:
             return [Outcome.missing(len(bench), str(error)) for _ in bench.explanations]
-        return [self._outcome(bench, index, copies) for index in range(len(bench.explanations))]
+        every, rows = range(len(bench.explanations)), torch.arange(len(bench))
+        alike: list[list[Tensor]] = [[] for _ in every]
+        reasons = [""] * len(alike)
+        for stage, clone in enumerate(copies):
+            with bench.beside(clone) as passes:
+                scores = partial(_scores, bench, (self.stages, stage), passes)
+                again = explain_again(bench, every, bench.inputs, rows, scores, passes=passes)
+                for index, (maps, why) in zip(every, again, strict=True):
+                    reasons[index] = why or reasons[index]
+                    alike[index] += [] if maps is None else [_similar(bench, index, maps)]
+        return [
+            Outcome.of(torch.stack(each).nanmean(0), reason or _CONSTANT, torch.zeros(len(bench)))
+            if len(each) == len(copies)
+            else Outcome.missing(len(bench), reason)
+            for each, reason in zip(alike, reasons, strict=True)
+        ]
 
     def _copies(self, bench: Bench) -> list[Model]:
         model = bench.passes.model
@@ -125,21 +140,8 @@ class parameter_randomisation(Metric):
         bounds = sorted({max(1, round(len(layers) * stage / self.stages)) for stage in range(1, self.stages + 1)})
         return [randomised(model, layers[:bound], bench.seed) for bound in bounds]
 
-    def _outcome(self, bench: Bench, index: int, copies: Sequence[Model]) -> Outcome:
-        rows = torch.arange(len(bench))
-        each, reason = [], _CONSTANT
-        for stage, clone in enumerate(copies):
-            with bench.beside(clone) as passes:
-                scores = partial(_scores, bench, index, (self.stages, stage), passes)
-                maps, why = explain_again(bench, index, bench.inputs, rows, scores, passes=passes)
-            if maps is None:
-                return Outcome.missing(len(bench), why)
-            reason = why or reason
-            each.append(_similar(bench, index, maps))
-        return Outcome.of(torch.stack(each).nanmean(0), reason, torch.zeros(len(bench)))
 
-
-def _scores(bench: Bench, index: int, stage: tuple[int, int], passes: Passes) -> Tensor:
+def _scores(bench: Bench, stage: tuple[int, int], passes: Passes, index: int) -> Tensor:
     """Return the target's value on a randomised model, computed once for all methods that ask."""
     rows = torch.arange(len(bench))
     return bench.own(bench.once(("randomised scores", stage), lambda: bench.read(bench.inputs, rows, passes)), index)
@@ -192,7 +194,7 @@ class random_logit(Metric):
             )
         read = _other(bench, index, outputs)
         scores = read(outputs, rows.to(outputs.device)).double()
-        maps, why = explain_again(bench, index, bench.inputs, rows, lambda: scores, read=read)
+        ((maps, why),) = explain_again(bench, (index,), bench.inputs, rows, lambda _: scores, read=read)
         if maps is None:
             return Outcome.missing(len(bench), why)
         return Outcome.of(_similar(bench, index, maps), why or _CONSTANT, torch.zeros(len(bench)))

@@ -1,12 +1,13 @@
-"""Explaining again what an explanation explained: same method, target and row seed, other inputs or weights."""
+"""Explaining again what explanations explained: same method, target and row seed, other inputs or weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from pellucid.attribution.method import Call, Method, row_seeds
-from pellucid.attribution.packing import LazyCall, batches, owned
+from pellucid.attribution.packing import SharedCall, batches, owned
 from pellucid.errors import PellucidError
 from pellucid.evaluation.bench import Bench
 from pellucid.models import Inputs, Passes, ReadOut
@@ -21,46 +22,62 @@ Again = tuple[Tensor | None, str]
 
 def explain_again(
     bench: Bench,
-    index: int,
+    indices: Sequence[int],
     inputs: Inputs,
     rows: Tensor,
-    scores: Callable[[], Tensor],
+    scores: Callable[[int], Tensor],
     *,
     passes: Passes | None = None,
     read: ReadOut | None = None,
-) -> Again:
-    """Explain `inputs` with the method of explanation `index`, a batch at a time.
+) -> Iterator[Again]:
+    """Explain `inputs` with the methods of some explanations, one after the other.
+
+    Methods of the same target share what they ask of the model: plain gradients are computed once.
 
     Parameters
     ----------
     bench
         The explanations.
-    index
-        Which one.
+    indices
+        Which ones.
     inputs
         Rows in model space.
     rows
         ``(B,)`` the explained image that each row derives from: its target and random stream are used.
     scores
-        Gives the target's value ``(B,)`` at each row, for methods that ask.
+        Gives the value ``(B,)`` of the target of an explanation at each row, for methods that ask.
     passes
         The way through another model than the bench's.
     read
         Another target.
+
+    Yields
+    ------
+    Again
+        One an index, in their order.
     """
-    explanation = bench.explanations[index]
-    if not isinstance(explanation.method, Method):
-        return None, NO_METHOD
-    passes, read = passes or bench.passes, read or bench.read_of(index)
-    seeds = row_seeds(explanation.seed, explanation.ids, len(bench))
-    own = LazyCall(
-        passes,
-        inputs,
-        owned(read, rows),
-        tuple(seeds[row] for row in rows.tolist()),
-        lambda: scores().to(inputs[0].dtype),
-    )
-    parts = [(len(call), _attribute(explanation.method, call)) for call in batches(own)]
+    passes, shared = passes or bench.passes, dict[tuple[int, tuple[int, ...]], list[Call]]()
+    for index in indices:
+        explanation = bench.explanations[index]
+        if not isinstance(explanation.method, Method):
+            yield None, NO_METHOD
+            continue
+        every, asked = row_seeds(explanation.seed, explanation.ids, len(bench)), read or bench.read_of(index)
+        seeds = tuple(every[row] for row in rows.tolist())
+        if (id(asked), seeds) not in shared:
+            output = partial(_values, scores, index, inputs[0].dtype)
+            own = SharedCall(passes, inputs, owned(asked, rows), seeds, output)
+            shared[id(asked), seeds] = list(batches(own))
+        yield _attributed(explanation.method, shared[id(asked), seeds])
+
+
+def _values(scores: Callable[[int], Tensor], index: int, dtype: torch.dtype) -> Tensor:
+    return scores(index).to(dtype)
+
+
+def _attributed(method: Method, calls: Sequence[Call]) -> Again:
+    """Return one method's maps of all batches."""
+    parts = [(len(call), _attribute(method, call)) for call in calls]
     reason = next((why for _, (_, why) in parts if why), "")
     known = [maps for _, (maps, _) in parts if maps is not None]
     if not known:

@@ -52,8 +52,8 @@ def _region_sums(bench: Bench, values: Tensor) -> Tensor | None:
 def _again(bench: Bench, index: int, other: Model) -> _Again | str:
     rows, own = torch.arange(len(bench)), bench.explanations[index].tensors
     with bench.beside(other) as passes:
-        scores = partial(_scores, bench, index, other, rows)
-        maps, reason = explain_again(bench, index, bench.inputs, rows, scores, passes=passes)
+        scores = partial(_scores, bench, other, rows)
+        ((maps, reason),) = explain_again(bench, (index,), bench.inputs, rows, scores, passes=passes)
     start = flatten(own).to(bench.inputs[0].device)
     if maps is None or maps.shape != start.shape:
         return reason or "the method gives maps of another shape on the other models"
@@ -68,7 +68,7 @@ def _again(bench: Bench, index: int, other: Model) -> _Again | str:
     )
 
 
-def _scores(bench: Bench, index: int, other: Model, rows: Tensor) -> Tensor:
+def _scores(bench: Bench, other: Model, rows: Tensor, index: int) -> Tensor:
     def read() -> Tensor:
         with bench.beside(other) as passes:
             return bench.read(bench.inputs, rows, passes)

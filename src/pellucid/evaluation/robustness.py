@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pellucid.evaluation.bench import Bench
 from pellucid.evaluation.metric import METRICS, Metric, Outcome, Profile
-from pellucid.evaluation.noise import ZERO, flatten, lengths_of, move, noisy_scores
+from pellucid.evaluation.noise import ZERO, flatten, lengths_of, moves, noisy_scores
 from pellucid.evaluation.statistics import NOISE
 
 __all__ = [
@@ -62,10 +62,8 @@ class NoiseMetric(Metric):
     def _outcome(self, bench: Bench, index: int, lengths: Tensor) -> Outcome:
         if bench.control(index):
             return Outcome.missing(len(bench), _CONTROL)
-        moved = bench.once(
-            ("moved", index, self.radius, self.samples),
-            lambda: move(bench, index, self.radius, self.samples),
-        )
+        key = ("moved", self.radius, self.samples)
+        moved = bench.once(key, lambda: moves(bench, self.radius, self.samples))[index]
         value = self.reduce(moved.change / self.moves(bench, index, lengths))
         value = torch.where(value.isfinite(), value, torch.nan).cpu()
         lost, constant = moved.change.isnan().any(1), (lengths == 0).any(1)
@@ -193,7 +191,7 @@ class relative_output_stability(NoiseMetric):
     def moves(self, bench: Bench, index: int, lengths: Tensor) -> Tensor:
         """Return the relative moves of the score, none below a tenth of the typical one."""
         pairs = torch.arange(lengths.numel(), device=lengths.device)
-        after = noisy_scores(bench, index, self.radius, self.samples, pairs).reshape(lengths.shape)
+        after = noisy_scores(bench, self.radius, self.samples, pairs, index).reshape(lengths.shape)
         before = bench.output(index)[:, None]
         moved = (after - before).abs()
         typical = moved.square().mean(1, keepdim=True).sqrt()

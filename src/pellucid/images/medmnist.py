@@ -1,7 +1,6 @@
 """Archives in the layout of MedMNIST: ``train_images``, ``train_labels``, and the same for val and test."""
 
 import math
-import tokenize
 import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,25 +12,25 @@ import pyarrow as pa
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
 from pellucid.images.listing import Listing
-from pellucid.images.numpy_files import stated_array
+from pellucid.images.numpy_files import ARCHIVE_ERRORS, stated_array, stored_array
 from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
 
 __all__ = ["MEDMNIST"]
 
 SPLITS = ("train", "val", "test")
-ARCHIVE_ERRORS = (zipfile.BadZipFile, tokenize.TokenError)
 
 
 @dataclass(frozen=True)
 class ArchiveSource:
-    """Takes image ``train/12`` from the array ``train_images``; an array is decompressed when first asked for."""
+    """Takes image ``train/12`` from the array ``train_images``: its row of the file, or of the decompressed array."""
 
     path: str
 
     def __call__(self, image: str) -> RawImage:
         """Return the image as stored."""
         split, _, row = image.partition("/")
-        stack = _member(self.path, f"{split}_images")
+        stored = stored_array(self.path, f"{split}_images")
+        stack = _member(self.path, f"{split}_images") if stored is None else stored
         array = stack[int(row)]
         colour = array.ndim > 2 and array.shape[-1] in (1, 3)
         letters = {1: "X", 2: "YX", 3: "ZYX"}.get(array.ndim - colour)

@@ -9,6 +9,7 @@ __all__ = ["Finding", "Kind"]
 Kind = Literal[
     "shortcut", "confounder", "not_localised", "localised", "inseparable", "unstable", "failed_sanity", "below_control",
     "metric_failed", "verdict", "gate", "interpretation", "refused", "choice", "leak", "annotators", "concept", "strategy",
+    "recommended",
 ]  # fmt: skip
 
 

@@ -57,17 +57,21 @@ def _bounds(low: float | None, high: float | None, groups: int) -> str:
 def _moves(doses: DoseResponse, row: dict[str, Any]) -> Finding:
     unit = "" if row["unit"] == "1" else f" {row['unit']}"
     one = f"one standard deviation ({row['sd']:.3g}{unit})"
-    apart = row["verdict"] == "moves"
+    apart = row["verdict"] != "not separable"
+    held = (
+        " With the others left free it does not: it may be one of those under another name."
+        if row["verdict"] == "with others held" else ""
+    )  # fmt: skip
     among = "" if not row["same"] else f" These data cannot tell it from {row['same']}."
     return Finding(
         id=f"phenotype-{row['phenotype']}-{row['target']}", kind="interpretation" if apart else "inseparable",
         subject=row["phenotype"],
         statement=f"The model follows {row['phenotype']}: {one} more of it {'raises' if row['slope'] > 0 else 'lowers'} the {doses.unit} of "
-        f"{row['target']} by {abs(row['slope']):.3g}, {abs(row['slope']) / max(row['spread'], 1e-12):.2f} of its spread over images.{among}",
+        f"{row['target']} by {abs(row['slope']):.3g}, {abs(row['slope']) / max(row['spread'], 1e-12):.2f} of its spread over images.{held}{among}",
         evidence=f"It was changed in {row['images']} real images of {row['groups']} groups by a generator, measured again, and the model was read: "
         f"slope {row['slope']:+.3g} a measured standard deviation ({_bounds(row['low'], row['high'], row['groups'])}), the same sign in "
-        f"{row['agreeing']}/{row['groups']} groups; 95 % of meaningless directions of the same size stay under {row['null']:.2g} "
-        f"(q = {row['q']:.2g}, step-down over all phenotypes).",
+        f"{row['agreeing']}/{row['groups']} groups; with the others left free {row['alone']:+.2g}. 95 % of phenotypes dealt out to other images stay "
+        f"under {row['null']:.2g}; more than arbitrary ways of the same length with q = {row['q']:.2g} (step-down over all phenotypes).",
         value=row["slope"], low=row["low"], high=row["high"],
     )  # fmt: skip
 
@@ -78,7 +82,7 @@ def _nothing(doses: DoseResponse) -> Finding:
     more = f" Not moved by this generator, so not tested: {', '.join(dict.fromkeys(stuck))}." if stuck else ""
     return Finding(
         id="phenotype-none", kind="interpretation", subject="phenotypes", verdict="undecided",
-        statement="No phenotype was seen to move the model more than meaningless directions of the same size do.",
+        statement="No phenotype was seen to move the model more than meaningless directions do.",
         evidence=f"{len(rows)} phenotypes and classes were tried.{more}",
     )  # fmt: skip
 

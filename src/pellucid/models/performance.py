@@ -193,8 +193,7 @@ class _Measured:
         self.said_class = np.eye(self.width)[predicted]
         self.brier = ((chance - self.is_class) ** 2).sum(1)
         confidence = chance[rows, predicted]
-        self.bins = np.eye(_BINS)[np.minimum((confidence * _BINS).astype(int), _BINS - 1)]
-        self.excess = self.bins * (confidence - self.right)[:, None]
+        self.excess = _binned(np.minimum((confidence * _BINS).astype(int), _BINS - 1), confidence - self.right)
         self.auc = [_auc(chance[:, place], self.is_class[:, place]) for place in range(self.width)]
 
     def __call__(self, weights: Array) -> dict[tuple[str, int], Array]:
@@ -207,7 +206,7 @@ class _Measured:
             ("accuracy", -1): weights @ self.right / total,
             ("balanced_accuracy", -1): _mean(recall),
             ("auc", -1): _mean(area),
-            ("calibration_error", -1): np.abs(weights @ self.excess).sum(1) / total,
+            ("calibration_error", -1): np.abs(self.excess(weights)).sum(1) / total,
             ("brier", -1): weights @ self.brier / total,
         }
         by_class = {"recall": recall, "precision": precision, "auc": area}
@@ -220,6 +219,14 @@ def _mean(block: Array) -> Array:
     """Return the mean over the classes that occur."""
     known = ~np.isnan(block)
     return _ratio(np.where(known, block, 0).sum(1), known.sum(1).astype(np.float64))
+
+
+def _binned(bins: NDArray[np.int64], values: Array) -> Callable[[Array], Array]:
+    """Return the weighted sum of the values in every bin that holds any, as a function of the weights."""
+    order = np.argsort(bins, kind="stable")
+    starts = np.flatnonzero(np.diff(bins[order], prepend=-1))
+    own = values[order]
+    return lambda weights: np.add.reduceat(weights[:, order] * own, starts, axis=1)
 
 
 def _auc(score: Array, positive: Array) -> Callable[[Array], Array]:

@@ -90,7 +90,7 @@ def predict(
     chosen = images.ids if ids is None else tuple(ids)
     read: list[str] = []
     failures: list[Failure] = []
-    parts: list[Tensor] = []
+    logits = torch.empty(0)
     with Passes(model, batch_size=batch_size) as passes, Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task("predicting", total=len(chosen))
         size = passes.batch_size((torch.empty(1, *images.shape),))
@@ -98,13 +98,16 @@ def predict(
             names = chosen[start : start + size]
             known, tensors = _readable(images, names, failures)
             if tensors:
-                parts.append(_classified(passes.outputs(model.prepare(torch.stack(tensors)))).cpu())
+                found = _classified(passes.outputs(model.prepare(torch.stack(tensors)))).cpu()
+                if not read:  # one block from the start: a small one a batch, kept, would hold memory apart all over
+                    logits = found.new_empty(len(chosen), found.shape[1])
+                logits[len(read) : len(read) + len(known)] = found
                 read += known
             bar.advance(task, len(names))
-    if not parts:
+    if not read:
         why = f": {failures[0].reason}" if failures else ""
         raise BadImage(f"none of the {len(chosen)} images could be read{why}")
-    logits = torch.cat(parts)
+    logits = logits[: len(read)]
     return Predictions(_table(model, images, read, logits), logits, tuple(failures))
 
 

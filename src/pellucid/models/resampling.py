@@ -11,7 +11,7 @@ __all__ = ["Estimate", "clusters_of", "percentile", "resamples", "unbiased"]
 Array = NDArray[np.float64]
 
 _RESAMPLES = 2000
-_CHUNK = 2**22
+_CHUNK = 2**19
 
 
 @dataclass(frozen=True)

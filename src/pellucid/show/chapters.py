@@ -34,8 +34,8 @@ def cases_each(study: Study) -> int:
 def chapters(study: Study) -> list[Chapter]:
     """Choose the cases: every image is shown once, wrong calls before confident ones, and random ones before all."""
     each = cases_each(study)
-    explained = set(study.mapped)
-    rows = [row for row in study.predictions.to_pylist() if row["image"] in explained]
+    ranked = study.mapped[: len(study.ranked_images)]
+    rows = study.called(ranked).to_pylist()
     seed, count = study.config.seed, len(rows)
     drawn = sorted(rows, key=lambda row: hash_key("gallery", seed, row["image"]))
     sure = sorted(rows, key=lambda row: (-row["confidence"], row["image"]))

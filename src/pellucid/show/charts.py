@@ -145,7 +145,7 @@ def plot_ranking(ranking: Ranking) -> Figure:
 
 
 def plot_calibration(calibration: Calibration) -> Figure:
-    """Draw how much of each method's change lies where the image was changed and goes the model's way; dashed: none of it.
+    """Draw how far each method's changes are in proportion to what planted edits did to the model; dashed: not at all.
 
     Parameters
     ----------
@@ -160,7 +160,7 @@ def plot_calibration(calibration: Calibration) -> Figure:
     number = max(share.n for share in judged.values())
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 1.0 + 0.27 * len(dots)), layout="constrained")
-        label = f"signed share of the map's change in the edited place, n = {number} edits that moved the model, 95 % interval"
+        label = f"proportion of the map's changes to the model's, n = {number} images that were edited, 95 % interval"
         dot_chart(figure.subplots(), dots, label=label, reference=0.0)
     return figure
 

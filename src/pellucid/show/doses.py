@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pellucid.errors import BadStudy
-from pellucid.interpretation.phenotypes import DoseResponse
+from pellucid.interpretation.phenotypes import CALLED, DoseResponse
 from pellucid.show.charts import ACCENT, INK, MUTED
 from pellucid.show.svg import STYLE
 
@@ -73,7 +73,7 @@ def _curve(axes: Axes, row: dict[str, Any], points: Sequence[dict[str, Any]]) ->
     middle, height = float(values.mean()), float(scores.mean())
     reach = np.array([np.quantile(values, 0.02), np.quantile(values, 0.98)])
     apart = (reach - middle) / row["sd"]
-    strong = row["verdict"] in {"moves", "not separable"}
+    strong = row["verdict"] in CALLED
     _band(axes, reach, middle, height, row)
     axes.plot(reach, height + row["slope"] * apart, color=ACCENT if strong else INK, linewidth=2.2, zorder=3)
     bounds = "" if row["low"] is None else f" [{row['low']:.2g}, {row['high']:.2g}]"

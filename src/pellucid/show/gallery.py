@@ -125,7 +125,7 @@ class Album:
         name = next((name for name in _NUMBERS if name in known), None)
         if name is None:
             return {}
-        table = self.study.scores.table
+        table = self.study.ranked_scores.table
         table = table.filter(pc.equal(table["metric"], known[name]))
         means = table.group_by("method").aggregate([("value", "mean")]).to_pylist()
         mean = {row["method"]: row["value_mean"] for row in means}
@@ -149,8 +149,7 @@ class Album:
 
     @cached_property
     def _calls(self) -> dict[str, dict[str, object]]:
-        wanted = set(self.ids)
-        return {row["image"]: row for row in self.study.predictions.to_pylist() if row["image"] in wanted}
+        return {row["image"]: row for row in self.study.called(self.ids).to_pylist()}
 
     def case(self, image: str) -> Case:
         """Return one image with everything that stands beside it."""

@@ -230,7 +230,7 @@ def ceiling_chart(study: Study) -> Figure | None:
 
 
 def _scored(study: Study, metric: str) -> list[Dot]:
-    table = study.scores.table
+    table = study.ranked_scores.table
     dots = []
     for method in study.methods:
         kept = pc.and_(pc.equal(table["metric"], metric), pc.equal(table["method"], method))

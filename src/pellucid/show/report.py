@@ -145,7 +145,9 @@ class _Content:
             "per_metric": standing.per_metric(table, study.methods),
             "left_out": standing.left_out(study.ranking),
             **self._disputed(),
-            "explained": len(study.chosen),
+            "explained": len(study.ranked_images),
+            "rests_on": words.rests_on(study),
+            "means": standing.means(study.means, study.methods),
         }
 
     def _disputed(self) -> dict[str, Any]:
@@ -223,7 +225,10 @@ class _Content:
         stability = tables.get("stability", pa.table({}))
         return {
             "verdicts": standing.verdicts(
-                study.scores.table, study.ranking.table, study.methods, partial(repeated.repeat_checks, stability)
+                study.ranked_scores.table,
+                study.ranking.table,
+                study.methods,
+                partial(repeated.repeat_checks, stability),
             ),
             "stability": _svg(repeated.stability_chart(stability), "stability"),
             "nets": repeated.nets_told(study.nets),

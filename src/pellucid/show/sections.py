@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.show import cases, concepts, interpret, strategies
+from pellucid.show import calibration, cases, concepts, interpret, strategies
 from pellucid.show.counterfactuals import counterfactual_content
 from pellucid.show.phenotypes import phenotypes_content
 from pellucid.study import Study
@@ -32,6 +32,7 @@ class Section:
 
 
 SECTIONS: tuple[Section, ...] = (
+    Section("calibrate", "Which map to believe here", calibration.content),
     Section("counterfactual", "What would have to change", counterfactual_content),
     Section("phenotypes", "Measured phenotypes", phenotypes_content),
     Section("interpret", "Interpretation", interpret.content),

@@ -11,7 +11,7 @@ from pellucid.evaluation.metric import FAMILIES
 from pellucid.interpretation.checks import SIDE, Check, check_methods, overall
 from pellucid.show.colour import shade
 
-__all__ = ["Cell", "HeatTable", "Verdict", "left_out", "order_in_words", "overall", "per_metric", "verdicts"]
+__all__ = ["Cell", "HeatTable", "Verdict", "left_out", "means", "order_in_words", "overall", "per_metric", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,24 @@ def _ranked(value: float | None, widest: float) -> Cell:
     if value is None:
         return Cell("–")
     return Cell(f"{value:.1f}", shade((widest - value) / max(widest - 1, 1e-9)))
+
+
+def means(table: pa.Table | None, methods: Sequence[str]) -> HeatTable | None:
+    """Return the mean score of every metric and method over all explained images with its standard error; None without a table."""
+    if table is None:
+        return None
+    told = {(row["method"], row["metric"]): row for row in table.to_pylist()}
+    metrics = tuple(dict.fromkeys(row["metric"] for row in table.to_pylist()))
+    return HeatTable(
+        metrics, tuple((method, tuple(_mean(told.get((method, metric))) for metric in metrics)) for method in methods)
+    )
+
+
+def _mean(row: dict[str, Any] | None) -> Cell:
+    if row is None or row["mean"] is None:
+        return Cell("–")
+    error = "" if row["deviation"] is None else f" ± {row['deviation'] / row['images'] ** 0.5:.2g}"
+    return Cell(f"{row['mean']:.3g}{error}")
 
 
 def left_out(ranking: Ranking) -> HeatTable | None:

@@ -82,6 +82,17 @@ def selection(study: Study) -> str:
     return f"{count} of {among} held-out images{masked}, {rule}, in the order of hash(seed, id)"
 
 
+def rests_on(study: Study) -> str:
+    """Return which images ranking and findings rest on where these are not all explained ones, or ""."""
+    ranked, explained = len(study.ranked_images), len(study.chosen)
+    if ranked == explained:
+        return ""
+    return (
+        f"Every one of the {explained} explained images was scored; ranking, findings and figures rest on {ranked} of them, the "
+        "first in the order of hash(seed, id), whatever they show."
+    )
+
+
 def asked(study: Study) -> list[tuple[str, str]]:
     """Return the three lines that say what the study was asked."""
     images, classes = study.images, study.model.classes or study.images.classes
@@ -233,8 +244,8 @@ def _about_scores(study: Study) -> str:
         f"Each map was scored with {', '.join(study.metrics)}{mask}. Methods were ranked within each image and metric; "
         "metrics weigh equally within a family, and families equally. Intervals are 95 % percentile intervals of a bootstrap "
         f"over {'groups' if study.config.images.group else 'images'}{draws}. Faithfulness-side metrics and plausibility "
-        "(agreement with the masks) were ranked apart and never merged."
-    )
+        f"(agreement with the masks) were ranked apart and never merged. {rests_on(study)}"
+    ).rstrip()
 
 
 def _about_software(study: Study) -> str:

@@ -3,11 +3,12 @@
 import time
 from typing import Any
 
-from pellucid.evaluation import Pipeline, Rescored, Scores, rescore
+from pellucid.evaluation import Pipeline, Rescored, rescore
 from pellucid.evaluation.pipeline import CHOICES, FACTORS, Reading
 from pellucid.study.conclude import complete, read_maps
 from pellucid.study.memory import peak_memory
 from pellucid.study.parts import run_parts
+from pellucid.study.sample import ranked_scores
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import ALONE, FORESEEN, Job, fixed_arithmetic, groups_of
@@ -34,7 +35,7 @@ def ensure_choices(setup: Setup, **where: Any) -> None:
 def _plan(setup: Setup, pipeline: Pipeline) -> dict[str, Any]:
     """Return methods and images with whole maps, and the scales that need the maps of all images."""
     failures = setup.store.gather_failures(setup.plan.tasks).to_pylist()
-    methods, ids = complete(setup, Scores.read(setup.store.root / "scores").table, failures)
+    methods, ids = complete(setup, ranked_scores(setup).table, failures)
     shape = tuple(setup.images.shape[1:])
     scales = {
         method: {_key(reading): reading.scale(maps, shape) for reading in pipeline.scaled}

@@ -17,6 +17,7 @@ from pellucid.images import ImageSet
 from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
 from pellucid.study.inquiries import answered
 from pellucid.study.repeats import read_repeats
+from pellucid.study.sample import ranked_images, ranked_predictions, ranked_scores, score_means
 from pellucid.study.selftest import without_say
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows, failure_row
@@ -34,9 +35,11 @@ _FEW = 0.1
 def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     """Rank the methods and interpret the maps; a step whose result is there is not repeated."""
     store = setup.store
-    scores = Scores.read(store.root / "scores")
+    scores = ranked_scores(setup)
     ranking = store.read_table("ranking.parquet")
     if ranking is None:
+        if ranked_images(setup) < len(setup.plan.ids):
+            store.write_table("means.parquet", score_means(setup))
         ranking = ranked(setup, scores).table
         store.write_table("ranking.parquet", ranking)
     if (store.root / "findings.json").is_file():
@@ -117,7 +120,7 @@ def _evidence(setup: Setup, scores: Scores, ranking: pa.Table, unread: Rows, *, 
     failures = setup.store.gather_failures(setup.plan.tasks).to_pylist()
     methods, ids = complete(setup, scores.table, failures)
     unreadable = [row["image"] for row in failures if row["stage"] == "read"]
-    predictions = setup.store.table("predictions.parquet")
+    predictions = ranked_predictions(setup)
     predictions = predictions.filter(pc.invert(pc.is_in(predictions["image"], pa.array(unreadable, pa.string()))))
     return Evidence(
         model=setup.model, images=_forgiving(setup.images, unread), ids=ids, predictions=predictions, methods=methods,
@@ -160,6 +163,7 @@ def _forgiving(images: ImageSet, unread: Rows) -> ImageSet:
 
 def read_maps(setup: Setup, method: str, ids: Sequence[str], *, reduced: bool = False) -> Tensor:
     """Return the raw maps of explained images ``(N, C, *S)``, or the small ones; NaN where the method failed."""
-    place = {image: row for row, image in enumerate(setup.plan.ids)}
+    wanted = set(ids)
+    place = {image: row for row, image in enumerate(setup.plan.ids) if image in wanted}
     read = setup.maps.read_reduced if reduced else setup.maps.read
     return read(METHODS.parse(method), [place[image] for image in ids])

@@ -15,6 +15,7 @@ from pellucid.measure import EDITS
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.phantom import PHANTOMS
 from pellucid.study.questions import (
+    CalibrateConfig,
     ConceptsConfig,
     CounterfactualConfig,
     ExamplesConfig,
@@ -37,7 +38,7 @@ from pellucid.study.tables import (
 from pellucid.study.toml import TomlFile, read_toml
 
 __all__ = [
-    "RESOLVED_TABLES", "StudyConfig", "default_out", "read_config",
+    "RESOLVED_TABLES", "StudyConfig", "default_out", "read_config", "table_defaults",
 ]  # fmt: skip
 
 
@@ -48,9 +49,9 @@ class StudyConfig(Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, counterfactual, interpret, concepts, examples, strategies, phenotypes, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, calibrate, counterfactual, interpret, concepts, examples, strategies, phenotypes, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
-        the same maps are scored under other choices where there is a ``[pipeline]``. ``[concepts]``, ``[examples]`` and
+        the same maps are scored under other choices where there is a ``[pipeline]``. ``[calibrate]``, ``[concepts]``, ``[examples]`` and
         ``[strategies]`` are further questions, see their classes.
     """
 
@@ -62,6 +63,7 @@ class StudyConfig(Table):
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     pipeline: PipelineConfig | None = None
     stability: StabilityConfig | None = None
+    calibrate: CalibrateConfig | None = None
     counterfactual: CounterfactualConfig | None = None
     interpret: InterpretConfig | None = None
     concepts: ConceptsConfig | None = None
@@ -120,6 +122,13 @@ def read_config(path: str | Path, *, data: str | Path | None = None) -> tuple[St
     _refuse_no_images(config, file)
     _refuse_no_model(config, file)
     return _absolute(_spelt(config, file), file.path.absolute().parent), file
+
+
+def table_defaults(name: str) -> dict[str, Any]:
+    """Return the plain values of the keys of a table that need not be given."""
+    fields = _model_of([name]).model_fields.items()
+    told = {key: field.get_default(call_default_factory=True) for key, field in fields if not field.is_required()}
+    return {key: value for key, value in told.items() if value is not None}
 
 
 def default_out(toml: str | Path) -> Path:

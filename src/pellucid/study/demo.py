@@ -109,6 +109,7 @@ def _study_file(phantom: str, made: Phantom, *, shortcut: bool, quick: bool, see
             "fit": {"epochs": size.epochs},
             "explain": {"methods": methods, "images": size.explained, "require_mask": phantom == "grain"},
             "evaluate": {"metrics": metrics, "mask": "truth"},
+            "calibrate": {"images": size.explained},
             "counterfactual": {"generator": f"faithful_autoencoder(steps={size.learning}, batch_size=32)", "images": 4},
         }
     )  # fmt: skip

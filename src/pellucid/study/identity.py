@@ -9,7 +9,7 @@ from typing import Any
 
 from pellucid.errors import BadStudy
 from pellucid.images import ImageSet
-from pellucid.study.config import StudyConfig
+from pellucid.study.config import StudyConfig, table_defaults
 from pellucid.study.store import Store
 
 __all__ = ["has_begun", "manifest_digest", "refuse_changes", "resolved", "versions"]
@@ -61,7 +61,9 @@ def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return every choice by its dotted key; where files lie is no choice, their content is checked by its hash."""
     flat = {"seed": values["seed"]}
     for table in ("images", "model", "fit", "explain", "evaluate", "pipeline", "stability", "run", "store"):
-        flat |= {f"{table}.{key}": value for key, value in values.get(table, {}).items()}
+        asked = values.get(table, {})
+        known = table_defaults(table) if asked else {}  # of keys that a study began without, which this version added
+        flat |= {f"{table}.{key}": value for key, value in (known | asked).items()}
     return {key: value for key, value in flat.items() if key not in _PLACES}
 
 

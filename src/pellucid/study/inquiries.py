@@ -6,7 +6,7 @@ from typing import Any
 
 from pellucid.errors import PellucidError
 from pellucid.interpretation import Evidence, Interpretations
-from pellucid.study import cases, concepts, interpret, strategies
+from pellucid.study import calibration, cases, concepts, interpret, strategies
 from pellucid.study.counterfactuals import answer_counterfactuals
 from pellucid.study.phenotypes import answer_phenotypes
 from pellucid.study.setup import Setup
@@ -33,6 +33,7 @@ class Inquiry:
 
 
 INQUIRIES: tuple[Inquiry, ...] = (
+    Inquiry("calibrate", calibration.answer),
     Inquiry("counterfactual", answer_counterfactuals),
     Inquiry("phenotypes", answer_phenotypes),
     Inquiry("interpret", interpret.answer),

@@ -41,7 +41,7 @@ def run_parts(
     done = store.done(tasks, folder)
     left = [task for task in range(tasks) if task not in done]
     if left:
-        store.forget("ranking.parquet", "stability/nets.parquet", "findings.json", "report.html")
+        store.forget("ranking.parquet", "means.parquet", "stability/nets.parquet", "findings.json", "report.html")
     stamp = hashlib.sha256(store.study_file.read_bytes()).hexdigest()
     with (
         _bar(progress=progress) as bar,

@@ -10,7 +10,7 @@ from pellucid.measure import SEGMENTATIONS
 from pellucid.study.tables import AtLeastOne, Count, Path_, Table
 
 __all__ = [
-    "ClaimConfig", "ConceptsConfig", "CounterfactualConfig", "ExamplesConfig", "InterpretConfig", "PhenotypesConfig",
+    "CalibrateConfig", "ClaimConfig", "ConceptsConfig", "CounterfactualConfig", "ExamplesConfig", "InterpretConfig", "PhenotypesConfig",
     "StrategiesConfig",
 ]  # fmt: skip
 
@@ -52,6 +52,24 @@ class CounterfactualConfig(Table):
         if any(a >= b for a, b in pairwise(self.doses)) or 0 not in self.doses:
             raise ValueError("doses rise and 0, the image itself, is one of them")
         return self
+
+
+class CalibrateConfig(Table):
+    """``[calibrate]``: which of the study's methods show changes that are planted in its images.
+
+    Attributes
+    ----------
+    images
+        Explained images with an outlined object that are edited, at most.
+    share
+        Part of the object's area that is edited at a place.
+    least
+        Effect that counts as an answer of the model, in standard deviations of its score over the images.
+    """
+
+    images: AtLeastOne = 40
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    least: Annotated[float, Field(ge=0)] = 0.25
 
 
 class ClaimConfig(Table):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from torch import Tensor
 
 from pellucid.errors import BadStudy
@@ -17,6 +18,7 @@ from pellucid.study.config import StudyConfig, read_config
 from pellucid.study.identity import has_begun, manifest_digest, refuse_changes, resolved, versions
 from pellucid.study.repeats import read_repeats
 from pellucid.study.runner import run_study
+from pellucid.study.sample import ranked_images, ranked_scores
 from pellucid.study.setup import Setup, open_images
 from pellucid.study.store import FAILURES, FORMAT, Store, writing
 
@@ -104,7 +106,16 @@ class Study:
         if begun["images"] != manifest_digest(self.images):
             raise BadStudy(f"the images or labels changed since {self.path} began; choose another --out")
         failures = run_study(self._setup, progress=progress, workers=workers, scheduler=scheduler)
-        for name in ("scores", "ranking", "findings", "performance", "predictions", "tables", "repeats"):
+        for name in (
+            "scores",
+            "ranked_scores",
+            "ranking",
+            "findings",
+            "performance",
+            "predictions",
+            "tables",
+            "repeats",
+        ):
             self.__dict__.pop(name, None)
         return failures
 
@@ -203,6 +214,10 @@ class Study:
         """One row a held-out image: image, label, predicted, confidence, margin and the logits."""
         return self._store.table("predictions.parquet")
 
+    def called(self, ids: Sequence[str]) -> pa.Table:
+        """Return the rows of `predictions` of some images."""
+        return self.predictions.filter(pc.is_in(self.predictions["image"], pa.array(ids, pa.string())))
+
     @cached_property
     def performance(self) -> dict[str, Any]:
         """How good the model is on the held-out images; empty where there are no labels."""
@@ -211,8 +226,23 @@ class Study:
 
     @cached_property
     def scores(self) -> Scores:
-        """Every score of every finished part."""
+        """Every score of every finished part; all of them are in memory at once."""
         return Scores.read(self.path / "scores")
+
+    @cached_property
+    def ranked_scores(self) -> Scores:
+        """The scores that ranking, findings and report rest on: of the first images in the order of a hash, `evaluate.ranked`."""
+        return ranked_scores(self._setup)
+
+    @property
+    def ranked_images(self) -> tuple[str, ...]:
+        """Ids of the images that ranking, findings and report rest on."""
+        return self._setup.plan.ids[: ranked_images(self._setup)]
+
+    @property
+    def means(self) -> pa.Table | None:
+        """Mean score of every metric and method over all explained images; None where the ranking rests on all of them."""
+        return self._store.read_table("means.parquet")
 
     @property
     def self_test(self) -> SelfTest | None:
@@ -223,7 +253,7 @@ class Study:
     @cached_property
     def ranking(self) -> Ranking:
         """The methods in order."""
-        return ranked(self._setup, self.scores)
+        return ranked(self._setup, self.ranked_scores)
 
     def maps(self, method: str, ids: Sequence[str] | None = None) -> Tensor:
         """Return the raw maps of a method ``(N, C, *S)`` for some explained images, `mapped` when None; NaN where it failed.

@@ -10,7 +10,7 @@ from pellucid.evaluation.pipeline import Align, Normalise, Pool, Sign
 
 __all__ = [
     "AtLeastOne", "Count", "EvaluateConfig", "ExplainConfig", "FitConfig", "ImagesConfig", "ModelConfig", "Numbers",
-    "Path_", "PipelineConfig", "RunConfig", "StabilityConfig", "StoreConfig", "Table",
+    "Path_", "PipelineConfig", "RunConfig", "StabilityConfig", "StoreConfig", "Table", "in_shards",
 ]  # fmt: skip
 
 
@@ -129,11 +129,27 @@ class ExplainConfig(Table):
 
 
 class EvaluateConfig(Table):
-    """``[evaluate]``: which metrics, which mask is the human truth, and whether metrics are tested before they judge."""
+    """``[evaluate]``: which metrics, which mask is the human truth, and what the conclusions rest on.
+
+    Attributes
+    ----------
+    self_test
+        Whether metrics are tested before they judge.
+    ranked
+        Explained images behind ranking, findings and report, rounded up to whole shards; 0 = all. They are the first in the
+        order of a hash, a fair sample, so that a study of any size is concluded in the same memory; every image is scored
+        in any case.
+    """
 
     metrics: list[str] | Literal["panel"] = "panel"
     mask: str | list[str] | None = None
     self_test: bool = True
+    ranked: Count = 5000
+
+
+def in_shards(wanted: int, images: int, shard: int) -> int:
+    """Return so many of the images, rounded up to whole shards; all of them for 0."""
+    return images if not wanted else min(images, -(-wanted // shard) * shard)
 
 
 def _once(levels: list[str]) -> list[str]:
@@ -204,4 +220,4 @@ class StoreConfig(Table):
 
     def whole(self, images: int, shard: int) -> int:
         """Return how many of so many images keep their maps in full."""
-        return images if not self.maps else min(images, -(-self.maps // shard) * shard)
+        return in_shards(self.maps, images, shard)

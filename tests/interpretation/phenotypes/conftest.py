@@ -1,4 +1,4 @@
-"""A generator whose latents are known: each image is one soft ellipse, drawn by a differentiable rule."""
+"""Generators whose latents are known: images of one soft ellipse, drawn by a differentiable rule, and images that are their latents."""
 
 from types import SimpleNamespace
 
@@ -99,3 +99,32 @@ def blobs():
         Reader=Reader, atlas=atlas, draw=draw, drawn=drawn, generator=generator, groups=groups, images=images, latents=latents,
         profiler=profiler, record=RECORD,
     )  # fmt: skip
+
+
+LATENTS = 24
+
+
+class Pixels(FittedGenerator):
+    """Images ``(N, 24, 1)`` are their own latents, so that everything has a closed form."""
+
+    def __init__(self):
+        self.generator, self.history = None, pa.table({})
+
+    def encode(self, x):
+        return x.flatten(1)
+
+    def decode(self, z):
+        return z.view(len(z), LATENTS, 1)
+
+    def tensors(self):
+        return {}
+
+
+@pytest.fixture(scope="session")
+def pixels():
+    """The generator of such images, and how they are drawn."""
+
+    def drawn(count, seed=0):
+        return torch.randn(count, LATENTS, 1, generator=torch.Generator().manual_seed(seed)).clamp(-3, 3)
+
+    return SimpleNamespace(generator=Pixels(), drawn=drawn, latents=LATENTS)

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from pellucid.errors import CannotExplain, ShapeError
-from pellucid.interpretation.phenotypes import court
+from pellucid.interpretation.phenotypes import Atlas, court
 
 MEAN, GROUND = "Intensity_MeanIntensity_0", "Background_MeanIntensity"
 
@@ -44,6 +45,36 @@ def test_a_model_that_reads_the_batch_shares_its_way_and_its_phenotype(blobs, wo
     assert GROUND in row["shared"]
     ways = {one["way"] for one in found.profiles.to_pylist()}
     assert ways == {"the model's", "plate b"}
+
+
+class Heights:
+    """Measures the first three latents of images that are their latents."""
+
+    names, units = ("shape", "haze", "grain"), {"shape": "1", "haze": "1", "grain": "1"}
+
+    def __call__(self, images, *, progress=False):
+        return images[:, :3, 0].double().numpy()
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5, 1.0, 1.5])
+def test_the_overlap_is_the_cosine_between_what_the_model_reads_and_the_batch(pixels, angle):
+    """Class and batch cross in the images; the model reads the class's latent and the batch's in known parts."""
+    images = pixels.drawn(640)
+    atlas = Atlas.of(pixels.generator, images[:600], Heights())
+    shape, haze = images[:600, 0, 0], images[:600, 1, 0]
+
+    def model(x):
+        score = 4 * (np.cos(angle) * x[:, 0, 0] + np.sin(angle) * x[:, 1, 0])
+        return torch.stack([-score, score], 1) / 2
+
+    found = court(
+        model, atlas, images[600:], classes=(shape > 0).tolist(), batches=["b" if one > 0 else "a" for one in haze]
+    )
+    (row,) = found.table.to_pylist()
+    assert row["overlap"] == pytest.approx(np.sin(angle), abs=0.12)
+    assert row["pull"] == pytest.approx(4 * np.sin(angle), abs=0.6)
+    assert row["verdict"] == ("apart" if angle == 0 else "shared")
+    assert ("haze" in row["shared"]) == (angle > 0)
 
 
 def test_where_batch_and_class_are_one_column_nothing_is_said_by_association(blobs, world):

@@ -152,13 +152,17 @@ def test_in_rounds_a_weaker_cause_is_found_and_a_passenger_is_not():
     ways[2, :, 0], ways[2, :, 5] = 0.8, 0.6
     drawn = random.standard_normal((300, 1, 12)).repeat(4, 1)
     drawn /= np.linalg.norm(drawn, axis=2, keepdims=True)
-    own, null = (Pulls(way, (way @ slopes)[:, :, None]) for way in (ways, drawn))
-    alone = [Pulls(own.ways[[at]], own.changes[[at]]) for at in (1, 2)]
+    own, null = (_pulls(way, slopes) for way in (ways, drawn))
+    alone = [_pulls(own.ways[[at]], slopes) for at in (1, 2)]
     assert step_down(alone[0], {"linear": null}, ["linear"], np.ones(1, dtype=bool))[0][0, 0] > 0.05
     assert step_down(alone[1], {"linear": null}, ["linear"], np.ones(1, dtype=bool))[0][0, 0] < 0.05
     _, q = step_down(own, {"linear": null}, ["linear"] * 3, np.ones(3, dtype=bool))
     assert q[0, 0] <= 0.05
     assert q[1, 0] <= 0.05
+
+
+def _pulls(ways, slopes):
+    return Pulls(ways, np.ones(ways.shape[:2]), (ways @ slopes)[:, :, None])
 
 
 def test_a_ratio_of_sums_has_an_interval_over_groups_from_three_on():

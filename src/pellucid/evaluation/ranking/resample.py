@@ -7,7 +7,7 @@ import numpy as np
 
 from pellucid.intervals import widening
 
-__all__ = ["Draws", "interval"]
+__all__ = ["LEVEL", "Draws", "interval"]
 
 LEVEL = 0.95
 

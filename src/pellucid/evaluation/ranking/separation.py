@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pellucid.evaluation.ranking.resample import interval
+from pellucid.evaluation.ranking.resample import LEVEL, interval
+from pellucid.intervals import widening
 
 __all__ = ["CONTROL", "first_places", "level_with_best", "not_better_than"]
 
@@ -12,6 +13,9 @@ CONTROL = "random_map"
 """The control that every method must beat."""
 
 Verdicts = list[bool | None]
+
+_LEAST = 1e-12
+"""Standard error below which a distance is the same in every resample."""
 
 
 def first_places(boot: np.ndarray) -> np.ndarray:
@@ -24,14 +28,39 @@ def first_places(boot: np.ndarray) -> np.ndarray:
 
 
 def level_with_best(place: np.ndarray, boot: np.ndarray, groups: int) -> Verdicts:
-    """Say of every method whether it is not separable from the best; None without a place."""
-    if np.isnan(place).all():
-        return [None] * len(place)
-    best = int(np.nanargmin(place))
-    behind, _ = interval(place - place[best], boot - boot[:, [best]], groups, clip=False)
-    return [
-        None if np.isnan(own) else bool(np.isnan(low) or not low > 0) for own, low in zip(place, behind, strict=True)
-    ]
+    """Say of every method whether it may be the best; None without a place.
+
+    The methods that may be form a confidence set: the truly best is in it in 95 % of studies, however many methods there
+    are. A method leaves the set when its largest distance behind another, in standard errors, is beyond what that
+    largest distance reaches by chance in resamples; comparing with the method that happens to come first would forget
+    that it was chosen (Hsu 1981, Annals of Statistics 9; Mogstad et al. 2024, Review of Economic Studies 91).
+
+    Parameters
+    ----------
+    place
+        ``(K,)`` mean places, 0 best, NaN without one.
+    boot
+        ``(draws, K)`` the same in resamples.
+    groups
+        Independent units behind them; with fewer than two nothing is separable.
+    """
+    placed = np.flatnonzero(~np.isnan(place))
+    verdicts: Verdicts = [None] * len(place)
+    for own in placed:
+        others = placed[placed != own]
+        verdicts[own] = groups < 2 or not len(others) or _may_lead(place, boot, groups, int(own), others)
+    return verdicts
+
+
+def _may_lead(place: np.ndarray, boot: np.ndarray, groups: int, own: int, others: np.ndarray) -> bool:
+    behind = place[own] - place[others]
+    by_chance = boot[:, [own]] - boot[:, others] - behind
+    by_chance = by_chance[~np.isnan(by_chance).all(1)]
+    if not len(by_chance):
+        return True
+    error = np.maximum(np.nanstd(by_chance, axis=0), _LEAST)
+    largest = np.nanmax(by_chance / error, axis=1)
+    return bool((behind / error).max() <= widening(groups) * np.quantile(largest, LEVEL))
 
 
 def not_better_than(column: int, place: np.ndarray, boot: np.ndarray, groups: int) -> Verdicts:

@@ -2,6 +2,7 @@
 
 from pellucid.interpretation.phenotypes.atlas import Atlas
 from pellucid.interpretation.phenotypes.basis import Basis
+from pellucid.interpretation.phenotypes.calls import CALLED
 from pellucid.interpretation.phenotypes.causes import LatentCauses, latent_causes
 from pellucid.interpretation.phenotypes.court import Court, court
 from pellucid.interpretation.phenotypes.disentangle import disentanglement
@@ -12,6 +13,6 @@ from pellucid.interpretation.phenotypes.separable import Cluster, clusters
 from pellucid.interpretation.phenotypes.space import Space
 
 __all__ = [
-    "DOSES", "Atlas", "Basis", "Cluster", "Court", "DoseResponse", "LatentCauses", "Necessity", "Space", "clusters", "court",
+    "CALLED", "DOSES", "Atlas", "Basis", "Cluster", "Court", "DoseResponse", "LatentCauses", "Necessity", "Space", "clusters", "court",
     "disentanglement", "dose_response", "latent_causes", "latent_phenotypes", "necessity",
 ]  # fmt: skip

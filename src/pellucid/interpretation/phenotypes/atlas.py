@@ -26,6 +26,10 @@ HELD = 0.1
 _MISSING = 0.1
 """Share of images without a number from which a phenotype is left out."""
 
+_FAR_OUT = 3.0
+_RARE = 0.05
+"""Share of images far out from which that is how the phenotype is spread, not how outlines fail."""
+
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
@@ -43,10 +47,15 @@ class Atlas:
         Phenotypes that are not used, and why.
     mean, sd
         ``(P,)`` over the images, in the phenotypes' own units.
+    low, high
+        ``(P,)`` what is measured outside is a failed outline, and no number: Tukey's outer fences, three interquartile ranges
+        beyond the quartiles; infinite where more than 5 % of the images lie outside.
     directions
         The way of each phenotype; ``directions.heads.r2`` says how well the latents hold it.
     images, values, groups
         What the ways were learnt from: images, their phenotypes ``(n, P)`` in standard deviations, their independent units.
+    whole
+        ``(N,)`` which of the given images these are: those with a number for every phenotype.
     """
 
     space: Space
@@ -55,10 +64,13 @@ class Atlas:
     left_out: Mapping[str, str]
     mean: Array
     sd: Array
+    low: Array
+    high: Array
     directions: Directions
     images: Tensor
     values: Array
     groups: tuple[Hashable, ...]
+    whole: NDArray[np.bool_]
 
     @classmethod
     def of(
@@ -104,12 +116,28 @@ class Atlas:
             raise CannotExplain(f"no phenotype varies over the {len(images)} images: {_told(left_out)}")
         found = clusters([profiler.names[place] for place in kept], values[:, kept])
         chosen = values[:, [profiler.names.index(one.name) for one in found]]
+        low, high = _fences(chosen)
+        chosen = _fenced(chosen, low, high)
         whole = np.asarray(np.isfinite(chosen).all(1))
         mean, sd = chosen[whole].mean(0), chosen[whole].std(0)
         own = [unit for unit, known in zip(units, whole, strict=True) if known]
         learnt, numbers = images[torch.from_numpy(whole)].cpu(), (chosen[whole] - mean) / sd
         heads = Heads.fit(space.encode(learnt), numbers, own, seed=seed)
-        return cls(space, profiler, found, left_out, mean, sd, Directions(heads, others), learnt, numbers, tuple(own))
+        return cls(
+            space,
+            profiler,
+            found,
+            left_out,
+            mean,
+            sd,
+            low,
+            high,
+            Directions(heads, others),
+            learnt,
+            numbers,
+            tuple(own),
+            whole,
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -124,7 +152,21 @@ class Atlas:
     def measured(self, images: Tensor, *, progress: bool = False) -> Array:
         """Return the phenotypes ``(N, P)`` of images in standard deviations of the real ones, objects outlined anew."""
         places = [self.profiler.names.index(name) for name in self.names]
-        return np.asarray((self.profiler(images, progress=progress)[:, places] - self.mean) / self.sd)
+        values = _fenced(self.profiler(images, progress=progress)[:, places], self.low, self.high)
+        return np.asarray((values - self.mean) / self.sd)
+
+
+def _fences(values: Array) -> tuple[Array, Array]:
+    """Return below and above which each column's values are too far out to be believed."""
+    first, third = np.nanquantile(values, [0.25, 0.75], axis=0)
+    reach = _FAR_OUT * (third - first)
+    low, high = first - reach, third + reach
+    spread = (reach == 0) | (((values < low) | (values > high)).mean(0) > _RARE)
+    return np.where(spread, -np.inf, low), np.where(spread, np.inf, high)
+
+
+def _fenced(values: Array, low: Array, high: Array) -> Array:
+    return np.where((values < low) | (values > high), np.nan, values)
 
 
 def _left_out(names: Sequence[str], values: Array) -> dict[str, str]:

@@ -53,6 +53,16 @@ class Directions:
         gain = (way * own).sum(1, keepdim=True).clamp(min=1e-12)
         return _shortened(way / gain)
 
+    def pattern(self, points: Tensor, phenotype: int) -> Tensor:
+        """Return how the latents differ ``(N, D)`` where a phenotype is higher by one standard deviation, the others left free.
+
+        Unlike `at` it is as long as the latents follow the phenotype: that of a phenotype which they do not hold is short.
+        """
+        own = self.heads.columns([phenotype]).slopes(points)[:, 0]
+        left = float(self.heads.residuals[:, phenotype].var())
+        pattern: Tensor = own / (own.square().sum(1, keepdim=True) + left).clamp(min=1e-12)
+        return pattern
+
     def unit(self, points: Tensor, phenotype: int) -> Tensor:
         """Return the way, of length 1."""
         way = self.at(points, phenotype)

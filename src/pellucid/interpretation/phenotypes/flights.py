@@ -52,7 +52,7 @@ class Flyer:
     scorer: Scorer
     images: Tensor
     target: int
-    slope: Callable[[Tensor, Tensor], Tensor]
+    slope: Callable[[Tensor, Tensor, Tensor], Tensor]
     differentiated: bool
 
     @classmethod
@@ -64,10 +64,17 @@ class Flyer:
         except CannotExplain:
             scores = scorer(atlas.images)[:, [target]]
             told = Heads.fit(atlas.directions.heads.points, scores - scores.mean(0), atlas.groups, seed=seed)
-            return cls(atlas, scorer, images, target, lambda _, points: told.slopes(points)[:, 0], differentiated=False)
+            return cls(
+                atlas,
+                scorer,
+                images,
+                target,
+                lambda _images, _start, points: told.slopes(points)[:, 0],
+                differentiated=False,
+            )
         return cls(
             atlas, scorer, images, target,
-            lambda start, points: _slope(atlas, scorer, target, images, start, points), differentiated=True,
+            lambda rows, start, points: _slope(atlas, scorer, target, rows, start, points), differentiated=True,
         )  # fmt: skip
 
     def fly(
@@ -94,18 +101,22 @@ class Flyer:
         for _ in range(round(_FARTHEST / _STEP)):
             if not open_rows.any():
                 break
-            way = self.slope(start, points) * torch.from_numpy(sign)[:, None]
-            further = points + _STEP * _unit(_across(way, kept, points))
+            rows = np.flatnonzero(open_rows)
+            begun, at = start[rows], points[rows]
+            way = self.slope(self.images[rows], begun, at) * torch.from_numpy(sign[rows])[:, None]
+            further = at + _STEP * _unit(_across(way, kept, at))
             if kept is not None and goal is not None:
-                further = _brought_back(further, kept, goal)
-            moves = open_rows & space.inside(start, further).numpy() & (lengths + _STEP <= most + 1e-9)
-            rows = torch.from_numpy(moves)
-            points = torch.where(rows[:, None], further, points)
-            lengths = np.where(moves, lengths + _STEP, lengths)
+                further = _brought_back(further, kept, goal[rows])
+            moves = space.inside(begun, further).numpy() & (lengths[rows] + _STEP <= most[rows] + 1e-9)
+            open_rows[rows[~moves]] = False
+            if not moves.any():
+                break
+            rows = rows[moves]
+            points[rows], lengths[rows] = further[torch.from_numpy(moves)], lengths[rows] + _STEP
             with torch.no_grad():
-                scores = self.scorer(space.moved(self.images, start, points))[:, self.target]
-            flipped |= moves & (np.sign(scores) == sign)
-            open_rows = moves & ~flipped
+                scores = self.scorer(space.moved(self.images[rows], start[rows], points[rows]))[:, self.target]
+            flipped[rows] = np.sign(scores) == sign[rows]
+            open_rows[rows] = ~flipped[rows]
         return Flight(points, lengths, flipped)
 
 

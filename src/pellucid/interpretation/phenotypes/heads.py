@@ -116,10 +116,10 @@ class Heads:
                      tuple(self.penalties[at] for at in kept), self.r2[kept], self.residuals[:, kept])  # fmt: skip
 
     def refitted(self, values: Array, kernel: str, penalty: float) -> "Heads":
-        """Return regressions of other numbers ``(n, K)`` on the same points, all of one form."""
+        """Return regressions of other numbers ``(n, K)`` on the same points, all of one form; they count as telling nothing."""
         weights = _solved(self.points, torch.from_numpy(values), kernel, penalty)
         count = values.shape[1]
-        return Heads(self.points, weights, (kernel,) * count, (penalty,) * count, np.full(count, np.nan), 0 * values)
+        return Heads(self.points, weights, (kernel,) * count, (penalty,) * count, np.full(count, np.nan), values)
 
 
 def _solved(points: Tensor, target: Tensor, kernel: str, penalty: float) -> Tensor:

@@ -19,16 +19,35 @@ __all__ = ["RATE", "Pulls", "dealt", "null_pulls", "pull", "step_down"]
 
 Array = NDArray[np.float64]
 
+_TOGETHER = 192
+"""Images that are made and read at a time."""
+
 RATE = 0.05
 """Expected share of false claims among those that are made."""
 
 
 @dataclass(frozen=True, eq=False)
 class Pulls:
-    """Ways ``(K, N, D)`` of length 1 from each image, and the change ``(K, N, T)`` of the scores a unit of length on them."""
+    """Ways from each image, and what the scores do on them.
+
+    Attributes
+    ----------
+    ways
+        ``(K, N, D)``, of length 1.
+    lengths
+        ``(K, N)`` Mahalanobis length that stands for one standard deviation of what the way was learnt from.
+    changes
+        ``(K, N, T)`` change of the scores a unit of length.
+    """
 
     ways: Array
+    lengths: Array
     changes: Array
+
+    @property
+    def rises(self) -> Array:
+        """The mean change ``(K, T)`` of the scores a standard deviation."""
+        return np.asarray((self.lengths[:, :, None] * self.changes).mean(1))
 
 
 def dealt(groups: Sequence[Hashable], random: np.random.Generator) -> NDArray[np.int64]:
@@ -47,12 +66,18 @@ def dealt(groups: Sequence[Hashable], random: np.random.Generator) -> NDArray[np
 
 @torch.no_grad()
 def pull(space: Space, scorer: Scorer, images: Tensor, ways: Sequence[Tensor], length: float) -> Pulls:
-    """Go `length` both ways along each of the `ways` ``(N, D)`` and read the scores."""
-    start, changes = space.encode(images), []
-    for way in ways:
-        ends = [scorer(space.moved(images, start, start + sign * length * way)) for sign in (1.0, -1.0)]
-        changes.append((ends[0] - ends[1]) / (2 * length))
-    return Pulls(np.stack([way.numpy() for way in ways]), np.stack(changes))
+    """Go `length` both ways along each of the `ways` ``(N, D)``, whatever their own length, and read the scores."""
+    start = space.encode(images)
+    rest, own = images - space.decode(start), torch.stack(list(ways))
+    lengths = own.norm(dim=2)
+    units = own / lengths[:, :, None].clamp(min=1e-12)
+    changes = []
+    for slab in units.split(max(1, _TOGETHER // (2 * len(images)))):
+        ends = start + torch.stack([slab, -slab]) * length
+        shown = space.laid(rest.repeat(2 * len(slab), *[1] * (rest.ndim - 1)), ends.flatten(0, 2))
+        up, down = scorer(shown).reshape(2, len(slab), len(images), -1)
+        changes.append((up - down) / (2 * length))
+    return Pulls(units.numpy(), lengths.numpy(), np.concatenate(changes))
 
 
 def null_pulls(
@@ -67,7 +92,8 @@ def null_pulls(
 ) -> dict[str, Pulls]:
     """Return by kernel what directions of dealt-out phenotypes do to the scores.
 
-    Each is learnt with the form of the phenotypes' own regressions, from their numbers given to other groups' images.
+    Each is the pattern of one phenotype, learnt with the form of the phenotypes' own regressions from numbers given to other
+    groups' images.
 
     Parameters
     ----------
@@ -83,20 +109,15 @@ def null_pulls(
         As everywhere.
     """
     heads, start = atlas.directions.heads, atlas.space.encode(images)
-    found = {}
-    for kernel in dict.fromkeys(heads.kernels):
+    found, forms = {}, list(dict.fromkeys(heads.kernels))
+    for kernel in track(forms, "meaningless directions", disable=not progress, transient=True):
         own = [place for place, kind in enumerate(heads.kernels) if kind == kernel]
         columns = np.stack(
             [atlas.values[dealt(atlas.groups, random), own[turn % len(own)]] for turn in range(permutations)], 1
         )
         null = heads.refitted(columns, kernel, float(np.median([heads.penalties[place] for place in own])))
-        turns = track(range(permutations), "meaningless directions", disable=not progress, transient=True)
-        parts = [
-            pull(atlas.space, scorer, images, [Directions(null, "free").unit(start, turn)], length) for turn in turns
-        ]
-        found[kernel] = Pulls(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in ("ways", "changes"))
-        )
+        ways = [Directions(null).pattern(start, turn) for turn in range(permutations)]
+        found[kernel] = pull(atlas.space, scorer, images, ways, length)
     return found
 
 

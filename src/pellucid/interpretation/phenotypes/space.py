@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pellucid.counterfactual import FittedGenerator
+from pellucid.counterfactual.support import LIMIT
 from pellucid.errors import ShapeError
 
 __all__ = ["Space"]
@@ -13,7 +14,6 @@ __all__ = ["Space"]
 _FLOOR = 1e-3
 """Directions of a smaller share of the largest variance are scaled as if they had it: nothing is seen in them."""
 
-_INSIDE = 0.99
 _FEWEST = 20
 
 
@@ -58,7 +58,7 @@ class Space:
         axes = vectors * values.clamp(min=max(float(values.max()), 1e-12) * _FLOOR).sqrt()
         rest = (0, *range(2, images.ndim))
         found = cls(generator, centre, axes, 0.0, images.amin(rest, keepdim=True), images.amax(rest, keepdim=True))
-        limit = float(found._white(latents).norm(dim=1).quantile(_INSIDE))
+        limit = float(found._white(latents).norm(dim=1).quantile(LIMIT))
         return cls(generator, centre, axes, limit, found.low, found.high)
 
     def _white(self, latents: Tensor) -> Tensor:
@@ -77,8 +77,11 @@ class Space:
 
     def moved(self, images: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Return real images with what differs between the decoded points `before` and `after` laid on; differentiable."""
-        changed = images + self.decode(after) - self.decode(before)
-        return torch.minimum(torch.maximum(changed, self.low), self.high)
+        return self.laid(images - self.decode(before), after)
+
+    def laid(self, rest: Tensor, points: Tensor) -> Tensor:
+        """Return the images of points with what the generator cannot paint of the real images laid on; differentiable."""
+        return torch.minimum(torch.maximum(rest + self.decode(points), self.low), self.high)
 
     def inside(self, start: Tensor, points: Tensor) -> Tensor:
         """Say which points ``(N,)`` lie where images are, or no farther out than the image that they started from."""

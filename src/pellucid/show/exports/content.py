@@ -90,7 +90,6 @@ class Content:
     def calls(self) -> dict[str, dict[str, Any]]:
         """What the model said of each image: label and predicted as class names, confidence."""
         names = self.study.model.classes or self.study.images.classes
-        wanted = set(self.ids)
 
         def named(number: Any) -> str:
             return "" if number is None else names[number] if number < len(names) else str(number)
@@ -98,7 +97,7 @@ class Content:
         return {
             row["image"]: {"label": named(row["label"]), "predicted": named(row["predicted"]),
                            "confidence": row["confidence"], "outcome": _outcome(row)}
-            for row in self.study.predictions.to_pylist() if row["image"] in wanted
+            for row in self.study.called(self.ids).to_pylist()
         }  # fmt: skip
 
     @cached_property
