@@ -1,6 +1,6 @@
 """Interpretations on planted truth: does edit-and-test rank the factor that a net reads first, and how often does it err?
 
-    python benchmarks/interpretations.py OUT [--quick] [--seeds N]
+    python benchmarks/interpretations.py OUT [--quick] [--seeds N] [--kept]
 
 A net learns a phantom whose label follows from one factor (size, eccentricity, texture, number or brightness of spots,
 the ring, colour, a tag) while the seven others vary and tell nothing. It counts once it is right on nine held-out images of ten
@@ -262,19 +262,26 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("out", type=Path)
     parser.add_argument("--quick", action="store_true", help="one net a factor")
+    parser.add_argument("--kept", action="store_true", help="print what is kept already; train and test nothing")
     parser.add_argument("--seeds", type=int, default=5)
     given = parser.parse_args()
     seeds, rounds = (1, 50) if given.quick else (given.seeds, 200)
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     console, items = Console(width=200, soft_wrap=True), []
-    for factor, seed in track([(factor, seed) for seed in range(seeds) for factor in INTERPRETATIONS], "nets"):
+    wanted = [(factor, seed) for seed in range(seeds) for factor in INTERPRETATIONS]
+    for factor, seed in track(sorted(wanted, key=lambda one: one[0] in HARD), "nets"):
         stem = given.out / f"{factor.replace(' ', '_')}-{HARD.get(factor, EASY)[0]}-{seed}"
+        if given.kept and not stem.with_suffix(".json").is_file():
+            continue
         made = partial(item, factor, seed, stem.with_suffix(".safetensors"))
         items.append(kept(stem.with_suffix(".json"), made))
     console.print("\n".join([*table(items), "", *summary(items)]))
     for confounded in (False, True):
-        told = kept(given.out / f"nulls-{rounds}-{confounded}.json", partial(nulls, rounds, confounded=confounded))
+        path = given.out / f"nulls-{rounds}-{confounded}.json"
+        if given.kept and not path.is_file():
+            continue
+        told = kept(path, partial(nulls, rounds, confounded=confounded))
         name = "with a batch held fixed" if confounded else "without a confounder"
         console.print(
             f"associations {name}: nothing found at p ≤ 0.05 {_share(told['found'], told['tested'])}; false among found at "

@@ -124,6 +124,23 @@ def test_a_rotated_query_misses_its_twin_and_finds_it_where_turns_are_averaged_o
     assert found["turned"] == 1.0
 
 
+def test_precision_at_five_falls_for_rotated_queries_and_is_mended_where_turns_are_averaged_over(solids):
+    """Six noisy copies of each shape in the gallery, upright; the queries are further copies, turned by a quarter."""
+    draw = torch.Generator().manual_seed(1)
+    copies = solids[:12].repeat(7, 1, 1, 1)
+    copies = copies + 0.05 * torch.randn(copies.shape, generator=draw)
+    copies[72:] = copies[72:].rot90(1, (-2, -1))
+    ids = [f"copy {row}" for row in range(84)]
+    shape = {name: float(row % 12) for row, name in enumerate(ids)}
+    model = Model(Oriented(), embedding="pool")
+    found = {
+        pose: similar_cases(model, copies, ids[72:], ids=ids, pose=pose).precision(shape).value.value
+        for pose in ("as_is", "turned")
+    }
+    assert found["as_is"] < 0.4
+    assert found["turned"] > 0.9
+
+
 def test_turned_features_are_the_same_for_every_pose_of_the_grid(solids):
     model = Model(Oriented(), embedding="pool")
     own = posed_features(model, solids[:4], pose="turned")

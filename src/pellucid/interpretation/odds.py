@@ -8,7 +8,7 @@ LIKELIER = "N times likelier: the odds of the call, its probability over that of
 """What the words mean, for a reader who meets them first."""
 
 _MOST = 1000.0
-_SAME = 1.005
+_SAME = 1.05
 
 
 def likelier(change: float, low: float | None = None, high: float | None = None) -> str:

@@ -152,7 +152,7 @@ def _artefact(own: Strategies, one: Named, fall: Interval | None) -> Finding:
     told = (
         "too few images had room for the test"
         if fall is None
-        else f"it makes {own.label} {likelier(-fall.value, -fall.high, -fall.low)} than the equal gap does"
+        else f"{own.label} becomes {likelier(-fall.value, -fall.high, -fall.low)}, what the equal gap does taken off"
     )
     where = f"In {len(one.rows)} of {len(own.ids)} images that it calls {own.label}, much of the evidence lies at {one.name}"
     said = "an artefact: filling it in moves the call." if moved else "filling it in was not seen to move the call."

@@ -46,7 +46,7 @@ def _told(row: dict[str, Any]) -> dict[str, str]:
     if row["fall"] is None:
         return {"told": ""}
     low, high = (None if row[end] is None else -row[end] for end in ("fall_high", "fall_low"))
-    return {"told": f"{likelier(-row['fall'], low, high)} than with an equal gap elsewhere"}
+    return {"told": f"{likelier(-row['fall'], low, high)}, what an equal gap elsewhere does taken off"}
 
 
 def _pictures(row: dict[str, Any], told: dict[str, Any], images: ImageSet) -> dict[str, Any]:
