@@ -63,4 +63,4 @@ def test_a_study_begun_before_there_was_the_choice_goes_on(study, home):
     values = dict(read_toml(study.path / "study.toml").values)
     del values["evaluate"]["ranked"]
     (study.path / "study.toml").write_text(spelt_toml(values))
-    assert Study.create(home / "study.toml", study.path).config.evaluate.ranked == 5000
+    assert Study.create(home / "study.toml", study.path).config.evaluate.ranked == 2500

@@ -164,10 +164,44 @@ def test_ome_zarr_and_ome_tiff_slides(pixels, tmp_path):
 
 def test_what_is_no_slide_is_one_sentence(tmp_path):
     (tmp_path / "a.tif").write_bytes(b"no image")
-    with pytest.raises(BadImage, match="no TIFF"):
+    with pytest.raises(BadImage, match="a.tif"):
         open_slide(tmp_path / "a.tif")
-    with pytest.raises(BadImage, match="no OME-Zarr"):
+    with pytest.raises(BadImage, match="no OME-Zarr group"):
         open_slide(tmp_path)
-    tifffile.imwrite(tmp_path / "b.tif", np.zeros((20, 20), np.uint8))
-    with pytest.raises(BadImage, match="has the axes CYX or YXC, and this has YX"):
+    tifffile.imwrite(
+        tmp_path / "b.tif", np.zeros((4, 20, 20), np.uint8), photometric="minisblack", metadata={"axes": "ZYX"}
+    )
+    with pytest.raises(BadImage, match="axes ZYX .* no plane"):
         open_slide(tmp_path / "b.tif")
+    with pytest.raises(BadImage, match=r"SVS|\.svs"):
+        open_slide(tmp_path / "c.png")
+
+
+def test_a_grey_plane_and_a_stack_of_one_plane_are_slides(pixels, tmp_path):
+    tifffile.imwrite(tmp_path / "grey.tif", pixels[..., 0])
+    array = create_pyramid(
+        tmp_path / "a.zarr", (1, 3, 1, 150, 190), axes="TCZYX", dtype="uint8", name="a", spacing=None
+    )
+    array[...] = pixels.transpose(2, 0, 1)[None, :, None]
+    for name, image in (("grey.tif", pixels[..., :1]), ("a.zarr", pixels)):
+        with open_slide(tmp_path / name) as slide:
+            assert slide.um_per_px is None
+            found = slide.read(slice(3, 9), slice(100, 140))
+        np.testing.assert_allclose(found, image[3:9, 100:140].transpose(2, 0, 1) / 255, atol=1e-6)
+
+
+def test_a_slide_of_a_scanner_is_explained_as_the_same_pixels_in_a_tiff(pixels, tmp_path, model):
+    pytest.importorskip("tiffslide")
+    told = f"Aperio Image Library v1\n{pixels.shape[1]}x{pixels.shape[0]} (64x64)|AppMag = 20|MPP = 0.5"
+    with tifffile.TiffWriter(tmp_path / "scan.svs", bigtiff=False) as file:
+        for level, small in enumerate((pixels, pixels[::2, ::2])):
+            file.write(
+                small, tile=(64, 64), photometric="rgb", metadata=None, description=told, subfiletype=int(level > 0)
+            )
+    options = {"target": 1, "um_per_px": 0.5, "tile": 64, "halo": 12, "shard": 128}
+    found = explain_slide(model, tmp_path / "scan.svs", "input_x_gradient", **options)
+    assert found.path == tmp_path / "scan.map.ome.zarr"
+    np.testing.assert_allclose(found.read(), whole_map(model, pixels, "input_x_gradient"), atol=1e-5)
+    with open_slide(tmp_path / "scan.svs", um_per_px=1.0) as coarse:
+        expected = pixels[::2, ::2][20:40, 30:60].transpose(2, 0, 1) / 255
+        np.testing.assert_allclose(coarse.read(slice(20, 40), slice(30, 60)), expected, atol=1e-6)

@@ -63,7 +63,7 @@ def _attributes(path: Path) -> Mapping[str, Any]:
     return inner
 
 
-def _image_path(path: Path, wanted: Wanted) -> Path:
+def image_path(path: Path, wanted: Wanted) -> Path:
     """Return the group of the image that is meant; converters keep a series of images in numbered groups."""
     stated = _attributes(path)
     if "multiscales" in stated:
@@ -76,7 +76,7 @@ def _image_path(path: Path, wanted: Wanted) -> Path:
         raise BadImage(
             f"{path}: the OME-Zarr states no image (no multiscales); it has {', '.join(stated) or 'nothing'}"
         )
-    return _image_path(path / names[chosen_series(names, wanted, path)], wanted)
+    return image_path(path / names[chosen_series(names, wanted, path)], wanted)
 
 
 def _series(path: Path, stated: Mapping[str, Any]) -> list[Any]:
@@ -149,7 +149,7 @@ def _in_units(scale: Mapping[str, float], units: Mapping[str, str]) -> Mapping[s
 
 def _read(path: Path, wanted: Wanted) -> RawImage:
     with opened(path):
-        return _read_image(_image_path(path, wanted), wanted)
+        return _read_image(image_path(path, wanted), wanted)
 
 
 def _read_image(path: Path, wanted: Wanted) -> RawImage:
@@ -191,7 +191,7 @@ def _entries(path: Path, wanted: Wanted) -> Listing | None:
             return _plate(path, stated["plate"])
         if "well" in stated:
             return _fields(path, [("", path)])
-        return _labelled({path.name: _image_path(path, wanted)})
+        return _labelled({path.name: image_path(path, wanted)})
 
 
 def _labelled(images: Mapping[str, Path], metadata: Any = None) -> Listing:

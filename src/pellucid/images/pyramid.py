@@ -1,7 +1,7 @@
-"""A plane in several resolutions, read region by region: whole slides and pyramidal TIFF."""
+"""A plane in several resolutions, read region by region: whole slides, pyramidal TIFF, OME-Zarr."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,12 +12,15 @@ import zarr
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array
+from pellucid.images.ome_zarr import image_path, level_array, multiscale, opened
 from pellucid.images.reader import Wanted, named, needed, refuse_too_large
 from pellucid.images.tiff import TIFF, guarded, planar
 
 __all__ = ["SLIDE_SUFFIXES", "Pyramid", "opened_pyramid"]
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".scn", ".bif", ".tif", ".tiff")
+
+_COLOURS = ("red", "green", "blue")
 
 
 class Pyramid(Protocol):
@@ -31,6 +34,10 @@ class Pyramid(Protocol):
     def steps(self) -> Sequence[float | None]:
         """Pixel size of each level in micrometres, None where the file states none."""
 
+    @property
+    def channels(self) -> tuple[str, ...] | None:
+        """Names of the samples of a pixel, None where the file names none."""
+
     def region(self, level: int, y: int, x: int, height: int, width: int) -> Array:
         """Return the pixels of a region inside a level, (Y, X) or (Y, X, samples)."""
 
@@ -38,8 +45,12 @@ class Pyramid(Protocol):
 class _Tiff:
     """Levels of one series of a TIFF file."""
 
-    def __init__(self, whole: Any, step: float | None, limit: int, path: Path) -> None:
+    def __init__(
+        self, whole: Any, step: float | None, channels: tuple[str, ...] | None, limit: int, path: Path
+    ) -> None:
         self.whole, self.axes, self.path, self.limit = whole, whole.axes, path, limit
+        colours = "S" in self.axes and whole.shape[self.axes.index("S")] == len(_COLOURS)
+        self.channels = _COLOURS if colours else channels
         y, x = self.axes.index("Y"), self.axes.index("X")
         self.shapes = [(level.shape[y], level.shape[x]) for level in whole.levels]
         self.steps = [None if step is None else step * self.shapes[0][1] / width for _, width in self.shapes]
@@ -49,16 +60,46 @@ class _Tiff:
         refuse_too_large(math.prod(self.whole.levels[level].keyframe.chunks), self.limit, self.path)
         window = {"Y": slice(y, y + height), "X": slice(x, x + width)}
         with self.whole.aszarr(level=level) as store:
-            array = zarr.open_array(store, mode="r")
-            part = np.asarray(array[tuple(window.get(axis, slice(None)) for axis in self.axes)])
-        return np.moveaxis(part, self.axes.index("S"), -1) if "S" in self.axes else part
+            return _plane(zarr.open_array(store, mode="r"), self.axes, window)
+
+
+class _Zarr:
+    """Levels of an OME-Zarr image."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        found = multiscale(path)
+        self.path, self.axes, self.channels = path, found.axes, found.channels
+        self.levels = [level_array(path, found, level, limit) for level in range(len(found.paths))]
+        _refuse_several_planes(path, self.axes, self.levels[0].shape)
+        y, x = self.axes.index("Y"), self.axes.index("X")
+        self.shapes = [(level.shape[y], level.shape[x]) for level in self.levels]
+        self.steps = [spacing.get("X") for spacing in found.spacings]
+
+    def region(self, level: int, y: int, x: int, height: int, width: int) -> Array:
+        """Read only the chunks that the region touches."""
+        with opened(self.path):
+            return _plane(self.levels[level], self.axes, {"Y": slice(y, y + height), "X": slice(x, x + width)})
+
+
+def _plane(array: Any, axes: str, window: Mapping[str, slice]) -> Array:
+    """Return a region with its samples last; axes T and Z of one plane are dropped."""
+    where = tuple(0 if axis in "TZ" else window.get(axis, slice(None)) for axis in axes)
+    part, left = np.asarray(array[where]), [axis for axis in axes if axis not in "TZ"]
+    samples = next((place for place, axis in enumerate(left) if axis in "SC"), None)
+    return part if samples is None else np.moveaxis(part, samples, -1)
+
+
+def _refuse_several_planes(path: Path, axes: str, shape: Sequence[int]) -> None:
+    several = [axis for axis, length in zip(axes, shape, strict=True) if axis in "TZ" and length > 1]
+    if several or set(axes) - set("TCZYX") or not set("YX") <= set(axes):
+        raise BadImage(f"{path}: axes {axes} of shape {tuple(shape)} are no plane; tiles are cut from one")
 
 
 class _Slide:
     """Levels of a slide as tiffslide opens it."""
 
     def __init__(self, slide: Any) -> None:
-        self.slide = slide
+        self.slide, self.channels = slide, _COLOURS
         self.shapes = [(height, width) for width, height in slide.level_dimensions]
         sizes = [slide.properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"]
         known = all(size is not None and math.isfinite(float(size)) and float(size) > 0 for size in sizes)
@@ -67,9 +108,8 @@ class _Slide:
     def region(self, level: int, y: int, x: int, height: int, width: int) -> Array:
         """Read at a level; the slide counts places in pixels of the finest."""
         down = self.slide.level_downsamples[level]
-        return np.asarray(
-            self.slide.read_region((round(x * down), round(y * down)), level, (width, height), as_array=True)
-        )
+        place = (math.ceil(x * down), math.ceil(y * down))  # it is divided again and cut off below
+        return np.asarray(self.slide.read_region(place, level, (width, height), as_array=True))
 
 
 @contextmanager
@@ -81,12 +121,19 @@ def opened_pyramid(path: Path, wanted: Wanted) -> Iterator[Pyramid]:
     BadImage
         When the file is corrupt, holds no plane of grey or colours, or tiffslide is not installed where it is needed.
     """
+    if path.is_dir():
+        with opened(path):
+            pyramid = _Zarr(image_path(path, wanted), wanted.limit)
+        yield pyramid
+        return
     if not path.name.lower().endswith(SLIDE_SUFFIXES):
-        raise BadImage(f"{path}: tiles are cut from whole slides and TIFF files ({', '.join(SLIDE_SUFFIXES)})")
+        raise BadImage(
+            f"{path}: tiles are cut from OME-Zarr, whole slides and TIFF files ({', '.join(SLIDE_SUFFIXES)})"
+        )
     if path.name.lower().endswith(TIFF.suffixes):
         with guarded(path) as file:
-            whole, step = planar(file, path, wanted)
-            yield _Tiff(whole, step, wanted.limit, path)
+            whole, step, channels = planar(file, path, wanted)
+            yield _Tiff(whole, step, channels, wanted.limit, path)
         return
     tiffslide = needed("tiffslide", "slides", path)
     what = "the slide is corrupt, incomplete or of a kind that cannot be read"

@@ -20,8 +20,7 @@ def _read(path: Path, wanted: Wanted) -> RawImage:
         refuse_too_large(height * width * 3, wanted.limit, path)
         step = pyramid.steps[level]
         array = pyramid.region(level, 0, 0, height, width)
-    channels = ("red", "green", "blue") if array.ndim == 3 and array.shape[-1] == 3 else None
-    return RawImage(array, "YXS"[: array.ndim], {} if step is None else {"Y": step, "X": step}, channels)
+        return RawImage(array, "YXS"[: array.ndim], {} if step is None else {"Y": step, "X": step}, pyramid.channels)
 
 
 SLIDE = Reader(

@@ -106,8 +106,8 @@ def _read(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> RawImage:
     return RawImage(_native(array), axes, _coarser(spacing, whole, level), channels)
 
 
-def planar(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> tuple[Any, float | None]:
-    """Return the series of one plane, grey or RGB, that is meant, with the size of its pixels in micrometres.
+def planar(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> tuple[Any, float | None, tuple[str, ...] | None]:
+    """Return the series of one plane that is meant, the size of its pixels in micrometres and the channel names of OME.
 
     Raises
     ------
@@ -117,11 +117,12 @@ def planar(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> tuple[Any, fl
     stated = ome_images(file.ome_metadata or "", path) if file.is_ome else ()
     number = chosen_series([one.name for one in file.series], wanted, path)
     whole = file.series[number]
-    if whole.axes not in ("YX", "YXS", "SYX"):
+    if whole.axes not in ("YX", "YXS", "SYX", "CYX"):
         raise BadImage(f"{path}: axes {whole.axes} of shape {whole.shape} are no plane; tiles are cut from one")
     _refuse_colours(file, whole.keyframe, path)
-    spacing = _spacing(file, whole.keyframe, stated[number] if len(stated) == len(file.series) else None)
-    return whole, spacing.get("X")
+    image = stated[number] if len(stated) == len(file.series) else None
+    spacing = _spacing(file, whole.keyframe, image)
+    return whole, spacing.get("X"), None if image is None else image.channels
 
 
 def _steps(whole: Any, spacing: dict[str, float]) -> list[float | None]:

@@ -71,8 +71,7 @@ class TileSource:
         slide, y, x = self.places[image]
         with opened_pyramid(Path(slide), self.wanted) as pyramid:
             level, factor, step = _scale(pyramid, self.wanted, slide)
-            array = _cut(pyramid, level, factor, (y, x), self.size)
-        channels = ("red", "green", "blue") if array.ndim == 3 and array.shape[-1] == 3 else None
+            array, channels = _cut(pyramid, level, factor, (y, x), self.size), pyramid.channels
         spacing = {} if step is None else {"Y": step, "X": step}
         return RawImage(array, "YXS"[: array.ndim], spacing, channels, crop=(y, x))
 

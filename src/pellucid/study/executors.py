@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from pellucid.errors import BadStudy
+from pellucid.study.handshake import refuse_other_code
 
 __all__ = ["Inline", "begin_worker", "completed", "open_executor"]
 
@@ -55,7 +56,7 @@ def open_executor(
     Raises
     ------
     BadStudy
-        When Dask is not installed, the scheduler does not answer, there are more processes than GPUs, or a worker process
+        When Dask is not installed, the scheduler does not answer, a worker runs other code, there are more processes than GPUs, or a worker process
         dies, which on Dask it may do twice.
     """
     if scheduler is not None:
@@ -126,10 +127,18 @@ def _dask(scheduler: str, device: str) -> Iterator[tuple[Executor, Callable[[], 
     except (OSError, ValueError) as error:
         raise BadStudy(f"no Dask scheduler answers at {scheduler}: {error}") from None
     with client:
+        known: set[str] = set()
+        refuse_other_code(client, known)
+
+        def width() -> int:
+            """Return how many tasks to hold; workers that came since are asked for their code before they are counted."""
+            refuse_other_code(client, known)
+            return 2 * max(1, len(_workers(client)))
+
         gpus = device.startswith("cuda") and any("GPU" in worker["resources"] for worker in _workers(client))
         executor = client.get_executor(retries=_RETRIES, pure=False, **({"resources": {"GPU": 1}} if gpus else {}))
         try:
-            yield executor, lambda: 2 * max(1, len(_workers(client)))
+            yield executor, width
         except distributed.KilledWorker as error:
             raise BadStudy(
                 f"one task ended {_RETRIES + 1} Dask workers or more, often for lack of memory; what was finished is kept: give the "

@@ -104,6 +104,7 @@ def explain_slide(
     *,
     target: Any = None,
     um_per_px: float | None = None,
+    series: int | str | None = None,
     tile: int = 512,
     halo: int = 64,
     shard: int = 2048,
@@ -128,6 +129,8 @@ def explain_slide(
         The map; default ``NAME.map.ome.zarr`` beside the slide.
     um_per_px
         Pixel size at which the model looks, in micrometres: that of a level or a multiple; None: that of the file.
+    series
+        Which image of a file that holds several.
     tile, halo
         Side of a tile and of the margin round it, in pixels of that size.
     shard
@@ -152,7 +155,7 @@ def explain_slide(
         raise BadStudy(f"shard={shard} is no whole number of tiles of {tile} pixels, or halo={halo} is below 0")
     recipe, net = METHODS.parse(method), model if isinstance(model, Model) else Model(model)
     where = Path(out) if out is not None else Path(path).with_name(f"{Path(path).name.split('.')[0]}.map.ome.zarr")
-    with open_slide(path, um_per_px=um_per_px) as slide, writing(where):
+    with open_slide(path, um_per_px=um_per_px, series=series) as slide, writing(where):
         asked = _Asked(
             method=str(recipe), definition=recipe.definition, target=str(target), um_per_px=slide.um_per_px, tile=tile, halo=halo,
             shard=shard, seed=seed, batch_size=batch_size, shape=slide.shape, model=(net.source.sha256 if net.source else None) or "",

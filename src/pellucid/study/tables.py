@@ -144,7 +144,7 @@ class EvaluateConfig(Table):
     metrics: list[str] | Literal["panel"] = "panel"
     mask: str | list[str] | None = None
     self_test: bool = True
-    ranked: Count = 5000
+    ranked: Count = 2500
 
 
 def in_shards(wanted: int, images: int, shard: int) -> int:
