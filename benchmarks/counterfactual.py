@@ -1,46 +1,44 @@
 """Counterfactuals of phantom cells, whose nine factors are independent and whose true counterfactuals can be rendered.
 
-    python benchmarks/counterfactual.py [--out DIR] [--rules RULE ...] [--size 32] [--quick]
+    python benchmarks/counterfactual.py [--out DIR] [--rules RULE ...] [--seeds N] [--size 32] [--quick]
 
-For each rule: a net is explained, judged by the same net trained again and by another architecture; the default generator
-is fitted and passes the gate; counterfactuals of held-out images are scored, beside the true ones that the phantom renders
-and beside an attack on the pixels as a control. Factors are measured on every image, real or made, by one instrument: ridge
-regression on pellucid's phenotypes of the segmented image, of which those count that recover their factor (rank correlation
-of 0.6 and more on held-out images). What took long is kept in DIR, so that a killed run goes on where it stopped.
+For each rule and seed: a net is explained, judged by the same net trained again and by another architecture; the default
+generator is fitted and passes the gate; counterfactuals of held-out images are scored, beside the true ones that the phantom
+renders and beside an attack on the pixels as a control. Factors are read on every image, real or made, by one instrument
+that knows nothing of the models, see factor_reader.py. A run is one JSON in DIR, nets and generators are kept too, so that a
+killed run goes on where it stopped; at the end all runs are counted together.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from factor_reader import FACTORS, FactorReader, factor_reader
 from safetensors.torch import load_file, save_file
-from scipy.stats import spearmanr
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from torch import Tensor, nn
 
 from pellucid.counterfactual import (
     Counterfactuals,
+    FittedGenerator,
     Measured,
     counterfactual,
     faithful_autoencoder,
     gate,
     score_counterfactuals,
-    summarise,
 )
-from pellucid.errors import BadImage
-from pellucid.images.phantoms import CELL_FACTORS, Phantom, cells
+from pellucid.counterfactual.result import rank_correlation
+from pellucid.images.phantoms import Phantom, cells
 from pellucid.intervals import share_interval
-from pellucid.measure import phenotypes, segment
 from pellucid.models import Model, Normalise, fit, load_model, save_model
 
 RULES = ("eccentricity + nucleus_size", "membrane_ring", "cell_size")
-RECOVERED = 0.6
+MONOTONE = 0.9
 
 
 def plain_net(classes: int) -> nn.Sequential:
@@ -98,64 +96,6 @@ def nets(phantom: Phantom, out: Path, epochs: int, train: list[str]) -> dict[str
     return found
 
 
-class Instrument:
-    """Measures the nine factors of any image by what pellucid measures of it after segmenting it anew."""
-
-    def __init__(self, phantom: Phantom, ids: list[str]) -> None:
-        self.record = phantom.images.record
-        rows = dict(zip(phantom.factors["image"].to_pylist(), phantom.factors.to_pylist(), strict=True))
-        truth = np.array([[rows[name][factor.name] for factor in CELL_FACTORS] for name in ids], dtype=float)
-        seen = self._phenotypes(phantom.images.tensor(ids))
-        self.middle = np.nanmedian(seen, axis=0)
-        seen, half = self._filled(seen), len(ids) * 2 // 3
-        self.fitted = [
-            make_pipeline(StandardScaler(), PolynomialFeatures(2, interaction_only=False, include_bias=False), StandardScaler(),
-                          RidgeCV(np.logspace(-1, 5, 13))).fit(seen[:half], column[:half])
-            for column in truth.T
-        ]  # fmt: skip
-        guessed = self._read(seen)
-        self.recovery = {
-            factor.name: float(spearmanr(guessed[half:, place], truth[half:, place]).statistic)
-            for place, factor in enumerate(CELL_FACTORS)
-        }
-        self.names = tuple(name for name, rho in self.recovery.items() if rho >= RECOVERED)
-        self.spread = guessed[:, self._kept].std(0)
-
-    @property
-    def _kept(self) -> list[int]:
-        return [place for place, factor in enumerate(CELL_FACTORS) if factor.name in self.names]
-
-    def _phenotypes(self, images: Tensor) -> np.ndarray:
-        rows = []
-        for image in images:
-            try:
-                labels = (segment(image) > 0).long()
-                table = phenotypes(image, labels, self.record)
-            except BadImage:
-                table = None
-            rows.append(list(table.to_pylist()[0].values())[1:] if table is not None and table.num_rows else None)
-        width = max((len(row) for row in rows if row), default=0)
-        return np.array(
-            [[np.nan] * width if row is None else [np.nan if v is None else v for v in row] for row in rows]
-        )
-
-    def _filled(self, seen: np.ndarray) -> np.ndarray:
-        return np.where(np.isnan(seen), self.middle, seen)
-
-    def _read(self, seen: np.ndarray) -> np.ndarray:
-        return np.stack([model.predict(seen) for model in self.fitted], axis=1)
-
-    def __call__(self, images: Tensor) -> np.ndarray:
-        """Return the recovered factors ``(N, M)``."""
-        return self._read(self._filled(self._phenotypes(images)))[:, self._kept]
-
-    def of(self, before: Tensor, after: Tensor, causes: tuple[str, ...]) -> Measured:
-        """Return what is measured of pairs."""
-        return Measured(
-            self.names, self(before), self(after), self.spread, causal=tuple(c for c in causes if c in self.names)
-        )
-
-
 def true_counterfactual(phantom: Phantom, image: str) -> Tensor:
     """Render an image with its causes moved across their thresholds, as far as needed and no further than their range."""
     dials = {dial.name: dial for dial in phantom.dials}
@@ -166,124 +106,141 @@ def true_counterfactual(phantom: Phantom, image: str) -> Tensor:
         for name in phantom.causes:
             end = dials[name].high if label == 0 else dials[name].low
             moved[name] = row[name] + share * (end - row[name])
+            if dials[name].whole:
+                moved[name] = float(round(moved[name]))
         if phantom.label(image, **moved) != label:
             break
     return phantom.render(image, **moved)
 
 
-def told(name: str, found: Counterfactuals, measured: Measured, others: dict[str, Model], seconds: float) -> list[str]:
-    """Return the lines of one kind of counterfactual."""
-    table = score_counterfactuals(found, others=others, measured=measured)
-    summary = summarise(table)
-    rows = [row for row in table.to_pylist() if row["value"] is not None]
-
-    def column(score: str) -> np.ndarray:
-        return np.array([row["value"] for row in rows if row["score"] == score])
-
-    monotone = int((column("monotonicity") > 0.9).sum())
-    lines = [
-        f"  {name}: gate {'open' if found.gate.passed else 'CLOSED (' + ', '.join(c.name for c in found.gate.failed) + ')'}"
-    ]
-    for model in ("", *others):
-        share = summary["validity", model]
-        lines.append(
-            f"    validity on {model or 'the explained net'}: {round(share.value * share.n)}/{share.n} = {share}"
-        )
-    supported = share_interval(int(found.valid.sum()), len(found.ids))
-    lines += [
-        f"    of them within the support: {int(found.valid.sum())}/{len(found.ids)} = {supported}",
-        f"    specificity: median {np.median(column('specificity')):.2f}; causal shift {summary['causal_shift', '']}, nuisance drift {summary['nuisance_drift', '']}",
-        f"    Spearman(dose, score) > 0.9: {monotone}/{len(column('monotonicity'))} = {share_interval(monotone, len(column('monotonicity')))}",
-        f"    proximity {summary['proximity', '']}, sparsity at 0.05 {summary['sparsity', '']}, grain {summary['grain', '']}",
-        f"    {seconds / len(found.ids):.3f} s an image with 9 doses",
-    ]
-    return lines
+def measured(reader: FactorReader, before: Tensor, after: Tensor, causes: tuple[str, ...]) -> Measured:
+    """Return what the reader reads of pairs."""
+    return Measured(FACTORS, reader(before), reader(after), np.ones(len(FACTORS)), causal=causes)
 
 
-def run(rule: str, args: argparse.Namespace) -> None:
-    """Run one rule and print its numbers."""
-    out = args.out / f"{rule.replace(' ', '_')}_{args.size}"
-    out.mkdir(parents=True, exist_ok=True)
-    phantom = cells(args.images, size=(args.size, args.size), rule=rule)
-    split = dict(zip(phantom.images.ids, phantom.images.column("split"), strict=True))
-    train, test = ([name for name in phantom.images.ids if split[name] == part] for part in ("train", "test"))
-    judges = nets(phantom, out, args.epochs, train)
-    model, x, held_out = judges["explained"], phantom.images.tensor(train), phantom.images.tensor(test)
-    others = {name: judge for name, judge in judges.items() if name != "explained"}
-    labels = torch.tensor(phantom.images.label(test))
-    print(f"{rule}, {args.size} px, {len(train)} training images")
-    for name, judge in judges.items():
-        right = int((_called(judge, held_out) == labels).sum())
-        print(f"  accuracy of {name}: {right}/{len(test)} = {share_interval(right, len(test))}")
-    fitted, spent = _generator(args, x, model, out)
-    print(f"  {fitted.generator}: {spent['wall']:.0f} s wall, {spent['cpu']:.0f} s CPU to fit")
-    verdict = gate(fitted, model, held_out[args.explained :][:200], training=x, ids=test[args.explained :][:200])
-    for check in verdict.checks:
-        print(f"    {check}")
-    ids, few = test[: args.explained], held_out[: args.explained]
-    instrument = Instrument(phantom, test[args.explained :][: args.calibration])
-    print("  recovered factors: " + ", ".join(f"{name} {rho:.2f}" for name, rho in instrument.recovery.items()))
-    begun = time.perf_counter()
-    found = counterfactual(model, few, generator=fitted, gate=verdict, ids=ids)
-    seconds = time.perf_counter() - begun
-    print("\n".join(told("counterfactuals", found, instrument.of(few, found.changed, phantom.causes), others, seconds)))
-    far = counterfactual(model, few, generator=fitted, gate=verdict, ids=ids, margin=1.0)
-    print(
-        "\n".join(
-            told(
-                "the same, a whole spread past the border",
-                far,
-                instrument.of(few, far.changed, phantom.causes),
-                others,
-                seconds,
-            )
-        )
-    )
+def shares(found: Counterfactuals, measures: Measured, others: Mapping[str, Model]) -> dict[str, Any]:
+    """Return the numbers of one kind of counterfactual: counts as [k, n], else one value an image."""
+    rows = [row for row in score_counterfactuals(found, others=others, measured=measures).to_pylist() if row["value"] is not None]
+
+    def column(score: str, model: str = "") -> list[float]:
+        return [row["value"] for row in rows if row["score"] == score and row["model"] == model]
+
     strip = found.exaggerate()
-    rising = int((strip.spearman * found.aim.direction > 0.9).sum())
-    print(f"    Spearman over doses −3 to 3 > 0.9: {rising}/{len(ids)} = {share_interval(rising, len(ids))}")
-    found.plot(most=8, record=phantom.images.record).savefig(out / "counterfactuals.png", dpi=110)
-    _print_truth(phantom, ids, few, instrument, judges)
-    closed = gate(fitted, model, held_out[args.explained :][:200], training=x, search="pixel_attack")
-    begun = time.perf_counter()
-    attacked = counterfactual(model, few, generator=fitted, gate=closed, search="pixel_attack", ids=ids)
-    seconds = time.perf_counter() - begun
-    print(
-        "\n".join(told("pixel attack", attacked, instrument.of(few, attacked.changed, phantom.causes), others, seconds))
-    )
+    sign = found.aim.direction.double()
+    whole = rank_correlation(strip.doses, strip.scores) * sign
+    within = strip.spearman * sign
+    return {
+        "gate closed by": [check.name for check in found.gate.failed],
+        "valid on the explained net": counted(column("validity")),
+        **{f"valid on {name}": counted(column("validity", name)) for name in others},
+        "within the support": counted(found.valid.tolist()),
+        "path monotone": counted(value > MONOTONE for value in column("monotonicity")),
+        "strip monotone within the support": counted((within[~within.isnan()] > MONOTONE).tolist()),
+        "strip monotone from -3 to 3": counted((whole > MONOTONE).tolist()),
+        **{name: column(name) for name in ("specificity", "causal_shift", "nuisance_drift", "proximity", "sparsity", "grain")},
+    }
 
 
-def _called(model: Model, x: Tensor) -> Tensor:
+def counted(good: Any) -> list[int]:
+    """Return how many of how many."""
+    kept = [bool(one) for one in good]
+    return [sum(kept), len(kept)]
+
+
+def truth_of(phantom: Phantom, ids: list[str], x: Tensor, reader: FactorReader, judges: Mapping[str, Model]) -> dict[str, Any]:
+    """Return what the true counterfactuals give: the most that can be expected of any."""
+    truth = torch.stack([true_counterfactual(phantom, image) for image in ids])
+    wanted = 1 - torch.tensor(phantom.images.label(ids))
+    valid = {f"valid on {name.replace('explained', 'the explained net')}": counted((called(judge, truth) == wanted).tolist())
+             for name, judge in judges.items()}  # fmt: skip
+    parts = measured(reader, x, truth, phantom.causes).parts()
+    return valid | {name: parts[name].tolist() for name in ("specificity", "causal_shift", "nuisance_drift")}
+
+
+def called(model: Model, x: Tensor) -> Tensor:
+    """Return the classes that a model gives."""
     with torch.no_grad():
         return torch.cat([model.network(model.prepare(part)[0]).argmax(1) for part in x.split(64)])
 
 
-def _generator(args: argparse.Namespace, x: Tensor, model: Model, out: Path):
-    recipe, path, clock = (
-        faithful_autoencoder(steps=args.steps),
-        out / f"generator_{args.steps}.safetensors",
-        out / "clock.json",
-    )
-    if path.is_file():
-        return recipe.restore(load_file(path), tuple(x.shape[1:])), json.loads(clock.read_text())
-    wall, cpu = time.perf_counter(), time.process_time()
-    fitted = recipe.fit(x, model, checkpoint=path.with_suffix(".pt"))
-    spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-    clock.write_text(json.dumps(spent))
-    save_file(dict(fitted.tensors()), path)
-    return fitted, spent
+def generator(args: argparse.Namespace, x: Tensor, model: Model, out: Path) -> tuple[FittedGenerator, dict[str, float]]:
+    """Return the fitted generator and what fitting cost, kept in a file."""
+    recipe, clock = faithful_autoencoder(steps=args.steps), out / f"generator_{args.steps}.json"
+    path = clock.with_suffix(".safetensors")
+    if not clock.is_file():
+        wall, cpu = time.perf_counter(), time.process_time()
+        fitted = recipe.fit(x, model, checkpoint=path.with_suffix(".pt"))
+        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        save_file(dict(fitted.tensors()), path)
+        clock.write_text(json.dumps(spent))
+    return recipe.restore(load_file(path), tuple(x.shape[1:])), json.loads(clock.read_text())
 
 
-def _print_truth(phantom: Phantom, ids: list[str], x: Tensor, instrument: Instrument, judges: dict[str, Model]) -> None:
-    """Print what the true counterfactuals give: the ceiling of every number above."""
-    truth = torch.stack([true_counterfactual(phantom, image) for image in ids])
-    parts = instrument.of(x, truth, phantom.causes).parts()
-    print(f"  true counterfactuals (rendered): specificity median {np.nanmedian(parts['specificity']):.2f}, causal shift "
-          f"{np.nanmean(parts['causal_shift']):.2f}, nuisance drift {np.nanmean(parts['nuisance_drift']):.2f}")  # fmt: skip
-    wanted = 1 - torch.tensor(phantom.images.label(ids))
-    for name, judge in judges.items():
-        right = int((_called(judge, truth) == wanted).sum())
-        print(f"    {name} gives them the other class: {right}/{len(ids)} = {share_interval(right, len(ids))}")
+def run(rule: str, seed: int, args: argparse.Namespace, reader: FactorReader, out: Path) -> dict[str, Any]:
+    """Return everything that is measured of one rule and seed."""
+    phantom = cells(args.images, size=(args.size, args.size), seed=seed, rule=rule)
+    split = dict(zip(phantom.images.ids, phantom.images.column("split"), strict=True))
+    train, test = ([name for name in phantom.images.ids if split[name] == part] for part in ("train", "test"))
+    judges = nets(phantom, out, args.epochs, train)
+    model, x, unseen = judges["explained"], phantom.images.tensor(train), phantom.images.tensor(test)
+    others = {name: judge for name, judge in judges.items() if name != "explained"}
+    labels = torch.tensor(phantom.images.label(test))
+    fitted, spent = generator(args, x, model, out)
+    ids, few, tried = test[: args.explained], unseen[: args.explained], unseen[args.explained :][:200]
+    told: dict[str, Any] = {
+        "rule": rule, "seed": seed, "size": args.size, "training images": len(train), "generator": str(fitted.generator), "fit": spent,
+        "accuracy": {name: counted((called(judge, unseen) == labels).tolist()) for name, judge in judges.items()},
+        "true": truth_of(phantom, ids, few, reader, judges),
+    }  # fmt: skip
+    for name, search in (("counterfactuals", None), ("attack", "pixel_attack")):
+        verdict = gate(fitted, model, tried, training=x, search=search, ids=test[args.explained :][:200])
+        cpu = time.process_time()
+        found = counterfactual(model, few, generator=fitted, gate=verdict, search=search, ids=ids)
+        seconds = (time.process_time() - cpu) / len(ids)
+        told[name] = {"seconds an image": seconds, "gate": {check.name: check.value for check in verdict.checks}}
+        told[name] |= shares(found, measured(reader, few, found.changed, phantom.causes), others)
+        if search is None:
+            found.plot(most=8, record=phantom.images.record).savefig(out / "counterfactuals.png", dpi=110)
+    return told
+
+
+def kept(rule: str, seed: int, args: argparse.Namespace, reader: FactorReader) -> dict[str, Any]:
+    """Return a run from its file, made where there is none."""
+    out = args.out / f"{rule.replace(' ', '_')}_{args.size}_{seed}_{args.images}"
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "run.json"
+    if not path.is_file():
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(run(rule, seed, args, reader, out), indent=1))
+        partial.replace(path)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def total(runs: list[dict[str, Any]], kind: str, name: str) -> str:
+    """Return what was counted over runs, or the median over images of what was measured."""
+    values = [run[kind][name] for run in runs if name in run[kind]]
+    if not values:
+        return ""
+    if name == "gate closed by":
+        closed = sum(bool(value) for value in values)
+        return f"closed in {closed}/{len(values)}" + (f": {', '.join(sorted(set().union(*values)))}" if closed else "")
+    if name == "seconds an image":
+        return f"{max(values):.3f} at most"
+    if isinstance(values[0][0], int):
+        good, of = (sum(value[place] for value in values) for place in (0, 1))
+        return f"{good}/{of} [{share_interval(good, of).low:.3f}, {share_interval(good, of).high:.3f}]"
+    medians = [float(np.median(value)) for value in values]
+    every = f" (runs: {min(medians):.2f} to {max(medians):.2f})" if len(medians) > 1 else ""
+    return f"{float(np.median(np.concatenate(values))):.2f}{every}"
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Return the table of all runs."""
+    kinds = {"counterfactuals": "counterfactuals", "true": "true ones (rendered)", "attack": "attack on the pixels"}
+    names = [name for name in runs[0]["counterfactuals"] if name != "gate"]
+    lines = ["| | " + " | ".join(kinds.values()) + " |", "|" + "---|" * 4]
+    return "\n".join(lines + [f"| {name} | " + " | ".join(total(runs, kind, name) for kind in kinds) + " |" for name in names])
 
 
 def main() -> None:
@@ -291,15 +248,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("counterfactual_benchmark"))
     parser.add_argument("--rules", nargs="+", default=None)
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--quick", action="store_true")
     args = parser.parse_args()
-    quick = args.quick
-    args.rules = args.rules or (RULES[:1] if quick else RULES)
-    args.images, args.epochs, args.steps = (2000, 12, 2000) if quick else (7200, 25, 4500)
-    args.explained, args.calibration = (60, 240) if quick else (240, 600)
-    for rule in args.rules:
-        run(rule, args)
+    torch.set_num_threads(1)
+    args.rules = args.rules or (RULES[:1] if args.quick else RULES)
+    args.images, args.epochs, args.steps, args.explained = (2500, 12, 600, 60) if args.quick else (7200, 25, 1500, 120)
+    args.out.mkdir(parents=True, exist_ok=True)
+    reader = factor_reader(args.out, args.size)
+    print("R² of the reader: " + ", ".join(f"{name} {r2:.2f}" for name, r2 in reader.r2.items()), flush=True)
+    runs = []
+    for seed in range(args.seeds):
+        for rule in args.rules:
+            runs.append(kept(rule, seed, args, reader))
+            last = runs[-1]
+            accuracy = ", ".join(f"{name} {right}/{of}" for name, (right, of) in last["accuracy"].items())
+            print(f"\n{rule}, seed {seed}, {args.size} px, {last['training images']} training images; accuracy: {accuracy}")
+            print(f"{last['generator']}: {last['fit']['cpu']:.0f} s of CPU to fit\n{table([last])}", flush=True)
+    print(f"\nall {len(runs)} runs\n{table(runs)}")
 
 
 if __name__ == "__main__":

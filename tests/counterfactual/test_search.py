@@ -1,10 +1,12 @@
 """Counterfactuals in a world where the right one is known: only the first blob may change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from pellucid.counterfactual import counterfactual
+from pellucid.counterfactual import Exaggeration, counterfactual
 from pellucid.errors import BadTarget, CannotExplain, ShapeError
 from pellucid.models import Model
 from pellucid.models.targets import Class, Output, Similarity
@@ -12,7 +14,7 @@ from pellucid.models.targets import Class, Output, Similarity
 
 @pytest.fixture(scope="module")
 def found(world):
-    return counterfactual(world.model, world.held_out[:24], generator=world.fitted, gate=world.gate)
+    return counterfactual(world.model, world.held_out[:24], generator=world.fitted, gate=world.gate, margin=0.5)
 
 
 def test_every_image_crosses_and_the_model_says_so_of_the_shown_image(world, found):
@@ -44,19 +46,52 @@ def test_the_path_begins_at_the_image_and_rises_with_the_dose(found):
 
 
 def test_row_i_alone_equals_row_i_in_a_batch_and_does_not_depend_on_the_order(world, found):
-    one = counterfactual(world.model, world.held_out[7:8], generator=world.fitted, gate=world.gate)
+    one = counterfactual(world.model, world.held_out[7:8], generator=world.fitted, gate=world.gate, margin=0.5)
     torch.testing.assert_close(one.changed[0], found.changed[7], atol=1e-5, rtol=0)
     turned = counterfactual(
-        world.model, world.held_out[:24].flip(0), generator=world.fitted, gate=world.gate, batch_size=5
+        world.model, world.held_out[:24].flip(0), generator=world.fitted, gate=world.gate, batch_size=5, margin=0.5
     )
     torch.testing.assert_close(turned.changed.flip(0), found.changed, atol=1e-5, rtol=0)
 
 
+def test_without_a_margin_it_goes_as_far_as_the_median_image_of_the_class(world):
+    got = counterfactual(world.model, world.held_out[:24], generator=world.fitted, gate=world.gate)
+    known = (world.model.network(world.images) @ torch.tensor([[1.0, -1.0], [-1.0, 1.0]])).T  # of dark, of bright
+    for target in range(2):
+        rows = got.after.argmax(1) == target
+        typical = known[target][known[target] > 0].median()
+        assert (got.scores[rows, -1] >= typical - 1e-4).all()
+        assert float(got.scores[rows, -1].median()) < 1.2 * float(typical)
+
+
+def test_the_support_ends_where_no_training_image_lies_along_the_way(world, found):
+    axis = torch.zeros_like(found.move.step)
+    axis[:, 0] = 1.0
+    move = replace(found.move, step=axis, z=torch.zeros_like(axis))
+    rows = torch.arange(len(axis))
+    strain = [float(move.strain(dose, rows, found.images).median()) for dose in (1.0, 4.0)]
+    low, high = world.z[:, 0].quantile(0.005), world.z[:, 0].quantile(0.995)
+    expected = (4.0 - (low + high) / 2) / ((high - low) / 2)
+    assert strain[0] <= 1 < strain[1]
+    assert strain[1] == pytest.approx(float(expected), rel=0.1)
+
+
+def test_the_strip_is_judged_where_real_images_vouch_for_it():
+    doses, scores = (-2.0, -1.0, 0.0, 1.0, 2.0), torch.tensor([[9.0, -1, 0, 1, 2], [0.0, 1, 2, 3, 4]])
+    strain = torch.tensor([[1.2, 0.9, 0.5, 0.9, 1.0], [2.0, 1.1, 0.5, 0.9, 1.1]])
+    strip = Exaggeration.of(doses, torch.zeros(2, 5, 1, 8, 8), scores, strain)
+    assert strip.limits == [(-1.0, 2.0), (0.0, 1.0)]
+    assert float(strip.spearman[0]) == pytest.approx(1)
+    assert strip.spearman[1].isnan()  # two doses are no rank
+
+
 def test_the_exaggerated_strip_goes_the_other_way_too_and_marks_the_support(found):
-    strip = found.exaggerate((-3, -1, 0, 1, 3, 12))
+    strip = found.exaggerate((-3, -1, 0, 0.5, 1, 3, 12))
     assert torch.equal(strip.images[:, 2], found.images)
     assert (strip.scores.diff(dim=1) > 0).all()
-    torch.testing.assert_close(strip.spearman, torch.ones(24, dtype=torch.float64))
+    judged = ~strip.spearman.isnan()
+    assert judged.float().mean() > 0.8
+    torch.testing.assert_close(strip.spearman[judged], torch.ones(int(judged.sum()), dtype=torch.float64))
     assert all(high < 12 for _, high in strip.limits)
     assert all(low <= 0 <= high for low, high in strip.limits)
     with pytest.raises(ShapeError, match="three doses or more that rise"):

@@ -12,6 +12,7 @@ from pellucid.counterfactual.engines import (
     diffusion_autoencoder,
     drawn_in_bins,
     embedding_space,
+    faithful_autoencoder,
     inverted_shift,
     latent_shift,
     linear_discriminant,
@@ -21,7 +22,6 @@ from pellucid.counterfactual.engines import (
     score_bins,
     variational_autoencoder,
 )
-from pellucid.counterfactual.faithful import faithful_autoencoder
 from pellucid.counterfactual.gate import gate
 from pellucid.counterfactual.generator import GENERATORS, FittedGenerator, Generator
 from pellucid.counterfactual.minimal import MinimalMask, minimal_mask

@@ -12,10 +12,10 @@ from pellucid.models.predict import two_columns
 from pellucid.models.targets import Class, Output, resolve
 from pellucid.models.targets.columns import columns_of
 
-__all__ = ["CLEAR", "Aim", "aim_at"]
+__all__ = ["Aim", "aim_at"]
 
-CLEAR = 0.5
-"""How far past the border between two classes to aim, in spreads of the score over the training images."""
+_TYPICAL = 0.5
+"""As sure as so many of the training images that a class holds: how far past its border to aim."""
 
 _BEYOND = 0.05
 """How far past a value to aim, as a share of the way there."""
@@ -70,7 +70,7 @@ def _margin(outputs: Tensor, own: Tensor) -> Tensor:
 
 
 def aim_at(
-    target: Any, model: Model, outputs: Tensor, reference: Tensor, *, value: Any, layered: Tensor | None, margin: float = CLEAR
+    target: Any, model: Model, outputs: Tensor, reference: Tensor, *, value: Any, layered: Tensor | None, margin: float | None = None
 ) -> Aim:  # fmt: skip
     """Return the aim that a user's target means.
 
@@ -89,7 +89,8 @@ def aim_at(
     layered
         Outputs of the layer that the target reads instead, of the images as they are.
     margin
-        How far past the border of a class to aim, in spreads of the score over the training images.
+        How far past the border of a class to aim, in spreads of the score over the training images; None: as far as the
+        median training image that the model puts into the class.
 
     Raises
     ------
@@ -111,7 +112,7 @@ def aim_at(
     return Aim(words, str(wanted), read, start, goal, direction, scale, _BEYOND * way)
 
 
-def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor, margin: float) -> Aim:
+def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor, margin: float | None) -> Aim:
     if outputs.ndim != 2 or model.task == "regression":
         raise BadTarget(
             f"target={target!r} asks for a class, and the model is no classifier (outputs {tuple(outputs.shape)}): give a "
@@ -124,19 +125,23 @@ def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor, mar
     def read(given: Tensor, rows: Tensor) -> Tensor:
         return _margin(given, own[rows])
 
-    spreads = {
-        column: _margin(reference, torch.full((len(reference),), column, device=own.device)).std(correction=0)
-        for column in set(own.tolist())
-    }
-    scale = torch.stack([spreads[column] for column in own.tolist()])
+    known = {column: _margin(reference, torch.full_like(reference[:, 0], column, dtype=torch.long)) for column in set(own.tolist())}
+    scale = torch.stack([known[column].std(correction=0) for column in own.tolist()])
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+    beyond = torch.stack([_typical(known[column]) for column in own.tolist()]) if margin is None else margin * scale
     names = model.classes if len(model.classes) == both.shape[1] else tuple(map(str, range(both.shape[1])))
     words = tuple(f"class {names[column]}" for column in own.tolist())
     nothing = torch.zeros_like(scale)
     start = read(outputs, rows)
-    clear = torch.where(start < 0, margin * scale, nothing)
+    clear = torch.where(start < 0, beyond, nothing)
     told = "logit of the target class less the greatest other"
     return Aim(words, told, ReadOut(read), start, nothing, torch.ones_like(scale), scale, clear)
+
+
+def _typical(scores: Tensor) -> Tensor:
+    """Return the median score of the images that a class holds; without any, half a spread of all scores."""
+    inside = scores[scores > 0]
+    return inside.quantile(_TYPICAL) if len(inside) else scores.std(correction=0) / 2
 
 
 def _next(both: Tensor) -> Tensor:

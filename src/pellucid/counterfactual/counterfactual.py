@@ -7,7 +7,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from pellucid.counterfactual.aim import CLEAR, Aim
+from pellucid.counterfactual.aim import Aim
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.moves import Move
 from pellucid.counterfactual.parts import in_parts
@@ -30,7 +30,7 @@ def counterfactual(
     target: Any = None,
     value: Any = None,
     search: Search | str | None = None,
-    margin: float = CLEAR,
+    margin: float | None = None,
     doses: int = 9,
     ids: Sequence[str] | None = None,
     seed: int = 0,
@@ -60,8 +60,9 @@ def counterfactual(
     search
         One of `SEARCHES`; default: by slopes where the model has them, else by forward calls.
     margin
-        How far past the border of the class to aim, in spreads of the score over the training images: a small one gives the
-        least change, a large one a change that other models are likelier to follow.
+        How far past the border of the class to aim, in spreads of the score over the training images. None: as far as the
+        median training image that the model puts there; a small one gives the least change, which other models are
+        less likely to follow.
     doses
         Images on the path, the real one and the final one included.
     ids, seed
@@ -85,7 +86,7 @@ def counterfactual(
     CannotExplain
         When the search needs what the model does not offer.
     """
-    if not margin >= 0:
+    if margin is not None and not margin >= 0:
         raise ShapeError(f"counterfactual(margin={margin}) must be 0 or more spreads of the score")
     if doses < 2:
         raise ShapeError(f"counterfactual(doses={doses}) needs two doses or more: the image and the change")
@@ -118,7 +119,7 @@ def _along(
     for dose in track(doses, "along the path", transient=True, disable=not progress):
         with torch.no_grad():
             shown = torch.cat([move.at(dose, part) for part in in_parts(rows)])
-            strain = torch.cat([move.strain(dose, part) for part in in_parts(rows)])
+            strain = torch.cat([move.strain(dose, part, shown[part]) for part in in_parts(rows)])
         parts.append((shown.cpu(), read_scores(passes, shown, aim, rows).cpu(), strain.cpu()))
     images, scores, strains = (torch.stack(part, 1) for part in zip(*parts, strict=True))
     return images, scores, strains

@@ -28,7 +28,7 @@ _SUPPORTED, _REAL = 0.8, 0.8
 _GRAIN = 0.5
 _OFF_TARGET = 1.0
 _COMPOSED, _CYCLES = 1.0, 10
-_STABLE, _JITTER = 0.5, 0.3
+_STABLE, _JITTER, _STRAY = 0.5, 0.3, 1.7
 _LEAST, _REPEATED = 8, 32
 
 
@@ -140,7 +140,8 @@ def _shown(found: Sought, support: Support, known: Tensor, images: Tensor, drawn
     with torch.no_grad():
         shown = torch.cat([found.move.at(1.0, part) for part in in_parts(rows)]).cpu()
         strain, at_rest = (
-            torch.cat([found.move.strain(dose, part) for part in in_parts(rows)]).cpu() for dose in (1.0, 0.0)
+            torch.cat([found.move.strain(dose, part, seen[part]) for part in in_parts(rows)]).cpu()
+            for dose, seen in ((1.0, shown), (0.0, drawn))
         )
     eye = RandomFilters(support.low, support.high)
     features = eye(known)
@@ -183,11 +184,12 @@ def _again(
 ) -> list[Sought]:  # fmt: skip
     """Search anew from two random places, on a few images."""
     names = [str(row) for row in range(len(x))] if ids is None else ids
+    jitter = min(_JITTER, _STRAY / support.latents.shape[1] ** 0.5)  # many numbers together stray no further than a few
     few, aimed = x[:_REPEATED], value[:_REPEATED] if isinstance(value, Tensor) and value.ndim else value
     wanted = target[:_REPEATED] if isinstance(target, list | tuple | Tensor) else target
     return [
         seek(passes, few, fitted, support, target=wanted, value=aimed, search=found.search, ids=names[:_REPEATED],
-             seed=seed + place, jitter=_JITTER)
+             seed=seed + place, jitter=jitter)
         for place in (1, 2)
     ]  # fmt: skip
 

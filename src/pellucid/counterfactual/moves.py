@@ -2,14 +2,16 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from pellucid.counterfactual.generator import FittedGenerator
-from pellucid.counterfactual.support import Support
+from pellucid.counterfactual.parts import in_parts
+from pellucid.counterfactual.support import LIMIT, Support
 
-__all__ = ["LatentMove", "Move", "PixelMove"]
+__all__ = ["LatentMove", "Move", "PixelMove", "pasted"]
 
 
 class Move(ABC):
@@ -20,8 +22,8 @@ class Move(ABC):
         """Return the images ``(B, C, *S)`` of some rows at a dose."""
 
     @abstractmethod
-    def strain(self, dose: float, rows: Tensor) -> Tensor:
-        """Return how near the limits of the training images the rows come at a dose ``(B,)``; more than 1 is outside."""
+    def strain(self, dose: float, rows: Tensor, shown: Tensor) -> Tensor:
+        """Return how near the limits of the training images the rows' images `shown` at a dose come ``(B,)``: 1 is at one."""
 
     @property
     @abstractmethod
@@ -49,14 +51,48 @@ class LatentMove(Move):
     z: Tensor
     step: Tensor
 
+    @cached_property
+    def here(self) -> Tensor:
+        """D(z) of every row, which no dose changes."""
+        with torch.no_grad():
+            return torch.cat([self.fitted.decode(part) for part in in_parts(self.z)])
+
     def at(self, dose: float, rows: Tensor) -> Tensor:
         """Return the images of some rows at a dose."""
-        return pasted(self.fitted, self.support, self.x[rows], self.z[rows], dose * self.step[rows])
+        return self.made(self.z[rows] + dose * self.step[rows], rows)
 
-    def strain(self, dose: float, rows: Tensor) -> Tensor:
-        """Return the strain of the image that is shown, and no less than that of the latent that it was made from."""
-        there = self.support.distance(self.z[rows] + dose * self.step[rows])
-        return torch.maximum(there, self.support.strain(self.fitted, self.at(dose, rows)))
+    def made(self, there: Tensor, rows: Tensor) -> Tensor:
+        """Return the images of some rows where their latents are moved to `there` ``(B, D)``."""
+        return pasted(self.fitted, self.support, self.x[rows], self.here[rows], there)
+
+    def strain(self, dose: float, rows: Tensor, shown: Tensor) -> Tensor:
+        """Return the strain of the image that is shown, and no less than that of the latent that it was made from.
+
+        The latent may also go no further along its own way than training images lie along it.
+        """
+        there = self.z[rows] + dose * self.step[rows]
+        middle, reach = (part[rows] for part in self._ends)
+        along = (self._along(there, self._ways[rows]) - middle).abs() / reach
+        return torch.stack([self.support.distance(there), along, self.support.strain(self.fitted, shown)]).amax(0)
+
+    @cached_property
+    def _ways(self) -> Tensor:
+        """Each row's direction ``(N, D)`` in whitened latents, of length 1; none where nothing moves."""
+        ways = self.step @ self.support.whiten
+        return ways / ways.norm(dim=1, keepdim=True).clamp(min=1e-12)
+
+    @cached_property
+    def _ends(self) -> tuple[Tensor, Tensor]:
+        """The middle and half the length ``(N,)`` of the stretch of each way on which 99 % of the training images lie."""
+        known = (self.support.latents - self.support.centre) @ self.support.whiten
+        shares = torch.tensor([(1 - LIMIT) / 2, (1 + LIMIT) / 2]).to(known)
+        ends = [(known @ ways.T).quantile(shares, dim=0) for ways in in_parts(self._ways)]
+        low, high = torch.cat(ends, 1)
+        return (low + high) / 2, ((high - low) / 2).clamp(min=1e-12)
+
+    def _along(self, z: Tensor, ways: Tensor) -> Tensor:
+        placed: Tensor = (((z - self.support.centre) @ self.support.whiten) * ways).sum(1)
+        return placed
 
     @property
     def length(self) -> Tensor:
@@ -86,9 +122,9 @@ class PixelMove(Move):
         """Return the images of some rows at a dose."""
         return self.support.within(self.x[rows] + dose * self.change[rows], self.x[rows])
 
-    def strain(self, dose: float, rows: Tensor) -> Tensor:
+    def strain(self, dose: float, rows: Tensor, shown: Tensor) -> Tensor:  # noqa: ARG002
         """Return the strain of the image that is shown."""
-        return self.support.strain(self.fitted, self.at(dose, rows))
+        return self.support.strain(self.fitted, shown)
 
     @property
     def length(self) -> Tensor:
@@ -96,7 +132,7 @@ class PixelMove(Move):
         return self.change.abs().flatten(1).mean(1) / max(self.support.typical_difference, 1e-12)
 
 
-def pasted(fitted: FittedGenerator, support: Support, x: Tensor, z: Tensor, step: Tensor) -> Tensor:
-    """Return images with what the step changes laid over them; differentiable in the step."""
-    there, here = fitted.decode(torch.cat([z + step, z])).chunk(2)
-    return support.within(x.to(there) + (there - here), x)
+def pasted(fitted: FittedGenerator, support: Support, x: Tensor, here: Tensor, there: Tensor) -> Tensor:
+    """Return images with the way from their reconstructions `here` to the latents `there` laid over them; it has slopes."""
+    made = fitted.decode(there)
+    return support.within(x.to(made) + (made - here), x)

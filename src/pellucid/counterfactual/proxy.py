@@ -1,6 +1,6 @@
 """Counterfactuals of a model without derivatives: a smooth stand-in on the latents proposes, forward calls decide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import torch
@@ -97,7 +97,7 @@ class proxy_line(Search):
             if not len(walk.rows):
                 break
             walk.go(self.stride)
-        return LatentMove(problem.fitted, support, x, z, walk.best)
+        return replace(walk.whole, step=walk.best)
 
 
 class _Walk:
@@ -109,6 +109,7 @@ class _Walk:
         self.start = (z - support.centre) @ support.whiten
         self.now = self.start + problem.jitter * problem.starts.to(z)
         self.best = torch.zeros_like(z)
+        self.whole = LatentMove(problem.fitted, support, problem.x, z, self.best)
         every = torch.arange(len(z), device=z.device)
         self.missing = problem.aim.gap(problem.aim.start, every)
         self.rows = every[self.missing > 0]
@@ -119,8 +120,7 @@ class _Walk:
         self.now[rows] += stride * self._uphill(rows)
         step = (self.now[rows] - self.start[rows]) @ problem.support.colour
         with torch.no_grad():
-            move = LatentMove(problem.fitted, problem.support, problem.x[rows.cpu()], self.z[rows], step)
-            shown = move.at(1.0, torch.arange(len(rows)))
+            shown = self.whole.made(self.z[rows] + step, rows)
         scores = problem.passes.scores((one_input(problem.passes.model, shown),), problem.aim.read, rows)
         gap = problem.aim.gap(scores.to(rows.device), rows)
         better = gap < self.missing[rows]

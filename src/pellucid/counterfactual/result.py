@@ -39,7 +39,8 @@ class Exaggeration:
     strain
         ``(N, K)``: more than 1 is outside what the generator saw.
     spearman
-        ``(N,)`` rank correlation of dose and score; NaN where the score does not move.
+        ``(N,)`` rank correlation of dose and score over the doses within `limits`; NaN where the score does not move there,
+        or fewer than three doses are left.
     """
 
     doses: tuple[float, ...]
@@ -53,6 +54,17 @@ class Exaggeration:
         """For each image the lowest and highest dose up to which every shown image lies within the support."""
         middle = min(range(len(self.doses)), key=lambda place: abs(self.doses[place]))
         return [_inside(self.doses, row <= 1, middle) for row in self.strain]
+
+    @classmethod
+    def of(cls, doses: tuple[float, ...], images: Tensor, scores: Tensor, strain: Tensor) -> "Exaggeration":
+        """Return the strip with its correlations."""
+        strip = cls(doses, images, scores, strain, torch.full((len(scores),), torch.nan, dtype=torch.float64))
+        for row, (low, high) in enumerate(strip.limits):
+            places = [place for place, dose in enumerate(doses) if low <= dose <= high]
+            if len(places) >= 3:
+                within = [doses[place] for place in places]
+                strip.spearman[row] = rank_correlation(within, scores[row : row + 1, places])[0]
+        return strip
 
 
 def _inside(doses: Sequence[float], good: Tensor, middle: int) -> tuple[float, float]:
@@ -153,7 +165,7 @@ class Counterfactuals:
         if len(doses) < 3 or any(a >= b for a, b in itertools.pairwise(doses)):
             raise ShapeError(f"exaggerate(doses={tuple(doses)}) needs three doses or more that rise")
         images, scores, strain = self.read(self.move, self.aim, tuple(doses))
-        return Exaggeration(tuple(doses), images, scores, strain, rank_correlation(doses, scores))
+        return Exaggeration.of(tuple(doses), images, scores, strain)
 
     def plot(self, rows: Sequence[int] | None = None, *, most: int = 6, record: Any = None) -> "Figure":
         """Draw the path of each image with the score under every dose, the difference, and the gate's verdict.

@@ -118,6 +118,8 @@ class _Climb:
 
     def __init__(self, problem: Problem, z: Tensor, rows: Tensor, start: Tensor) -> None:
         self.problem, self.z, self.rows = problem, z[rows], rows
+        with torch.no_grad():
+            self.here = problem.fitted.decode(self.z)
         self.now, self.best = start, start.clone()
         self.cost = torch.full((len(rows),), torch.inf)
         self.missing = torch.full((len(rows),), torch.inf)
@@ -143,8 +145,8 @@ class _Climb:
         """Judge where the rows stand, keep what is best, and return the slopes of the loss."""
         problem, rows = self.problem, self.rows[busy]
         u = self.now[busy].detach().requires_grad_()
-        moved = u @ problem.support.colour
-        images = pasted(problem.fitted, problem.support, problem.x[rows], self.z[busy], moved)
+        there = self.z[busy] + u @ problem.support.colour
+        images = pasted(problem.fitted, problem.support, problem.x[rows], self.here[busy], there)
         scores, slopes = follow(problem.passes, images, problem.aim.read, rows)
         gap = problem.aim.gap(scores, rows)
         self._keep(busy, u.detach(), gap, idle)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pellucid.counterfactual.aim import CLEAR, Aim, aim_at
+from pellucid.counterfactual.aim import Aim, aim_at
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import one_input, slopes_reach
 from pellucid.counterfactual.moves import Move
@@ -66,7 +66,7 @@ def seek(
     ids: Sequence[str] | None = None,
     seed: int = 0,
     jitter: float = 0.0,
-    margin: float = CLEAR,
+    margin: float | None = None,
 ) -> Sought:
     """Search for every image's move and read the model on the images that result; see `counterfactual`.
 
@@ -95,7 +95,7 @@ def _outputs(passes: Passes, x: Tensor, layer: str | None = None) -> Tensor:
     return passes.outputs((one_input(passes.model, x),), layer).clone()
 
 
-def _aimed(passes: Passes, x: Tensor, support: Support, before: Tensor, target: Any, value: Any, margin: float) -> Aim:
+def _aimed(passes: Passes, x: Tensor, support: Support, before: Tensor, target: Any, value: Any, margin: float | None) -> Aim:
     layer = target.freeze(passes.model, before).layer if isinstance(target, Target) and value is not None else None
     layered = None if layer is None else _outputs(passes, x, layer)
     return aim_at(target, passes.model, before, support.outputs, value=value, layered=layered, margin=margin)

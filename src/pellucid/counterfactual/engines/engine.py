@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
 from pellucid.counterfactual.coder import Coder
-from pellucid.counterfactual.engines.loop import Loop
+from pellucid.counterfactual.engines.loop import Loop, digest
 from pellucid.counterfactual.engines.networks import Count
 from pellucid.counterfactual.generator import FittedGenerator, Generator
 from pellucid.counterfactual.guidance import Guide, follow
 from pellucid.counterfactual.parts import in_parts
-from pellucid.counterfactual.training import digest
 from pellucid.errors import CannotExplain, ShapeError
 from pellucid.hashing import hash_seed
 from pellucid.models import Model, Passes, ReadOut

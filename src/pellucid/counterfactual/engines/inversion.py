@@ -38,10 +38,11 @@ class InvertedMove(LatentMove):
 
     def at(self, dose: float, rows: Tensor) -> Tensor:
         """Return the images of some rows at a dose; at dose 0 these are the images themselves."""
-        if dose == 0:
-            return self.x[rows]
-        z = self.z[rows] + dose * self.step[rows]
-        return self.support.within(self.codec.images(z, self.noise[rows], depth=self.depth), self.x[rows])
+        return self.x[rows] if dose == 0 else super().at(dose, rows)
+
+    def made(self, there: Tensor, rows: Tensor) -> Tensor:
+        """Return the images that latents give with each row's own noise."""
+        return self.support.within(self.codec.images(there, self.noise[rows], depth=self.depth), self.x[rows])
 
 
 @SEARCHES.register

@@ -69,9 +69,9 @@ class _Line:
     @torch.no_grad()
     def gaps(self, doses: Tensor) -> Tensor:
         """Return what each row misses at its dose."""
-        problem, step = self.problem, torch.zeros_like(self.whole.step)
-        step[self.rows] = doses[:, None] * self.whole.step[self.rows]
-        shown = one_input(problem.passes.model, replace(self.whole, step=step).at(1.0, self.rows))
+        problem, whole = self.problem, self.whole
+        made = whole.made(whole.z[self.rows] + doses[:, None] * whole.step[self.rows], self.rows)
+        shown = one_input(problem.passes.model, made)
         scores = problem.passes.scores((shown,), problem.aim.read, self.rows)
         return problem.aim.gap(scores, self.rows.to(scores.device)).to(doses)
 

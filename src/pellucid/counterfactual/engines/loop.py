@@ -1,5 +1,6 @@
 """The training loop of the engines: rounds of steps, kept after each so that a killed run ends as if it had not been."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,19 @@ from pellucid.errors import BadStudy
 from pellucid.hashing import hash_seed
 from pellucid.models.checkpoint import read_checkpoint, write_checkpoint
 
-__all__ = ["Loop", "Step", "descend"]
+__all__ = ["Loop", "Step", "descend", "digest"]
 
 Step = Callable[[Tensor, torch.Generator], Mapping[str, Tensor]]
 """From a batch of images and a random stream to the parts of the loss by name; it updates the networks."""
 
 _ROUND = 50
 """Fewest steps between two checkpoints."""
+
+
+def digest(images: Tensor) -> str:
+    """Return the sha256 of images: what a checkpoint is bound to."""
+    content = images.detach().cpu().contiguous()
+    return hashlib.sha256(repr(tuple(content.shape)).encode() + content.numpy().tobytes()).hexdigest()
 
 
 def descend(optimiser: Optimizer, loss: Tensor) -> None:
