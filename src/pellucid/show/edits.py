@@ -30,8 +30,8 @@ def edit_figure(rows: Sequence[dict[str, Any]], name: str) -> Figure | None:
         Of the class.
     """
     dots = [
-        Dot(f"{short(edit_in_words(row['edit']), 46)} {_way(row)}", *(_scaled(row, end) for end in ("beyond", "beyond_low", "beyond_high")),
-            ACCENT if _sure(row) else INK)
+        Dot(f"{short(edit_in_words(row['edit']), 46)} {_way(row)}", _scaled(row, "beyond"), _scaled(row, "beyond_low"),
+            _scaled(row, "beyond_high"), ACCENT if _sure(row) else INK)
         for row in rows[:_EDITS]
     ]  # fmt: skip
     if not dots:

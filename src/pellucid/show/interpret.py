@@ -101,7 +101,8 @@ def _border(margins: pa.Table, study: Study) -> dict[str, Any] | None:
         return None
     nearest = sorted(rows, key=lambda row: abs(row["distance"]))[:_BORDERLINE]
     flat = len(study.images.shape) == 3  # channel and two axes: there is one picture to show
-    return rows[0] | {
+    first: dict[str, Any] = rows[0]
+    return first | {
         "names": " and ".join(sorted({row["label"] for row in rows})), "n": len(rows), "groups": len({row["group"] for row in rows}),
         "figure": inline_svg(border_figure(margins), "border"),
         "cases": [row | {"src": address(middle(study.images, row["image"]), edge=_EDGE)} for row in nearest] if flat else [],

@@ -92,7 +92,7 @@ class Readable:
         whole = self.measured
         if len(whole.subjects) < 2 or not whole.learnt_from:
             return None
-        wrong = Counter(
+        wrong: Counter[tuple[int, int]] = Counter(
             (min(label, self.called[image]), max(label, self.called[image]))
             for image, label in zip(whole.ids, whole.labels, strict=True)
             if self.called[image] != label and {label, self.called[image]} <= set(whole.subjects)
