@@ -97,5 +97,4 @@ class Readable:
             for image, label in zip(whole.ids, whole.labels, strict=True)
             if self.called[image] != label and {label, self.called[image]} <= set(whole.subjects)
         )
-        first, second = max(sorted(wrong), key=lambda pair: wrong[pair]) if wrong else whole.subjects[:2]
-        return first, second
+        return max(sorted(wrong), key=lambda pair: wrong[pair]) if wrong else (whole.subjects[0], whole.subjects[1])
