@@ -120,7 +120,11 @@ def measured(reader: FactorReader, before: Tensor, after: Tensor, causes: tuple[
 
 def shares(found: Counterfactuals, measures: Measured, others: Mapping[str, Model]) -> dict[str, Any]:
     """Return the numbers of one kind of counterfactual: counts as [k, n], else one value an image."""
-    rows = [row for row in score_counterfactuals(found, others=others, measured=measures).to_pylist() if row["value"] is not None]
+    rows = [
+        row
+        for row in score_counterfactuals(found, others=others, measured=measures).to_pylist()
+        if row["value"] is not None
+    ]
 
     def column(score: str, model: str = "") -> list[float]:
         return [row["value"] for row in rows if row["score"] == score and row["model"] == model]
@@ -137,7 +141,10 @@ def shares(found: Counterfactuals, measures: Measured, others: Mapping[str, Mode
         "path monotone": counted(value > MONOTONE for value in column("monotonicity")),
         "strip monotone within the support": counted((within[~within.isnan()] > MONOTONE).tolist()),
         "strip monotone from -3 to 3": counted((whole > MONOTONE).tolist()),
-        **{name: column(name) for name in ("specificity", "causal_shift", "nuisance_drift", "proximity", "sparsity", "grain")},
+        **{
+            name: column(name)
+            for name in ("specificity", "causal_shift", "nuisance_drift", "proximity", "sparsity", "grain")
+        },
     }
 
 
@@ -147,7 +154,9 @@ def counted(good: Any) -> list[int]:
     return [sum(kept), len(kept)]
 
 
-def truth_of(phantom: Phantom, ids: list[str], x: Tensor, reader: FactorReader, judges: Mapping[str, Model]) -> dict[str, Any]:
+def truth_of(
+    phantom: Phantom, ids: list[str], x: Tensor, reader: FactorReader, judges: Mapping[str, Model]
+) -> dict[str, Any]:
     """Return what the true counterfactuals give: the most that can be expected of any."""
     truth = torch.stack([true_counterfactual(phantom, image) for image in ids])
     wanted = 1 - torch.tensor(phantom.images.label(ids))
@@ -240,7 +249,9 @@ def table(runs: list[dict[str, Any]]) -> str:
     kinds = {"counterfactuals": "counterfactuals", "true": "true ones (rendered)", "attack": "attack on the pixels"}
     names = [name for name in runs[0]["counterfactuals"] if name != "gate"]
     lines = ["| | " + " | ".join(kinds.values()) + " |", "|" + "---|" * 4]
-    return "\n".join(lines + [f"| {name} | " + " | ".join(total(runs, kind, name) for kind in kinds) + " |" for name in names])
+    return "\n".join(
+        lines + [f"| {name} | " + " | ".join(total(runs, kind, name) for kind in kinds) + " |" for name in names]
+    )
 
 
 def main() -> None:
@@ -264,7 +275,9 @@ def main() -> None:
             runs.append(kept(rule, seed, args, reader))
             last = runs[-1]
             accuracy = ", ".join(f"{name} {right}/{of}" for name, (right, of) in last["accuracy"].items())
-            print(f"\n{rule}, seed {seed}, {args.size} px, {last['training images']} training images; accuracy: {accuracy}")
+            print(
+                f"\n{rule}, seed {seed}, {args.size} px, {last['training images']} training images; accuracy: {accuracy}"
+            )
             print(f"{last['generator']}: {last['fit']['cpu']:.0f} s of CPU to fit\n{table([last])}", flush=True)
     print(f"\nall {len(runs)} runs\n{table(runs)}")
 

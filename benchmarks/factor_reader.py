@@ -94,7 +94,10 @@ def learn(size: int, count: int, epochs: int) -> tuple[nn.Module, dict[str, floa
     """Train the network on rendered cells."""
     x, y = rendered(count, size, SEED)
     torch.manual_seed(0)
-    net, random = Scaled(depth=3 if size < 48 else 4).to(memory_format=torch.channels_last), torch.Generator().manual_seed(1)
+    net, random = (
+        Scaled(depth=3 if size < 48 else 4).to(memory_format=torch.channels_last),
+        torch.Generator().manual_seed(1),
+    )
     net.mean.copy_(x.mean((0, 2, 3), keepdim=True))
     net.spread.copy_(x.std((0, 2, 3), keepdim=True))
     steps = epochs * (count // BATCH)

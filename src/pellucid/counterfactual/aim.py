@@ -125,7 +125,10 @@ def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor, mar
     def read(given: Tensor, rows: Tensor) -> Tensor:
         return _margin(given, own[rows])
 
-    known = {column: _margin(reference, torch.full_like(reference[:, 0], column, dtype=torch.long)) for column in set(own.tolist())}
+    known = {
+        column: _margin(reference, torch.full_like(reference[:, 0], column, dtype=torch.long))
+        for column in set(own.tolist())
+    }
     scale = torch.stack([known[column].std(correction=0) for column in own.tolist()])
     scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     beyond = torch.stack([_typical(known[column]) for column in own.tolist()]) if margin is None else margin * scale

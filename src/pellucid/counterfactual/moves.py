@@ -79,7 +79,8 @@ class LatentMove(Move):
     def _ways(self) -> Tensor:
         """Each row's direction ``(N, D)`` in whitened latents, of length 1; none where nothing moves."""
         ways = self.step @ self.support.whiten
-        return ways / ways.norm(dim=1, keepdim=True).clamp(min=1e-12)
+        lengths: Tensor = ways.norm(dim=1, keepdim=True)
+        return ways / lengths.clamp(min=1e-12)
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:

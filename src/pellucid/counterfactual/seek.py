@@ -95,7 +95,9 @@ def _outputs(passes: Passes, x: Tensor, layer: str | None = None) -> Tensor:
     return passes.outputs((one_input(passes.model, x),), layer).clone()
 
 
-def _aimed(passes: Passes, x: Tensor, support: Support, before: Tensor, target: Any, value: Any, margin: float | None) -> Aim:
+def _aimed(
+    passes: Passes, x: Tensor, support: Support, before: Tensor, target: Any, value: Any, margin: float | None
+) -> Aim:
     layer = target.freeze(passes.model, before).layer if isinstance(target, Target) and value is not None else None
     layered = None if layer is None else _outputs(passes, x, layer)
     return aim_at(target, passes.model, before, support.outputs, value=value, layered=layered, margin=margin)

@@ -79,7 +79,10 @@ class _Faithful:
             "agreement": self._disagreement(mean[asked], rebuilt[asked], wanted),
             "spread": kl_divergence(mean, log_variance).mean() / self.coder.latents,
         }
-        descend(self.optimisers[0], sum((getattr(self.settings, name) * part for name, part in parts.items()), mean.new_zeros(())))
+        descend(
+            self.optimisers[0],
+            sum((getattr(self.settings, name) * part for name, part in parts.items()), mean.new_zeros(())),
+        )
         return parts
 
     def _disagreement(self, mean: Tensor, rebuilt: Tensor, wanted: Tensor) -> Tensor:

@@ -47,10 +47,10 @@ class PrincipalCoder(Coder):
         self.axes: Tensor
         self.lengths: Tensor
         code, drawn = self.encoder[-1], self.decoder[-1]
-        for last in (code, drawn):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
-        nn.init.constant_(code.bias[latents:], _FIRST_SPREAD)
+        for parameter in (*code.parameters(), *drawn.parameters()):
+            nn.init.zeros_(parameter)
+        *_, bias = code.parameters()
+        nn.init.constant_(bias[latents:], _FIRST_SPREAD)
 
     def scale_to(self, images: Tensor) -> None:
         """Take the scale of every channel, and the principal components, from images."""
@@ -71,7 +71,7 @@ class PrincipalCoder(Coder):
     def _flat(self, x: Tensor) -> Tensor:
         scaled = (x - self.centre) / self.reach
         if self.coarse[1:] != self.size:
-            scaled = functional.interpolate(scaled, self.coarse[1:], mode="area")
+            scaled = functional.interpolate(scaled, list(self.coarse[1:]), mode="area")
         return scaled.flatten(1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,5 +83,5 @@ class PrincipalCoder(Coder):
         """Return the images of latents ``(N, D)``."""
         drawn = (self.middle + (z * self.lengths) @ self.axes).view(-1, *self.coarse)
         if self.coarse[1:] != self.size:
-            drawn = functional.interpolate(drawn, self.size, mode=_LINEAR[len(self.size)], align_corners=False)
+            drawn = functional.interpolate(drawn, list(self.size), mode=_LINEAR[len(self.size)], align_corners=False)
         return super().decode(z) + drawn * self.reach
