@@ -25,7 +25,7 @@ def album(
     )  # fmt: skip
     predictions = pa.table({"image": ["one"], "label": [0], "predicted": [1], "confidence": [0.75]})
     study = SimpleNamespace(
-        images=images, methods=("gradient",), metrics=(), predictions=predictions, truth=("expert",),
+        images=images, methods=("gradient",), metrics=(), called=lambda _: predictions, truth=("expert",),
         repeats=pa.table({}), nets=pa.table({}), tables={},
         model=SimpleNamespace(classes=("a", "b")), maps=lambda method, ids: maps,
     )  # fmt: skip
