@@ -272,7 +272,7 @@ def verdicts(results: Sequence[dict[str, Any]]) -> list[str]:
     local = [result for result in results if result["draws"] and result["used"] and set(result["used"]) <= LOCAL]
     tagged = [result for result in results if "shortcut" in result["used"]]
     clean = [result for result in results if "shortcut" not in result["used"]]
-    global_ = [result for result in results if spread(result)]
+    global_ = [result for result in results if result["draws"] and spread(result)]
     judging = [result for result in local if result["seed"] > 1]
     tuned, hits = ([hit for result in judging for hit in among(result, how)] for how in ("recommended", "ranked"))
     return [
