@@ -59,6 +59,11 @@ class Taxonomy:
     mechanism: str = "gradient"
     data: str = "1-D, 2-D, 3-D, several channels"
 
+    @property
+    def is_control(self) -> bool:
+        """Whether its maps know nothing of the model."""
+        return self.family == "control"
+
 
 def row_seeds(seed: int, ids: Sequence[str] | None, rows: int) -> tuple[int, ...]:
     """Return one seed a row, hash(seed, id): a row's random stream never depends on its place or its neighbours.

@@ -72,28 +72,22 @@ class LatentMove(Move):
         """
         there = self.z[rows] + dose * self.step[rows]
         middle, reach = (part[rows] for part in self._ends)
-        along = (self._along(there, self._ways[rows]) - middle).abs() / reach
+        along = ((self.support.whitened(there) * self._ways[rows]).sum(1) - middle).abs() / reach
         return torch.stack([self.support.distance(there), along, self.support.strain(self.fitted, shown)]).amax(0)
 
     @cached_property
     def _ways(self) -> Tensor:
         """Each row's direction ``(N, D)`` in whitened latents, of length 1; none where nothing moves."""
-        ways = self.step @ self.support.whiten
-        lengths: Tensor = ways.norm(dim=1, keepdim=True)
-        return ways / lengths.clamp(min=1e-12)
+        return self.step @ self.support.whiten / self.length[:, None].clamp(min=1e-12)
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
         """The middle and half the length ``(N,)`` of the stretch of each way on which 99 % of the training images lie."""
-        known = (self.support.latents - self.support.centre) @ self.support.whiten
+        known = self.support.whitened(self.support.latents)
         shares = torch.tensor([(1 - LIMIT) / 2, (1 + LIMIT) / 2]).to(known)
         ends = [(known @ ways.T).quantile(shares, dim=0) for ways in in_parts(self._ways)]
         low, high = torch.cat(ends, 1)
         return (low + high) / 2, ((high - low) / 2).clamp(min=1e-12)
-
-    def _along(self, z: Tensor, ways: Tensor) -> Tensor:
-        placed: Tensor = (((z - self.support.centre) @ self.support.whiten) * ways).sum(1)
-        return placed
 
     @property
     def length(self) -> Tensor:

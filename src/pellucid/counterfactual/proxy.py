@@ -45,7 +45,7 @@ class Proxy:
     def of(cls, support: Support) -> "Proxy":
         """Fit it to the latents and outputs that a support holds."""
         drawn = slice(None, None, max(1, -(-len(support.latents) // _LANDMARKS)))
-        points = ((support.latents - support.centre) @ support.whiten)[drawn].double()
+        points = support.whitened(support.latents)[drawn].double()
         outputs = support.outputs[drawn].double()
         centre = outputs.mean(0)
         width = float(torch.pdist(points[:256]).median().clamp(min=1e-6))
@@ -106,7 +106,7 @@ class _Walk:
     def __init__(self, problem: Problem, z: Tensor, proxy: Proxy) -> None:
         self.problem, self.z, self.proxy = problem, z, proxy
         support = problem.support
-        self.start = (z - support.centre) @ support.whiten
+        self.start = support.whitened(z)
         self.now = self.start + problem.jitter * problem.starts.to(z)
         self.best = torch.zeros_like(z)
         self.whole = LatentMove(problem.fitted, support, problem.x, z, self.best)

@@ -81,9 +81,13 @@ class Support:
             float(errors.quantile(LIMIT)), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True), _typical(images),
         )  # fmt: skip
 
+    def whitened(self, z: Tensor) -> Tensor:
+        """Return latents ``(N, D)`` brought to mean 0 and covariance 1 over the training images."""
+        return (z - self.centre) @ self.whiten
+
     def distance(self, z: Tensor) -> Tensor:
         """Return the Mahalanobis distance ``(N,)`` of latents from the training images', in shares of its limit."""
-        lengths: Tensor = ((z - self.centre) @ self.whiten).norm(dim=1)
+        lengths: Tensor = self.whitened(z).norm(dim=1)
         return lengths / max(self.distance_limit, 1e-12)
 
     @torch.no_grad()

@@ -161,7 +161,7 @@ class Bench:
     def control(self, index: int) -> bool:
         """Say whether explanation `index` is of a control, a map that never looked at the model."""
         method = self.explanations[index].method
-        return isinstance(method, Method) and method.taxonomy.family == "control"
+        return isinstance(method, Method) and method.taxonomy.is_control
 
     @cached_property
     def maps(self) -> tuple[Placed, ...]:

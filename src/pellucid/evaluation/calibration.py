@@ -83,7 +83,7 @@ class Calibration:
         """The methods ranked by all scores on the images that did not choose."""
         return self._ranked(judged=True)
 
-    @property
+    @cached_property
     def judged(self) -> dict[str, Interval]:
         """The mean proportion by method on the images that did not choose, best ranked first, with intervals by group."""
         rows = [row for row in self._half(judged=True).to_pylist() if row["metric"] == "proportion"]
@@ -215,11 +215,16 @@ class _Asked:
     seed: int
     batch_size: int | None
 
+    @cached_property
+    def called(self) -> list[int]:
+        """The class that the model calls every image."""
+        return self.outputs.argmax(1).tolist()
+
     def changes(self, rows: range) -> Iterator[dict[str, Any]]:
         """Yield what every edit of these images changed in the score and in every map."""
         some = [row for row in rows if bool(self.outlines[row].any())]
         before = [self._maps(self.x[some], some, method) for method in self.methods] if some else []
-        real = [maps for maps, method in zip(before, self.methods, strict=True) if method.taxonomy.family != "control"]
+        real = [maps for maps, method in zip(before, self.methods, strict=True) if not method.taxonomy.is_control]
         planted = [
             one
             for place, row in enumerate(some)
@@ -231,9 +236,7 @@ class _Asked:
         ]  # fmt: skip
         if not planted:
             return
-        called = self.outputs.argmax(1)
-        own = self.outputs.gather(1, called[:, None])[:, 0]
-        planted = with_effects(self.model, planted, own, called.tolist(), self.batch_size)
+        planted = with_effects(self.model, planted, self.outputs.amax(1), self.called, self.batch_size)
         place = {row: at for at, row in enumerate(some)}
         edited, origins = torch.stack([one.image for one in planted]), [one.row for one in planted]
         for method, maps in zip(self.methods, before, strict=True):
@@ -242,7 +245,7 @@ class _Asked:
 
     def _maps(self, images: Tensor, rows: Sequence[int], method: Method) -> Tensor:
         """Return maps at the images' resolution, summed over channels; a copy has the random stream of its image."""
-        called, names = self.outputs.argmax(1)[list(rows)].tolist(), [self.names[row] for row in rows]
+        called, names = [self.called[row] for row in rows], [self.names[row] for row in rows]
         values = explain(
             self.model, images, method, called, ids=names, seed=self.seed, batch_size=self.batch_size
         ).values
@@ -270,11 +273,12 @@ def _scores(rows: Sequence[dict[str, Any]], answering: set[str]) -> Scores:
     for row in rows:
         if row["image"] in answering:
             own.setdefault((row["image"], row["method"]), []).append(row)
+    controls = {method for _, method in own if METHODS.parse(method).taxonomy.is_control}
     fixed = {"chance": 0.0, "family": "faithfulness", "direction": "higher", "resolution": 1e-6, "target": "", "step": "",
              "seed": 0, "reason": "", "definition": ""}  # fmt: skip
     table = [
         {**fixed, "image": image, "group": edits[0]["group"], "method": method, "metric": metric, "value": value,
-         "control": METHODS.parse(method).taxonomy.family == "control"}
+         "control": method in controls}
         for (image, method), edits in own.items()
         for metric, value in _measured(edits).items()
     ]  # fmt: skip

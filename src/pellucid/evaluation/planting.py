@@ -64,7 +64,7 @@ def plant(
     name, seed
         Of the image, and of everything random.
     """
-    count = max(1, round(share * int(outline.sum())))
+    count = _pixels(outline, share)
     at_random = [(edit, "place", None) for edit in edits]
     at_claim = [(edit, "claim", claimed) for edit in edits if claimed is not None]
     for edit, kind, given in (*at_random, *at_claim, *((edit, "object", outline) for edit in on_object)):
@@ -87,7 +87,11 @@ def claimed_place(maps: Sequence[Tensor], outline: Tensor, share: float) -> Tens
     if not shares:
         return None
     field = ndimage.gaussian_filter(torch.stack(shares).mean(0).double().cpu().numpy(), _SMOOTH)
-    return highest(torch.from_numpy(field), max(1, round(share * int(outline.sum()))))
+    return highest(torch.from_numpy(field), _pixels(outline, share))
+
+
+def _pixels(outline: Tensor, share: float) -> int:
+    return max(1, round(share * int(outline.sum())))
 
 
 def with_effects(

@@ -14,7 +14,7 @@ from pellucid.interpretation.edit_test import EditTests, Score, edit_and_test_ea
 from pellucid.interpretation.evidence import Case
 from pellucid.interpretation.power import likeness_within_groups, sample_size
 from pellucid.interpretation.realism import Realism
-from pellucid.interpretation.record import LIKE_REAL, CardLine, Claim, Interpretation
+from pellucid.interpretation.record import CardLine, Claim, Interpretation, looks_real
 from pellucid.intervals import Interval, mean_interval, share_interval
 from pellucid.measure import EDITS, edit_in_words, in_words
 
@@ -131,7 +131,7 @@ def _record(claim: Claim, found: Mapping[str, EditTests], grounds: Grounds) -> I
         *_voted(claim, grounds),
     ]  # fmt: skip
     real = effect["realistic"]
-    strange = () if real is None or real >= LIKE_REAL else (
+    strange = () if looks_real(real) else (
         f"only {100 * real:.0f} % of the edited images look like real ones: the model may answer to that",
     )  # fmt: skip
     record = Interpretation(claim=claim, tests=tuple(lines), realistic=real, notes=strange)

@@ -87,7 +87,7 @@ class Evidence:
     def judged(self) -> tuple[str, ...]:
         """The methods that are no control."""
         names = [(text, text.split("(")[0]) for text in self.methods]
-        return tuple(text for text, name in names if name not in METHODS or METHODS[name].taxonomy.family != "control")
+        return tuple(text for text, name in names if name not in METHODS or not METHODS[name].taxonomy.is_control)
 
     def groups(self, ids: Sequence[str]) -> list[str]:
         """Return the independent unit of each image; the image itself where it has none."""

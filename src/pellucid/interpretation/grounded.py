@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pellucid.errors import CannotExplain
 from pellucid.interpretation.odds import pair
-from pellucid.interpretation.record import LIKE_REAL
+from pellucid.interpretation.record import looks_real
 from pellucid.measure import edit_in_words, in_words
 
 __all__ = ["Clause", "Paragraph", "class_paragraph", "image_paragraph"]
@@ -153,7 +153,7 @@ def class_paragraph(subject: str, differences: pa.Table, edits: pa.Table, boxes:
 
 def _real(row: dict[str, Any]) -> bool:
     """Say whether most of the edited images look like real ones, or nothing told."""
-    return row.get("realistic") is None or row["realistic"] >= LIKE_REAL
+    return looks_real(row.get("realistic"))
 
 
 def _unit(measures: pa.Table, name: str) -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "Claim",
     "Interpretation",
     "Status",
+    "looks_real",
     "records_from_json",
     "records_to_json",
     "records_to_markdown",
@@ -28,6 +29,12 @@ Axis = Literal["edit and test", "specificity", "natural variation", "cross-model
 
 LIKE_REAL = 0.5
 """Share of the edited images that must look real before an answer to them, or none, decides a claim."""
+
+
+def looks_real(share: float | None) -> bool:
+    """Say whether enough edited images look real for the answer to count; None, where nothing told, speaks against none."""
+    return share is None or share >= LIKE_REAL
+
 
 CARD: tuple[Axis, ...] = get_args(Axis)
 """The score card: what can speak for or against an interpretation."""
@@ -166,7 +173,7 @@ class Interpretation:
         """
         card = self.card
         deciding = [card["edit and test"].says, card["specificity"].says]
-        if self.realistic is not None and self.realistic < LIKE_REAL:
+        if not looks_real(self.realistic):
             return "proposed"
         if "against" in deciding:
             return "refuted"

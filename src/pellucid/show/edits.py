@@ -9,6 +9,7 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pellucid.interpretation.record import looks_real
 from pellucid.measure import edit_in_words
 from pellucid.show.charts import ACCENT, INK, MUTED, Dot, dot_chart, short
 from pellucid.show.svg import STYLE
@@ -78,14 +79,13 @@ def _curve(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         if row["low"] is not None:
             axes.plot([row["dose"]] * 2, [_scaled(row, "low"), _scaled(row, "high")], color=ACCENT, linewidth=1.4)
-        real = row["realistic"] is None or row["realistic"] >= 0.5
         axes.plot(
             [row["dose"]],
             [_scaled(row, "change")],
             "o",
             color=ACCENT,
             markersize=5,
-            markerfacecolor=ACCENT if real else "white",
+            markerfacecolor=ACCENT if looks_real(row["realistic"]) else "white",
         )
     axes.plot(at, [_scaled(row, "change") for row in rows], color=ACCENT, linewidth=1)
     first = rows[0]

@@ -155,7 +155,7 @@ class _Content:
         ranking = self.study.ranking
         ranked = {side.name for side in ranking.sides}
         tests = {side: ranking.friedman(side) for side in _SIDES if side in ranked}
-        real = [name for name in ranking.order() if METHODS.parse(name).taxonomy.family != "control"]
+        real = [name for name in ranking.order() if not METHODS.parse(name).taxonomy.is_control]
         return {
             "differences": [(side, found, _svg(rank_charts.critical_difference_chart(found), f"cd{place}"))
                             for place, (side, found) in enumerate(tests.items()) if found is not None],
@@ -209,7 +209,7 @@ class _Content:
     def _shown_method(self) -> str:
         """Return the best method whose maps keep the image's channels, so that pooling them can be seen."""
         order = standing.ordered(self.study.ranking, self.study.methods)
-        real = [name for name in order if METHODS.parse(name).taxonomy.family != "control" and self._drawable(name)]
+        real = [name for name in order if not METHODS.parse(name).taxonomy.is_control and self._drawable(name)]
         several = [name for name in real if self._album.raw[name].shape[1] > 1]
         return next(iter((*several, *real)), "")
 

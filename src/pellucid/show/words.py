@@ -109,7 +109,7 @@ def asked(study: Study) -> list[tuple[str, str]]:
 
 
 def _control(method: str) -> bool:
-    return METHODS.parse(method).taxonomy.family == "control"
+    return METHODS.parse(method).taxonomy.is_control
 
 
 def single_method(study: Study) -> str:

@@ -49,15 +49,15 @@ def answer(setup: Setup, evidence: Evidence) -> Interpretations:
 
 def _ranking(found: Calibration) -> pa.Table:
     """Return one row a method, best first on the judging images: its place and the scores, with intervals."""
-    rows = found.ranking.table.to_pylist()
+    rows, judged = found.ranking.table.to_pylist(), found.judged
     means = {(row["method"], row["metric"]): row["mean"] for row in rows if row["metric"] != "overall"}
     return pa.Table.from_pylist(
         [
             {"method": row["method"], "rank": row["rank"], "low": row["low"], "high": row["high"],
              "level": row["tied_with_best"], "below_control": row["below_control"], "control": row["control"],
-             "proportion": found.judged[row["method"]].value, "proportion_low": found.judged[row["method"]].low,
-             "proportion_high": found.judged[row["method"]].high, "balance": means[row["method"], "balance"], "locality": means[row["method"], "locality"],
-             "images": row["n"], "groups": found.judged[row["method"]].groups, "chosen": row["method"] == found.chosen}
+             "proportion": judged[row["method"]].value, "proportion_low": judged[row["method"]].low,
+             "proportion_high": judged[row["method"]].high, "balance": means[row["method"], "balance"], "locality": means[row["method"], "locality"],
+             "images": row["n"], "groups": judged[row["method"]].groups, "chosen": row["method"] == found.chosen}
             for row in rows if row["metric"] == "overall"
         ]
     )  # fmt: skip

@@ -140,7 +140,7 @@ def _compare(setup: Setup, task: int, nets: dict[str, Model]) -> None:
     if (store.root / name).is_file():
         return
     shard = Shard.read(setup, setup.plan.images(task))
-    methods = [text for text in setup.plan.methods if METHODS.parse(text).taxonomy.family != "control"]
+    methods = [text for text in setup.plan.methods if not METHODS.parse(text).taxonomy.is_control]
     explanations = [found for method in methods if (found := shard.explain(method)) is not None]
     tables = [_beside(shard, net, model, explanations) for net, model in nets.items()]
     store.write_failures(f"stability-{task:05d}", [

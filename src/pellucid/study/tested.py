@@ -22,7 +22,7 @@ from pellucid.interpretation import (
 )
 from pellucid.interpretation.edit_test import Score
 from pellucid.interpretation.evidence import Case
-from pellucid.interpretation.record import LIKE_REAL
+from pellucid.interpretation.record import looks_real
 from pellucid.measure import EDITS
 from pellucid.models import load_model
 from pellucid.study.measured import Measured, named
@@ -148,10 +148,6 @@ class Tested:
     def _rivals(self, subject: str, tests: Mapping[str, EditTests]) -> list[str]:
         """Return the edits that are held against each other: those claimed of the class, then the strongest that look real."""
         claimed = [str(EDITS.parse(claim.edit)) for claim in self.measured.asked.claims if claim.subject == subject]
-        strong = [
-            row["edit"]
-            for row in tests[subject].effects.to_pylist()
-            if row["realistic"] is None or row["realistic"] >= LIKE_REAL
-        ]
+        strong = [row["edit"] for row in tests[subject].effects.to_pylist() if looks_real(row["realistic"])]
         tried = set(tests[subject].effects["edit"].to_pylist())
         return [edit for edit in dict.fromkeys([*claimed, *strong]) if edit in tried][:_TOGETHER]

@@ -140,7 +140,7 @@ def _images(study: Study, ids: Sequence[str] | None) -> tuple[str, ...]:
 
 def _methods(study: Study, methods: Sequence[str] | None) -> tuple[str, ...]:
     if methods is None:
-        return tuple(text for text in study.methods if METHODS.parse(text).taxonomy.family != "control")
+        return tuple(text for text in study.methods if not METHODS.parse(text).taxonomy.is_control)
     return tuple(dict.fromkeys(_known(study, text) for text in methods))
 
 
