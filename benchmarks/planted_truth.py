@@ -101,7 +101,7 @@ TAGGED = {
 }
 """More nets with a tag that decides all: only whether it is named is asked of them."""
 
-TAGS = 9
+TAGS = 12
 
 
 @dataclass(frozen=True)
