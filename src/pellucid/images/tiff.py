@@ -5,7 +5,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import tifffile
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
 from pellucid.images.levels import chosen_level, chosen_series
-from pellucid.images.ome import OmeImage, ome_images
+from pellucid.images.ome import OmeImage, companion_xml, ome_images
 from pellucid.images.raster import opaque
 from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
 from pellucid.images.tiff_chain import refuse_endless
@@ -57,12 +57,18 @@ def guarded(path: Path) -> Iterator[tifffile.TiffFile]:
     try:
         with named(path, what, tifffile.TiffFileError):
             refuse_endless(path)
-            with tifffile.TiffFile(path) as file:
-                yield file
+            with tifffile.TiffFile(path) as file, _with_companion(file, path) as whole:
+                yield whole
     finally:
         log.removeHandler(damage)
     if damage.heard:
         raise BadImage(f"{path}: the TIFF is corrupt or incomplete ({damage.heard})")
+
+
+def _with_companion(file: tifffile.TiffFile, path: Path) -> AbstractContextManager[tifffile.TiffFile]:
+    """Return the file as its companion describes it, where it leaves its metadata to one that lies beside it."""
+    xml = companion_xml(file.ome_metadata or "", path) if file.is_ome else None
+    return nullcontext(file) if xml is None else tifffile.TiffFile(path, omexml=xml)
 
 
 def _read_tiff(path: Path, wanted: Wanted) -> RawImage:
@@ -101,7 +107,7 @@ def _read(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> RawImage:
         array = opaque(np.moveaxis(array, axes.index("S"), -1), path)
         axes = axes.replace("S", "") + "S" * (array.ndim == len(axes))
     channels = image.channels if image is not None else None
-    if channels is None and "S" in axes and array.shape[axes.index("S")] == 3:
+    if channels is None and _coloured(whole.keyframe) and dict(zip(axes, array.shape, strict=True)).get("C", 3) == 3:
         channels = ("red", "green", "blue")
     return RawImage(_native(array), axes, _coarser(spacing, whole, level), channels)
 
@@ -146,6 +152,12 @@ def _refuse_later_part(image: OmeImage | None, path: Path) -> None:
             f"{path}: it is one of the {len(image.files)} files of one stack, which {image.files[0]} stands for; "
             "leave the others out"
         )
+
+
+def _coloured(page: Any) -> bool:
+    """Whether a page holds red, green and blue, whether its file calls them samples or channels."""
+    kinds = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+    return page.photometric in kinds and page.samplesperpixel - len(page.extrasamples) == 3
 
 
 def _native(array: Array) -> Array:
@@ -237,8 +249,8 @@ TIFF = Reader(
     suffixes=(".tif", ".tiff"),
     read=_read_tiff,
     reads="OME-TIFF, ImageJ and plain TIFF: integers up to 32 bit and floats, grey or RGB, channels, stacks, time series, pyramids; "
-    "axes, pixel size and channel names from OME-XML, ImageJ or the resolution in centimetres",
+    "axes, pixel size and channel names from OME-XML, its companion file, ImageJ or the resolution in centimetres; a stack kept in several files by the first",
     refuses="several images in one file unless `series=` chooses one; axes that the file does not name; white stored as 0; "
-    "CMYK and palettes; alpha that is not opaque; missing planes; any but the first file of a stack kept in several",
+    "CMYK and palettes; alpha that is not opaque; missing planes; the other files of such a stack",
     takes=frozenset({"series", "level"}),
 )
