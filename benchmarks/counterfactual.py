@@ -33,7 +33,7 @@ from pellucid.counterfactual import (
     gate,
     score_counterfactuals,
 )
-from pellucid.counterfactual.result import rank_correlation
+from pellucid.counterfactual.strip import rank_correlation
 from pellucid.images.phantoms import Phantom, cells
 from pellucid.intervals import share_interval
 from pellucid.models import Model, Normalise, fit, load_model, save_model
@@ -285,7 +285,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.rules = args.rules or (RULES[:1] if args.quick else RULES)
-    args.images, args.epochs, args.steps, args.explained = (2500, 10, 400, 60) if args.quick else (7200, 5, 600, 60)
+    args.images, args.epochs, args.steps, args.explained = (2500, 6, 400, 60) if args.quick else (3600, 6, 500, 60)
     args.out.mkdir(parents=True, exist_ok=True)
     reader = factor_reader(args.out, args.size)
     print("R² of the reader: " + ", ".join(f"{name} {r2:.2f}" for name, r2 in reader.r2.items()), flush=True)
