@@ -12,6 +12,7 @@ from pellucid.images.multiscale import build_levels
 from pellucid.images.slide import open_slide
 from pellucid.images.tissue import TISSUE
 from pellucid.models import Model
+from pellucid.study.slide_grid import Grid
 from pellucid.study.slide_map import SlideChoices, SlideMap, begin_map, missing
 from pellucid.study.slide_shard import Keep, explain_shard
 from pellucid.study.store import writing
@@ -77,6 +78,7 @@ def explain_slide(
     BadStudy
         When the sizes do not fit each other, `out` holds something else, or it cannot be written.
     """
+    Grid((0, 0), tile, halo, shard)
     recipe, net = METHODS.parse(method), model if isinstance(model, Model) else Model(model)
     where = Path(out) if out is not None else Path(path).with_name(f"{Path(path).name.split('.')[0]}.map.ome.zarr")
     with open_slide(path, um_per_px=um_per_px, series=series) as slide, writing(where):

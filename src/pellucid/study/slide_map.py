@@ -16,7 +16,7 @@ from pellucid.images.tiles import TissueShares
 from pellucid.images.tissue import TISSUE
 from pellucid.study.slide_grid import Corner, Grid
 
-__all__ = ["STEPS", "SlideChoices", "SlideMap", "begin_map", "missing", "write_shard"]
+__all__ = ["STEPS", "SlideChoices", "SlideMap", "begin_map", "missing", "tissue_shares", "write_shard"]
 
 Array = NDArray[np.float32]
 
@@ -127,7 +127,7 @@ def begin_map(where: Path, choices: SlideChoices, slide: Slide) -> None:
         _OUTPUTS, shape=choices.grid.tiles, chunks=(side, side), dtype="float32", fill_value=float("nan")
     )
     if choices.tissue:
-        shares = _shares(choices, slide)
+        shares = tissue_shares(choices, slide)
         group.create_array(_TISSUE, shape=shares.shape, dtype="float32")[...] = shares
     partial.rename(where)
 
@@ -143,7 +143,7 @@ def _refuse_other(where: Path, choices: SlideChoices) -> None:
             )
 
 
-def _shares(choices: SlideChoices, slide: Slide) -> Array:
+def tissue_shares(choices: SlideChoices, slide: Slide) -> Array:
     """Return the share of each tile that is tissue."""
     grid = choices.grid
     found = TissueShares(slide.pyramid, TISSUE.parse(choices.tissue), slide.um_per_px, Wanted(), slide.path)
