@@ -246,3 +246,23 @@ def test_the_report_shows_each_slide_with_its_map_and_says_what_was_explained(wh
     assert "input_x_gradient" in section
     assert section.count("data:image/jpeg") == 2 * (2 + 6 + 6)
     assert "not measured" in section
+
+
+def test_record_and_bundle_hold_the_slides(whole, home, tmp_path):
+    from pellucid.study.bundle import bundle
+    from pellucid.study.record import seal, verify
+
+    shutil.copytree(whole.path, tmp_path / "study")
+    shutil.copytree(home / "slides", tmp_path / "own")
+    toml = tmp_path / "study" / "study.toml"
+    toml.write_text(toml.read_text().replace(str(home / "slides"), str(tmp_path / "own")))
+    seal(tmp_path / "study")
+    assert verify(tmp_path / "study").problems == ()
+    (tmp_path / "own" / "two.tif").write_bytes(b"another slide")
+    assert verify(tmp_path / "study").problems == ("slides: two.tif: changed",)
+    shutil.copy(home / "slides" / "two.tif", tmp_path / "own")
+    assert any(path.name == "own" for path in bundle(tmp_path / "study"))
+    shutil.rmtree(tmp_path / "own")
+    seal(tmp_path / "study")
+    assert verify(tmp_path / "study").problems == ()
+    assert Study(tmp_path / "study").run().num_rows == whole.failures.num_rows
