@@ -11,7 +11,7 @@ from pellucid.study.setup import Setup
 from pellucid.study.store import Rows
 from pellucid.study.task import Shard
 
-__all__ = ["planned"]
+__all__ = ["planned", "size_told"]
 
 _FLOAT = 4
 _SCORE = 60
@@ -49,7 +49,7 @@ def planned(setup: Setup, first: str, found: Mapping[str, Explanation], count: i
         f"explaining: {_cost(explaining, count)} in one process, as one image took",
         f"testing: {_cost(_testing(setup, first, found, batch_size), count)}",
         *_calibrating(setup, explaining, count),
-        f"on disk: at most {_size(full + small)} of maps ({told}), about {_size(_SCORE * count * len(found) * len(metrics))} of scores",
+        f"on disk: at most {size_told(full + small)} of maps ({told}), about {size_told(_SCORE * count * len(found) * len(metrics))} of scores",
         f"tasks: {-(-count // setup.config.run.shard):,} of {setup.config.run.shard} images",
     )
 
@@ -85,7 +85,7 @@ def _scored(setup: Setup, first: str, maps: list[Explanation], batch_size: int) 
     return [sum(row[name] for row in rows) for name in ("forwards", "backwards", "seconds")]
 
 
-def _size(count: float) -> str:
+def size_told(count: float) -> str:
     """Return a number of bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
