@@ -33,10 +33,10 @@ from pellucid.counterfactual import (
     gate,
     score_counterfactuals,
 )
-from pellucid.counterfactual.strip import rank_correlation
+from pellucid.counterfactual.strip import along, rank_correlation
 from pellucid.images.phantoms import Phantom, cells
 from pellucid.intervals import share_interval
-from pellucid.models import Model, Normalise, fit, load_model, save_model
+from pellucid.models import Model, Normalise, Passes, fit, load_model, save_model
 
 RULES = ("eccentricity + nucleus_size", "membrane_ring", "cell_size")
 MONOTONE = 0.9
@@ -131,13 +131,37 @@ def measured(reader: FactorReader, before: Tensor, after: Tensor, causes: tuple[
     return Measured(FACTORS, reader(before), reader(after), np.ones(len(FACTORS)), causal=causes)
 
 
-def shares(found: Counterfactuals, measures: Measured, others: Mapping[str, Model]) -> dict[str, Any]:
+def unexplained(phantom: Phantom, ids: list[str], after: Tensor, measures: Measured) -> np.ndarray:
+    """Return how far changed images are from renderings with the factors that are read, in shares of two images' difference."""
+    dials, table = {dial.name: dial for dial in phantom.dials}, phantom.factors.to_pylist()
+    rendered = []
+    for image, change in zip(ids, np.asarray(measures.after) - np.asarray(measures.before), strict=True):
+        row, moved = table[phantom.images.ids.index(image)], {}
+        for name, step in zip(FACTORS, change, strict=True):
+            dial = dials[name]
+            value = min(max(row[name] + step * (dial.high - dial.low) / 12**0.5, dial.low), dial.high)
+            moved[name] = float(round(value)) if dial.whole else value
+        rendered.append(phantom.render(image, **moved))
+    real = phantom.images.tensor(list(phantom.images.ids[:512]))
+    typical = (real - real.roll(256, 0)).abs().flatten(1).mean(1).median()
+    return ((after.cpu() - torch.stack(rendered)).abs().flatten(1).mean(1) / typical).double().numpy()
+
+
+def specific(phantom: Phantom, ids: list[str], after: Tensor, measures: Measured) -> dict[str, list[float]]:
+    """Return specificity and its parts, one number an image, without and with what no factor explains among the drift."""
+    parts = measures.parts()
+    rest = unexplained(phantom, ids, after, measures)
+    both = parts["causal_shift"] / np.maximum(parts["nuisance_drift"] + rest, 0.01)
+    return {
+        "specificity": parts["specificity"].tolist(), "specificity, the unexplained counted": both.tolist(),
+        "causal_shift": parts["causal_shift"].tolist(), "nuisance_drift": parts["nuisance_drift"].tolist(),
+        "unexplained": rest.tolist(),
+    }  # fmt: skip
+
+
+def shares(found: Counterfactuals, others: Mapping[str, Model]) -> dict[str, Any]:
     """Return the numbers of one kind of counterfactual: counts as [k, n], else one value an image."""
-    rows = [
-        row
-        for row in score_counterfactuals(found, others=others, measured=measures).to_pylist()
-        if row["value"] is not None
-    ]
+    rows = [row for row in score_counterfactuals(found, others=others).to_pylist() if row["value"] is not None]
 
     def column(score: str, model: str = "") -> list[float]:
         return [row["value"] for row in rows if row["score"] == score and row["model"] == model]
@@ -145,6 +169,8 @@ def shares(found: Counterfactuals, measures: Measured, others: Mapping[str, Mode
     strip = found.exaggerate()
     sign = found.aim.direction.double()
     whole = rank_correlation(strip.doses, strip.scores) * sign
+    with Passes(found.stripper.model) as passes:
+        stretched = rank_correlation(strip.doses, along(passes, found.move, found.aim, strip.doses)[1]) * sign
     within = strip.spearman * sign
     return {
         "gate closed by": [check.name for check in found.gate.failed],
@@ -154,10 +180,9 @@ def shares(found: Counterfactuals, measures: Measured, others: Mapping[str, Mode
         "path monotone": counted(value > MONOTONE for value in column("monotonicity")),
         "strip monotone within the support": counted((within[~within.isnan()] > MONOTONE).tolist()),
         "strip monotone from -3 to 3": counted((whole > MONOTONE).tolist()),
-        **{
-            name: column(name)
-            for name in ("specificity", "causal_shift", "nuisance_drift", "proximity", "sparsity", "grain")
-        },
+        "shown within the support, of the strips' images": counted((strip.strain <= 1).flatten().tolist()),
+        "one change at -3 to 3 times its size, monotone": counted((stretched > MONOTONE).tolist()),
+        **{name: column(name) for name in ("proximity", "sparsity", "grain")},
     }
 
 
@@ -175,8 +200,7 @@ def truth_of(
     wanted = 1 - torch.tensor(phantom.images.label(ids))
     valid = {f"valid on {name.replace('explained', 'the explained net')}": counted((called(judge, truth) == wanted).tolist())
              for name, judge in judges.items()}  # fmt: skip
-    parts = measured(reader, x, truth, phantom.causes).parts()
-    return valid | {name: parts[name].tolist() for name in ("specificity", "causal_shift", "nuisance_drift")}
+    return valid | specific(phantom, ids, truth, measured(reader, x, truth, phantom.causes))
 
 
 def called(model: Model, x: Tensor) -> Tensor:
@@ -223,7 +247,8 @@ def run(rule: str, seed: int, args: argparse.Namespace, reader: FactorReader, ou
         found = counterfactual(model, few, generator=fitted, gate=verdict, search=search, ids=ids)
         seconds = (time.process_time() - cpu) / len(ids)
         told[name] = {"seconds an image": seconds, "gate": {check.name: check.value for check in verdict.checks}}
-        told[name] |= shares(found, measured(reader, few, found.changed, phantom.causes), others)
+        told[name] |= shares(found, others)
+        told[name] |= specific(phantom, ids, found.changed, measured(reader, few, found.changed, phantom.causes))
         if search is None:
             found.plot(most=8, record=phantom.images.record).savefig(out / "counterfactuals.png", dpi=110)
     return told
