@@ -87,6 +87,7 @@ MICROSCOPES = Reader(
     read=read_bio,
     takes=frozenset({"series"}),
     extra="bio",
-    reads="one scene with its axes, pixel size and channel names, by bioio's plugin of the format (`pip install bioio-czi`, `-lif`, `-nd2`)",
-    refuses="several scenes unless `series=` chooses one; a format whose plugin is not installed, by the plugin's name",
+    reads="one scene with its axes, pixel size and channel names, by bioio's plugin of the format (`pip install bioio-czi`, `-lif`, `-nd2`); CZI is tested "
+    "with files that Zeiss's own library writes, LIF and ND2 are not tested with real files",
+    refuses="several scenes unless `series=` chooses one; CZI scenes that its metadata do not name; a format whose plugin is not installed, by the plugin's name",
 )
