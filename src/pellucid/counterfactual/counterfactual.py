@@ -4,16 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from rich.progress import track
 from torch import Tensor
 
-from pellucid.counterfactual.aim import Aim
 from pellucid.counterfactual.generator import FittedGenerator
-from pellucid.counterfactual.moves import Move
-from pellucid.counterfactual.parts import in_parts
 from pellucid.counterfactual.result import Counterfactuals, Status
 from pellucid.counterfactual.search import Search
-from pellucid.counterfactual.seek import Sought, read_scores, seek
+from pellucid.counterfactual.seek import Sought, seek
+from pellucid.counterfactual.strip import Stripper, along
 from pellucid.counterfactual.verdict import GateVerdict
 from pellucid.errors import ShapeError
 from pellucid.models import Model, Passes
@@ -97,32 +94,13 @@ def counterfactual(
             margin=margin,
         )  # fmt: skip
         steps = tuple(step / (doses - 1) for step in range(doses))
-        path, scores, strain = _along(passes, found.move, found.aim, steps, progress=progress)
-
-    def read(move: Move, aim: Aim, steps: Sequence[float]) -> tuple[Tensor, Tensor, Tensor]:
-        with Passes(wrapped, batch_size=batch_size) as again:
-            return _along(again, move, aim, steps)
-
+        path, scores, strain = along(passes, found.move, found.aim, steps, progress=progress)
+    stripper = Stripper(wrapped, generator, gate.support, found.search, ids, seed, batch_size)
     names = tuple(ids) if ids is not None else tuple(str(row) for row in range(len(x)))
     return Counterfactuals(
         names, x, path[:, -1], steps, path, scores, strain, found.before, found.after, found.aim, found.move,
-        str(generator.generator), str(found.search), gate, _statuses(found, scores, strain), read,
+        str(generator.generator), str(found.search), gate, stripper, _statuses(found, scores, strain),
     )  # fmt: skip
-
-
-def _along(
-    passes: Passes, move: Move, aim: Aim, doses: Sequence[float], *, progress: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return images ``(N, K, C, *S)``, scores and strain ``(N, K)`` of every row at every dose."""
-    rows = torch.arange(len(aim.goal))
-    parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    for dose in track(doses, "along the path", transient=True, disable=not progress):
-        with torch.no_grad():
-            shown = torch.cat([move.at(dose, part) for part in in_parts(rows)])
-            strain = torch.cat([move.strain(dose, part, shown[part]) for part in in_parts(rows)])
-        parts.append((shown.cpu(), read_scores(passes, shown, aim, rows).cpu(), strain.cpu()))
-    images, scores, strains = (torch.stack(part, 1) for part in zip(*parts, strict=True))
-    return images, scores, strains
 
 
 def _statuses(found: Sought, scores: Tensor, strain: Tensor) -> tuple[Status, ...]:

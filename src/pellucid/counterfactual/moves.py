@@ -68,7 +68,7 @@ class LatentMove(Move):
     def strain(self, dose: float, rows: Tensor, shown: Tensor) -> Tensor:
         """Return the strain of the image that is shown, and no less than that of the latent that it was made from.
 
-        The latent may also go no further along its own way than training images lie along it.
+        The latent may also go no further along its own way than training images lie along it, or the real image itself.
         """
         there = self.z[rows] + dose * self.step[rows]
         middle, reach = (part[rows] for part in self._ends)
@@ -82,12 +82,14 @@ class LatentMove(Move):
 
     @cached_property
     def _ends(self) -> tuple[Tensor, Tensor]:
-        """The middle and half the length ``(N,)`` of the stretch of each way on which 99 % of the training images lie."""
+        """The middle and half the length ``(N,)`` of the stretch of each way on which 99 % of the training images lie, or z."""
         known = self.support.whitened(self.support.latents)
         shares = torch.tensor([(1 - LIMIT) / 2, (1 + LIMIT) / 2]).to(known)
         ends = [(known @ ways.T).quantile(shares, dim=0) for ways in in_parts(self._ways)]
         low, high = torch.cat(ends, 1)
-        return (low + high) / 2, ((high - low) / 2).clamp(min=1e-12)
+        own = (self.support.whitened(self.z) * self._ways).sum(1)
+        middle = (low + high) / 2
+        return middle, torch.maximum((high - low) / 2, (own - middle).abs()).clamp(min=1e-12)
 
     @property
     def length(self) -> Tensor:

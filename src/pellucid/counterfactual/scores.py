@@ -12,7 +12,8 @@ from torch import Tensor
 
 from pellucid.counterfactual.guidance import one_input
 from pellucid.counterfactual.realism import RandomFilters, grain
-from pellucid.counterfactual.result import Counterfactuals, rank_correlation
+from pellucid.counterfactual.result import Counterfactuals
+from pellucid.counterfactual.strip import rank_correlation
 from pellucid.errors import ShapeError
 from pellucid.intervals import Interval, mean_interval, share_interval
 from pellucid.models import Model, Passes

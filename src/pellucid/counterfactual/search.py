@@ -11,13 +11,16 @@ from torch import Tensor
 from pellucid.counterfactual.aim import Aim
 from pellucid.counterfactual.generator import FittedGenerator
 from pellucid.counterfactual.guidance import follow
-from pellucid.counterfactual.moves import LatentMove, Move, pasted
+from pellucid.counterfactual.moves import LatentMove, Move
 from pellucid.counterfactual.parts import encoded, in_parts
 from pellucid.counterfactual.support import Support
 from pellucid.models import Passes
 from pellucid.recipes import Recipe, Registry
 
 __all__ = ["SEARCHES", "Problem", "Search", "latent_optimisation"]
+
+_OUTWARD = 4.0
+"""What it costs to move away from the middle of the training images, beside the step itself."""
 
 _CHEAPER = (1.0, 0.25, 0.03)
 """What a large step costs at first, and when it is tried again for rows that did not arrive, as shares of the weight."""
@@ -73,8 +76,8 @@ SEARCHES: Registry[Search] = Registry("search", Search, "pellucid.searches")  # 
 class latent_optimisation(Search):
     """The smallest step in the latents whose change, pasted on the image, carries the score past its goal.
 
-    Minimises the hinge of what is missing + ``weight`` × (‖u‖₁ + ‖u‖²), u the step in whitened latents, so that directions
-    which real images hardly use are dear. Momentum with one step length a row: Adam's one a number would move all of them
+    Minimises the hinge of what is missing + ``weight`` × (‖u‖₁ + ‖u‖² + 4 max(0, w·u)), u the step and w the image in whitened
+    latents, so that directions which real images hardly use are dear, and steps away from all real images dearer. Momentum with one step length a row: Adam's one a number would move all of them
     alike. Each row goes for itself; a row that is past its goal and no longer shrinks is done.
 
     Attributes
@@ -103,23 +106,22 @@ class latent_optimisation(Search):
         x = problem.x
         with torch.no_grad():
             z = encoded(problem.fitted, x)
-        step = torch.zeros_like(z)
+        move = LatentMove(problem.fitted, problem.support, x, z, torch.zeros_like(z))
         for rows in in_parts(torch.arange(len(x)), problem.passes.batch_size((x,))):
-            climb = _Climb(problem, z, rows, problem.jitter * problem.starts[rows].to(z))
+            climb = _Climb(problem, move, rows, problem.jitter * problem.starts[rows].to(z))
             for share in _CHEAPER:
                 if not bool(climb.arrived.all()):
                     climb.run(self, self.weight * share)
-            step[rows] = climb.best @ problem.support.colour
-        return LatentMove(problem.fitted, problem.support, x, z, step)
+            move.step[rows] = climb.best @ problem.support.colour
+        return move
 
 
 class _Climb:
     """Descent on the steps of some rows, each stopping for itself."""
 
-    def __init__(self, problem: Problem, z: Tensor, rows: Tensor, start: Tensor) -> None:
-        self.problem, self.z, self.rows = problem, z[rows], rows
-        with torch.no_grad():
-            self.here = problem.fitted.decode(self.z)
+    def __init__(self, problem: Problem, move: LatentMove, rows: Tensor, start: Tensor) -> None:
+        self.problem, self.move, self.rows = problem, move, rows
+        self.white = problem.support.whitened(move.z[rows])
         self.now, self.best = start, start.clone()
         self.cost = torch.full((len(rows),), torch.inf)
         self.missing = torch.full((len(rows),), torch.inf)
@@ -145,14 +147,14 @@ class _Climb:
         """Judge where the rows stand, keep what is best, and return the slopes of the loss."""
         problem, rows = self.problem, self.rows[busy]
         u = self.now[busy].detach().requires_grad_()
-        there = self.z[busy] + u @ problem.support.colour
-        images = pasted(problem.fitted, problem.support, problem.x[rows], self.here[busy], there)
+        images = self.move.made(self.move.z[rows] + u @ problem.support.colour, rows)
         scores, slopes = follow(problem.passes, images, problem.aim.read, rows)
         gap = problem.aim.gap(scores, rows)
         self._keep(busy, u.detach(), gap, idle)
         pull = -problem.aim.direction[rows] / problem.aim.scale[rows] * (gap > 0)
         down = slopes * pull.view(-1, *[1] * (slopes.ndim - 1))
-        price = weight * (u.abs().sum() + u.square().sum())
+        outward = (self.white[busy] * u).sum(1).clamp(min=0)
+        price = weight * (u.abs().sum() + u.square().sum() + _OUTWARD * outward.sum())
         (found,) = torch.autograd.grad([images, price], u, [down, torch.ones_like(price)])
         return found
 

@@ -19,7 +19,7 @@ from pellucid.errors import ShapeError
 from pellucid.hashing import hash_seed
 from pellucid.models import Passes, Target
 
-__all__ = ["Sought", "read_scores", "searched", "seek"]
+__all__ = ["Sought", "pursue", "read_scores", "searched", "seek"]
 
 
 @dataclass(frozen=True)
@@ -81,14 +81,29 @@ def seek(
         raise ShapeError(f"counterfactual() takes at least one image and one id an image, not {tuple(x.shape)}")
     before = _outputs(passes, x)
     aim = _aimed(passes, x, support, before, target, value, margin)
-    problem = Problem(passes, fitted, support, x, aim, _starts(x, support, ids, seed), jitter)
     chosen = searched(search, passes, x)
-    move = chosen.find(problem)
+    move = pursue(passes, x, fitted, support, aim, chosen, ids=ids, seed=seed, jitter=jitter)
     rows = torch.arange(len(x))
     with torch.no_grad():
         shown = torch.cat([move.at(1.0, part) for part in in_parts(rows)])
     after, scores = _outputs(passes, shown), read_scores(passes, shown, aim, rows)
     return Sought(aim, move, chosen, before, after, scores, aim.reached(scores, rows.to(scores.device)).cpu())
+
+
+def pursue(
+    passes: Passes,
+    x: Tensor,
+    fitted: FittedGenerator,
+    support: Support,
+    aim: Aim,
+    search: Search,
+    *,
+    ids: Sequence[str] | None = None,
+    seed: int = 0,
+    jitter: float = 0.0,
+) -> Move:
+    """Search for every image's move towards an aim that is known."""
+    return search.find(Problem(passes, fitted, support, x, aim, _starts(x, support, ids, seed), jitter))
 
 
 def _outputs(passes: Passes, x: Tensor, layer: str | None = None) -> Tensor:

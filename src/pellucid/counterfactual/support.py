@@ -11,13 +11,43 @@ from pellucid.counterfactual.parts import encoded, in_parts
 from pellucid.errors import ShapeError
 from pellucid.models import Model, Passes
 
-__all__ = ["LIMIT", "Support"]
+__all__ = ["LIMIT", "Support", "Whitening"]
 
 LIMIT = 0.99
 """Share of the training images that lie within the limits."""
 
 _RIDGE = 1e-3
 _LEAST = 8
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """Latents on one scale, each direction by how far images lie apart in it.
+
+    Attributes
+    ----------
+    centre
+        ``(D,)`` mean of every latent number.
+    whiten, colour
+        ``(D, D)``, symmetric and each other's inverse: a latent less the centre, times the first, has covariance 1; of all
+        such turns this one moves the axes least.
+    """
+
+    centre: Tensor
+    whiten: Tensor
+    colour: Tensor
+
+    @classmethod
+    def of(cls, latents: Tensor) -> "Whitening":
+        """Measure latents ``(N, D)``; directions that no image uses weigh as the weakest that one does."""
+        exact = latents.double()
+        centre = exact.mean(0)
+        values, vectors = torch.linalg.eigh(torch.cov(exact.T, correction=0).reshape(len(centre), len(centre)))
+        floor = float(values.max().clamp(min=1e-12)) * _RIDGE
+        lengths = values.clamp(min=floor).sqrt()
+        return cls(
+            *(part.to(latents) for part in (centre, (vectors / lengths) @ vectors.T, (vectors * lengths) @ vectors.T))
+        )
 
 
 @dataclass(frozen=True)
@@ -74,10 +104,10 @@ class Support:
             outputs = passes.outputs((one_input(model, images),)).clone()
         axes = (0, *range(2, images.ndim))
         spread = _spread(latents, fitted.movable)
-        centre, whiten, colour = _whitening(latents, spread > 0)
-        distances = ((latents - centre) @ whiten).norm(dim=1)
+        white = Whitening.of(latents)
+        distances = ((latents - white.centre) @ white.whiten).norm(dim=1)
         return cls(
-            latents, outputs, centre, spread, whiten, colour, float(distances.quantile(LIMIT)),
+            latents, outputs, white.centre, spread, white.whiten, _movable(latents, spread > 0, white.colour), float(distances.quantile(LIMIT)),
             float(errors.quantile(LIMIT)), images.amin(axes, keepdim=True), images.amax(axes, keepdim=True), _typical(images),
         )  # fmt: skip
 
@@ -118,25 +148,14 @@ def _spread(latents: Tensor, movable: Tensor | None) -> Tensor:
     return torch.where(free, spread, torch.zeros_like(spread))
 
 
-def _whitening(latents: Tensor, free: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean, what brings the covariance to 1, and the way back for numbers that are `free` to move."""
-    centre, whiten, colour = _symmetric(latents)
-    if not bool(free.all()):
-        colour = torch.zeros_like(colour)
-    if 0 < int(free.sum()) < len(free):
-        colour[torch.outer(free, free)] = _symmetric(latents[:, free])[2].flatten()
-    return centre, whiten, colour
-
-
-def _symmetric(latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean, whitening and its inverse; directions that no image uses weigh as the weakest that one does."""
-    exact = latents.double()
-    centre = exact.mean(0)
-    values, vectors = torch.linalg.eigh(torch.cov(exact.T, correction=0).reshape(len(centre), len(centre)))
-    floor = float(values.max().clamp(min=1e-12)) * _RIDGE
-    lengths = values.clamp(min=floor).sqrt()
-    whiten, colour = (vectors / lengths) @ vectors.T, (vectors * lengths) @ vectors.T  # the turn that moves axes least
-    return centre.to(latents), whiten.to(latents), colour.to(latents)
+def _movable(latents: Tensor, free: Tensor, every: Tensor) -> Tensor:
+    """Return what colours steps of covariance 1 where only some numbers are `free` to move; `every` colours all."""
+    if bool(free.all()):
+        return every
+    colour = torch.zeros_like(every)
+    if bool(free.any()):
+        colour[torch.outer(free, free)] = Whitening.of(latents[:, free]).colour.flatten()
+    return colour
 
 
 def _typical(images: Tensor) -> float:

@@ -1,5 +1,6 @@
 """What moved phenotypes, frozen phenotypes and the court allow one to say, in sentences."""
 
+from dataclasses import replace
 from typing import Any
 
 from pellucid.interpretation.finding import Finding
@@ -12,6 +13,7 @@ __all__ = ["phenotype_findings"]
 _MOST = 8
 _NEEDED = 0.2
 _OUTLINED = 0.7
+_ALONE = " This is of the model alone: nothing follows for its classes."
 
 
 def phenotype_findings(
@@ -22,6 +24,7 @@ def phenotype_findings(
     *,
     batch: str | None = None,
     outlines: Interval | None = None,
+    learnt: Interval | None = None,
 ) -> list[Finding]:
     """Turn the phenotypes' numbers into findings, of kind ``interpretation``, ``inseparable``, ``confounder`` or ``refused``.
 
@@ -33,8 +36,15 @@ def phenotype_findings(
         Name of the batch's column.
     outlines
         How far the segmentation agrees with the given mask.
+    learnt
+        By how much the model beats chance, see `skill`; of a model that does not, nothing follows but what it does itself.
     """
     found = [_moves(doses, row) for row in doses.moving()[:_MOST]] or [_nothing(doses)]
+    if learnt is not None and not learnt.low > 0:
+        found = [
+            _unlearnt(learnt),
+            *(replace(one, verdict="undecided", statement=one.statement + _ALONE) for one in found),
+        ]
     if outlines is not None and outlines.value < _OUTLINED:
         found.append(_outlined(outlines))
     if needed is not None:
@@ -73,6 +83,16 @@ def _moves(doses: DoseResponse, row: dict[str, Any]) -> Finding:
         f"{row['agreeing']}/{row['groups']} groups; with the others left free {row['alone']:+.2g}. 95 % of phenotypes dealt out to other images stay "
         f"under {row['null']:.2g}; more than arbitrary ways of the same length with q = {row['q']:.2g} (step-down over all phenotypes).",
         value=row["slope"], low=row["low"], high=row["high"],
+    )  # fmt: skip
+
+
+def _unlearnt(learnt: Interval) -> Finding:
+    return Finding(
+        id="phenotypes-unlearnt", kind="refused", subject="phenotypes", verdict="undecided",
+        statement="The model was not seen to know its classes better than chance on images that it was not trained on: what it follows "
+        "says something of the model and nothing of the classes.",
+        evidence=f"Balanced accuracy above chance, as a share of what is left above it: {learnt} ({learnt.n} images of {learnt.groups} groups).",
+        value=learnt.value, low=learnt.low, high=learnt.high,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pellucid.models.performance import Performance, performance
 from pellucid.models.pixels import Failure, read_pixels
 from pellucid.models.predict import predict
 from pellucid.models.split import Split, split_images
-from pellucid.models.training import Part, Plan, started, train
+from pellucid.models.training import Part, Plan, Run, started, train
 
 __all__ = ["Fitted", "fit"]
 
@@ -110,35 +110,29 @@ def fit(
     """
     parts = split_images(images, split=split, group=group, seed=seed)
     plan = Plan(
-        epochs=epochs,
-        seed=seed,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        patience=patience,
-        balance=balance,
+        epochs=epochs, seed=seed, batch_size=batch_size, learning_rate=learning_rate, weight_decay=weight_decay,
+        patience=patience, balance=balance, network=_network(images, width, depth), images=_digest(images, parts),
         augment=(Augment() if augment else None) if isinstance(augment, bool) else augment,
-        network=_network(images, width, depth),
         device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-        images=_digest(images, parts),
-    )
+    )  # fmt: skip
     training, val, failures = _parts(images, parts, progress=progress)
     run = started(plan, training.labels)
     train(run, training, val, images.record.spatial, Path(checkpoint) if checkpoint else None, progress=progress)
-    model = Model(
-        run.network,
-        classes=images.classes,
-        preprocess=training.normalise,
-        task="classification",
-        embedding="pool",
-        temperature=calibrated_temperature(run.logits(val), val.labels),
-        source=Source(factory=_FACTORY, settings=plan.network, shape=tuple(images.shape)),
-    )
+    model = _model(run, training, val, images)
     judged, unread = _judged(
         model, images, parts.test or val.ids, group or images.group_column, seed, progress=progress
     )
     history = pa.Table.from_pylist(run.history)
     return Fitted(model, history, judged, "test" if parts.test else "val", parts, (*failures, *unread))
+
+
+def _model(run: Run, training: Part, val: Part, images: ImageSet) -> Model:
+    """Return what was trained, calibrated on the validation images."""
+    return Model(
+        run.network, classes=images.classes, preprocess=training.normalise, task="classification", embedding="pool",
+        temperature=calibrated_temperature(run.logits(val), val.labels),
+        source=Source(factory=_FACTORY, settings=run.plan.network, shape=tuple(images.shape)),
+    )  # fmt: skip
 
 
 def _network(images: ImageSet, width: int, depth: int) -> dict[str, int]:

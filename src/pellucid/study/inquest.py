@@ -20,6 +20,7 @@ from pellucid.interpretation.phenotypes import (
     dose_response,
     latent_causes,
     necessity,
+    skill,
 )
 from pellucid.intervals import Interval, mean_interval
 from pellucid.measure import SEGMENTATIONS, Profiler
@@ -147,6 +148,19 @@ class Inquest:
             )  # fmt: skip
         except CannotExplain:
             return None
+
+    def learnt(self) -> Interval | None:
+        """Return by how much the model beats chance on labelled images that no phenotype was learnt from; None without such."""
+        predictions, images = self.evidence.predictions, self.evidence.images
+        if images.labels is None or self.evidence.model.task == "regression":
+            return None
+        called = dict(zip(predictions["image"].to_pylist(), predictions["predicted"].to_pylist(), strict=True))
+        known = set(self.known)
+        ids = [name for name in called if name not in known]
+        if len(set(images.label(ids))) < 2:
+            return None
+        groups = self.evidence.groups(ids)
+        return skill(images.label(ids), [called[name] for name in ids], groups=groups, seed=self.evidence.seed)
 
     def regions(self, judged: Court | None) -> list[Finding]:
         """Return what edits of regions say of a batch that no association can part from the classes, unless it is told already."""

@@ -48,7 +48,9 @@ def answer_phenotypes(setup: Setup, evidence: Evidence) -> Interpretations:
     causes = inquest.causes()
     judged = inquest.court()
     overlap = inquest.outlines()
-    findings = phenotype_findings(doses, needed, causes, judged, batch=inquest.batch, outlines=overlap)
+    findings = phenotype_findings(
+        doses, needed, causes, judged, batch=inquest.batch, outlines=overlap, learnt=inquest.learnt()
+    )
     findings = [*_verdict(inquest), *findings, *inquest.regions(judged)]
     setup.store.write_tensors(STRIPS, {"strips": _strips(inquest, doses)})
     return Interpretations(tuple(findings), _tables(inquest, doses, needed, causes, judged, overlap))

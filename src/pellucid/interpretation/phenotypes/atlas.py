@@ -122,7 +122,7 @@ class Atlas:
         mean, sd = chosen[whole].mean(0), chosen[whole].std(0)
         own = [unit for unit, known in zip(units, whole, strict=True) if known]
         learnt, numbers = images[torch.from_numpy(whole)].cpu(), (chosen[whole] - mean) / sd
-        heads = Heads.fit(space.encode(learnt), numbers, own, seed=seed)
+        heads = Heads.fit(space.encode(learnt), numbers, own, marks=space.marks, seed=seed)
         return cls(
             space,
             profiler,

@@ -118,7 +118,9 @@ def court(
         scorer = Scorer.of(passes, images, None if target is None else [target])
         units = [str(one) for one in (range(len(images)) if groups is None else groups)]
         trial = _Trial.of(atlas, scorer, images.cpu(), units, seed)
-        heads = Heads.fit(atlas.directions.heads.points, within / within.std(0), atlas.groups, seed=seed)
+        heads = Heads.fit(
+            atlas.directions.heads.points, within / within.std(0), atlas.groups, marks=atlas.space.marks, seed=seed
+        )
         rows, profiles = [], trial.profile("the model's", trial.ways)
         for place, name in enumerate(kept):
             row, profile = trial.judged(name, float(left[place]), heads.columns([place]), within[:, place], profiles)

@@ -63,7 +63,9 @@ class Flyer:
             _slope(atlas, scorer, target, images[:1], start, start)
         except CannotExplain:
             scores = scorer(atlas.images)[:, [target]]
-            told = Heads.fit(atlas.directions.heads.points, scores - scores.mean(0), atlas.groups, seed=seed)
+            told = Heads.fit(
+                atlas.directions.heads.points, scores - scores.mean(0), atlas.groups, marks=atlas.space.marks, seed=seed
+            )  # fmt: skip
             return cls(
                 atlas,
                 scorer,

@@ -28,8 +28,14 @@ def folds_of(groups: Sequence[Hashable], seed: int, most: int = _FOLDS) -> NDArr
     return np.asarray(turns[places], dtype=np.int64)
 
 
-def _kernel(kind: str, one: Tensor, other: Tensor) -> Tensor:
-    """Return similarities ``(N, M)``; a constant is part of each kernel, so that the mean is not penalised much."""
+def _kernel(kind: str, one: Tensor, other: Tensor, marks: Tensor) -> Tensor:
+    """Return similarities ``(N, M)``; a constant is part of each kernel, so that the mean is not penalised much.
+
+    The straight one takes points as they are, so that what is faint in the images tells as much as what is plain. The bent
+    ones measure them as the images differ: in many dimensions of equal weight all points are equally far from each other.
+    """
+    if kind != "linear":
+        one, other = one * marks, other * marks
     products = one @ other.T
     if kind == "linear":
         return 1 + products
@@ -56,6 +62,8 @@ class Heads:
         ``(P,)`` share of the variance that is told of groups left out.
     residuals
         ``(n, P)`` what is left of those.
+    marks
+        ``(D,)`` by what points are multiplied in bent regressions, see `Space`.
     """
 
     points: Tensor
@@ -64,6 +72,7 @@ class Heads:
     penalties: tuple[float, ...]
     r2: Array
     residuals: Array
+    marks: Tensor
 
     @classmethod
     def fit(
@@ -72,31 +81,34 @@ class Heads:
         values: Array,
         groups: Sequence[Hashable],
         *,
+        marks: Tensor | None = None,
         seed: int = 0,
         kernels: Sequence[str] = _KERNELS,
     ) -> "Heads":
         """Fit one regression a column of standardised `values` ``(n, P)``; kernel and penalty by groups left out."""
         target, folds = torch.from_numpy(values), folds_of(groups, seed)
+        marks = points.new_ones(points.shape[1]) if marks is None else marks
         held = {
             (kernel, penalty): predicted
             for kernel in kernels
-            for penalty, predicted in zip(_PENALTIES, _held_out(points, target, folds, kernel), strict=True)
+            for penalty, predicted in zip(_PENALTIES, _held_out(points, target, folds, kernel, marks), strict=True)
         }
         spread = (target - target.mean(0)).square().sum(0).clamp(min=1e-12)
         told = {key: 1 - (target - one).square().sum(0) / spread for key, one in held.items()}
         chosen = [_chosen({key: float(r2[column]) for key, r2 in told.items()}) for column in range(values.shape[1])]
         weights = torch.stack([
-            _solved(points, target[:, column], *key) for column, key in enumerate(chosen)
+            _solved(points, target[:, column], *key, marks) for column, key in enumerate(chosen)
         ], 1) if chosen else target  # fmt: skip
         r2 = np.array([float(told[key][column]) for column, key in enumerate(chosen)])
         left = [(target[:, column] - held[key][:, column]).numpy() for column, key in enumerate(chosen)]
         residuals = np.stack(left, 1) if left else values
-        return cls(points, weights, tuple(k for k, _ in chosen), tuple(p for _, p in chosen), r2, residuals)
+        return cls(points, weights, tuple(k for k, _ in chosen), tuple(p for _, p in chosen), r2, residuals, marks)
 
     def predict(self, points: Tensor) -> Tensor:
         """Return the standardised numbers ``(N, P)`` of points; differentiable."""
         columns = [
-            _kernel(kind, points, self.points) @ self.weights[:, [place]] for place, kind in enumerate(self.kernels)
+            _kernel(kind, points, self.points, self.marks) @ self.weights[:, [place]]
+            for place, kind in enumerate(self.kernels)
         ]
         return torch.cat(columns, 1)
 
@@ -113,17 +125,18 @@ class Heads:
         """Return the regressions of some columns."""
         kept = list(chosen)
         return Heads(self.points, self.weights[:, kept], tuple(self.kernels[at] for at in kept),
-                     tuple(self.penalties[at] for at in kept), self.r2[kept], self.residuals[:, kept])  # fmt: skip
+                     tuple(self.penalties[at] for at in kept), self.r2[kept], self.residuals[:, kept], self.marks)  # fmt: skip
 
     def refitted(self, values: Array, kernel: str, penalty: float) -> "Heads":
         """Return regressions of other numbers ``(n, K)`` on the same points, all of one form; they count as telling nothing."""
-        weights = _solved(self.points, torch.from_numpy(values), kernel, penalty)
+        weights = _solved(self.points, torch.from_numpy(values), kernel, penalty, self.marks)
         count = values.shape[1]
-        return Heads(self.points, weights, (kernel,) * count, (penalty,) * count, np.full(count, np.nan), values)
+        told = np.full(count, np.nan)
+        return Heads(self.points, weights, (kernel,) * count, (penalty,) * count, told, values, self.marks)
 
 
-def _solved(points: Tensor, target: Tensor, kernel: str, penalty: float) -> Tensor:
-    gram = _kernel(kernel, points, points)
+def _solved(points: Tensor, target: Tensor, kernel: str, penalty: float, marks: Tensor) -> Tensor:
+    gram = _kernel(kernel, points, points, marks)
     scale = float(gram.diagonal().mean())
     gram.diagonal().add_(penalty * scale)
     right = target if target.ndim == 2 else target[:, None]
@@ -131,13 +144,13 @@ def _solved(points: Tensor, target: Tensor, kernel: str, penalty: float) -> Tens
     return solved if target.ndim == 2 else solved[:, 0]
 
 
-def _held_out(points: Tensor, target: Tensor, folds: NDArray[np.int64], kernel: str) -> list[Tensor]:
+def _held_out(points: Tensor, target: Tensor, folds: NDArray[np.int64], kernel: str, marks: Tensor) -> list[Tensor]:
     """Return what each penalty predicts of every row from the other folds."""
     found = [torch.empty_like(target) for _ in _PENALTIES]
     for fold in np.unique(folds):
         out = torch.from_numpy(folds == fold)
-        gram = _kernel(kernel, points[~out], points[~out])
-        across = _kernel(kernel, points[out], points[~out])
+        gram = _kernel(kernel, points[~out], points[~out], marks)
+        across = _kernel(kernel, points[out], points[~out], marks)
         values, vectors = torch.linalg.eigh(gram)
         scale, turned = float(gram.diagonal().mean()), vectors.T @ target[~out]
         for kept, penalty in zip(found, _PENALTIES, strict=True):

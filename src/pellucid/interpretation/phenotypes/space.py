@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from pellucid.counterfactual import FittedGenerator
-from pellucid.counterfactual.support import LIMIT
+from pellucid.counterfactual.support import LIMIT, Whitening
 from pellucid.errors import ShapeError
 
 __all__ = ["Space"]
 
-_FLOOR = 1e-3
-"""Directions of a smaller share of the largest variance are scaled as if they had it: nothing is seen in them."""
+_FAINT = 1e-2
+"""Share of the strongest axis's mark on the images below which an axis counts no less."""
 
 _FEWEST = 20
 
@@ -26,7 +26,11 @@ class Space:
     generator
         The fitted generator.
     centre, axes
-        ``(D,)`` and ``(D, D)``: a latent is centre + axes @ point.
+        ``(D,)`` and ``(D, D)``: a latent is centre + axes @ point. The first axis goes with as much of the images' variance
+        as any can, the second with as much as any at right angles to it, and so on.
+    marks
+        ``(D,)`` how strongly each axis marks the images; their squares have mean 1. Points times these lie apart as their
+        images do.
     limit
         Length within which 99 % of the images lie.
     low, high
@@ -36,6 +40,7 @@ class Space:
     generator: FittedGenerator
     centre: Tensor
     axes: Tensor
+    marks: Tensor
     limit: float
     low: Tensor
     high: Tensor
@@ -53,13 +58,13 @@ class Space:
             raise ShapeError(f"the latents are measured on {_FEWEST} images or more, not on {len(images)}")
         with torch.no_grad():
             latents = generator.encode(images).double().cpu()
-        centre = latents.mean(0)
-        values, vectors = torch.linalg.eigh(torch.cov(latents.T).reshape(len(centre), len(centre)))
-        axes = vectors * values.clamp(min=max(float(values.max()), 1e-12) * _FLOOR).sqrt()
+        white = Whitening.of(latents)
+        points = (latents - white.centre) @ white.whiten
+        turn, marks = _strongest_first(points, images)
         rest = (0, *range(2, images.ndim))
-        found = cls(generator, centre, axes, 0.0, images.amin(rest, keepdim=True), images.amax(rest, keepdim=True))
-        limit = float(found._white(latents).norm(dim=1).quantile(LIMIT))
-        return cls(generator, centre, axes, limit, found.low, found.high)
+        low, high = images.amin(rest, keepdim=True), images.amax(rest, keepdim=True)
+        limit = float(points.norm(dim=1).quantile(LIMIT))
+        return cls(generator, white.centre, white.colour @ turn, marks, limit, low, high)
 
     def _white(self, latents: Tensor) -> Tensor:
         points: Tensor = torch.linalg.solve(self.axes, (latents - self.centre).T).T
@@ -88,3 +93,14 @@ class Space:
         reach = start.norm(dim=1).clamp(min=self.limit)
         inside: Tensor = points.norm(dim=1) <= reach + 1e-9
         return inside
+
+
+def _strongest_first(points: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the turn ``(D, D)`` of points to the axes that images go with most, and how much each marks them."""
+    flat = images.flatten(1).cpu()
+    alike = (flat @ flat.T).double()
+    alike = alike - alike.mean(0) - alike.mean(1, keepdim=True) + alike.mean()
+    values, turn = torch.linalg.eigh(points.T @ alike @ points)
+    marks = values.flip(0).clamp(min=0).sqrt()
+    marks = marks.clamp(min=_FAINT * max(float(marks[0]), 1e-12))
+    return turn.flip(1), marks / marks.square().mean().sqrt()
