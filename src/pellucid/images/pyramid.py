@@ -151,9 +151,9 @@ def opened_pyramid(path: Path, wanted: Wanted) -> Iterator[Pyramid]:
         with quiet("tifffile", "tiffslide"):
             step = _ventana(path)
             slide = tiffslide.TiffSlide(path)
-            pyramid = _Slide(slide, step)
+            levels = _Slide(slide, step)
         with slide:
-            yield pyramid
+            yield levels
 
 
 def _ventana(path: Path) -> float | None:
