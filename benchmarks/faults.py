@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import tifffile
 import torch
 from PIL import Image
 
@@ -46,6 +47,12 @@ methods = ["saliency", "gradcam"]
 images = 0
 [evaluate]
 metrics = ["relevance_mass", "sparseness"]
+[slide]
+path = "slide.tif"
+target = "b"
+tile = 16
+halo = 4
+shard = 32
 [run]
 shard = 1
 threads = 1
@@ -67,7 +74,7 @@ if __name__ == "__main__":
 
 
 def bench(home: Path) -> Path:
-    """Write images with masks, a small net and the study file."""
+    """Write images with masks, a slide of four shards, a small net and the study file."""
     numbers = np.random.default_rng(0)
     (home / "data").mkdir(parents=True)
     rows = ["image,label,split,truth"]
@@ -79,6 +86,7 @@ def bench(home: Path) -> Path:
         Image.fromarray(mask).save(home / "data" / f"mask{row:02d}.png")
         rows.append(f"im{row:02d}.png,{'ab'[row % 2]},test,mask{row:02d}.png")
     (home / "data" / "labels.csv").write_text("\n".join(rows) + "\n")
+    tifffile.imwrite(home / "slide.tif", numbers.integers(0, 200, (48, 60), dtype=np.uint8))
     settings = {"classes": 2, "channels": 1, "dims": 2, "width": 4, "depth": 2, "stem_stride": 1}
     torch.manual_seed(0)
     source = Source(factory="pellucid.models.networks:residual_net", settings=settings)

@@ -82,7 +82,7 @@ class Page:
 
     def _place(self, selector: str, across: float, down: float) -> tuple[float, float]:
         box = self.value(
-            f"(() => {{ const one = document.querySelector({json.dumps(selector)}); one.scrollIntoView({{block: 'center'}}); "
+            f"(() => {{ const one = document.querySelector({json.dumps(selector)}); one.scrollIntoView({{block: 'center', behavior: 'instant'}}); "
             "const box = one.getBoundingClientRect(); return [box.left, box.top, box.width, box.height]; })()"
         )
         return box[0] + across * box[2], box[1] + down * box[3]

@@ -9,6 +9,8 @@ import pytest
 
 from pellucid.study import Study
 
+from .browser import opened
+
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 
@@ -94,3 +96,24 @@ def test_the_colours_in_the_browser_are_the_palette(report: Path, tmp_path: Path
     found = re.search(r'data-probe="([^"]*)"', dumped(page, tmp_path / "home")[0])
     assert found is not None
     assert found[1] == "11 60 116 255; 255 255 255 255; 166 50 0 255; 240 160 122 255"
+
+
+def test_a_reader_points_clicks_and_drags(report: Path, study: Study, tmp_path: Path) -> None:
+    """With real input: the value under the pointer on every map of an image, a method hidden by its box, a threshold by its slider."""
+    with opened(tmp_path / "home") as page:
+        page.go(report.as_uri())
+        page.until("(document.documentElement.dataset.viewer || '').startsWith('ready')")
+        page.point(".case .stack", across=0.5, down=0.5)
+        told = page.until(
+            "[...document.querySelector('.case').querySelectorAll('.here')].map((one) => one.innerText).filter(Boolean)"
+        )
+        assert len(told) == page.value("document.querySelector('.case').querySelectorAll('canvas.map').length")
+        assert all(re.fullmatch(r"here (at least )?[+−-]?[\d.e+-]+", one) for one in told)
+        page.click("#controls details summary")
+        page.click("#method-boxes input")
+        hidden = page.value("[...document.querySelectorAll('.case .tile.off')].map((one) => one.dataset.method)")
+        assert len(set(hidden)) == 1
+        assert set(hidden) < set(study.methods)
+        page.stroke("#threshold", [(0.03, 0.5), (0.4, 0.5), (0.7, 0.5)])
+        assert 0.3 < float(page.value("document.getElementById('threshold').value")) < 0.95
+        assert page.complaints == []

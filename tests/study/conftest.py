@@ -32,6 +32,45 @@ threads = 1
 """
 
 
+TINY = """\
+seed = 0
+[images]
+{images}
+[fit]
+{fit}
+[explain]
+methods = {methods}
+images = {count}
+[evaluate]
+metrics = ["sparseness"]
+self_test = false
+{asked}
+[run]
+threads = 1
+"""
+
+CELLS = """\
+path = "cells"
+labels = "labels.csv"
+masks = ["object"]
+object = "object"
+split = "split"
+group = "group"
+"""
+
+
+def tiny_study(
+    asked: str,
+    *,
+    images: str = CELLS,
+    fit: str = "epochs = 1\nwidth = 4\ndepth = 2",
+    methods: str = '["saliency"]',
+    count: int = 6,
+) -> str:
+    """Return a study file that trains a tiny net, explains a few images, and asks one further question."""
+    return TINY.format(images=images, fit=fit, methods=methods, count=count, asked=asked)
+
+
 def write_images(folder: Path, count: int = 8, size: int = 16) -> None:
     random = np.random.default_rng(0)
     (folder / "masks").mkdir(parents=True)
@@ -76,6 +115,11 @@ def write_bench(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def new_bench():
     return write_bench
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    return tiny_study
 
 
 @pytest.fixture(scope="session")

@@ -7,33 +7,20 @@ from pellucid.errors import BadStudy
 from pellucid.study import Study
 from pellucid.study.config import read_config
 
-STUDY = """\
-[images]
-phantom = 'grains(count=60, size=(24, 24), defect="fusarium")'
-[fit]
-epochs = 1
-width = 4
-depth = 2
-[explain]
-methods = ["saliency"]
-images = 6
-[evaluate]
-metrics = ["sparseness"]
-self_test = false
+GRAINS = """phantom = 'grains(count=60, size=(24, 24), defect="fusarium")'"""
+ASKED = """\
 [counterfactual]
 generator = "faithful_autoencoder(steps=4, width=4, latents=4, batch_size=8)"
 search = "latent_optimisation(steps=4)"
 images = 2
 doses = [-1, 0, 1]
-[run]
-threads = 1
 """
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("counterfactual")
-    (folder / "a.toml").write_text(STUDY)
+    (folder / "a.toml").write_text(tiny(ASKED, images=GRAINS))
     made = Study.create(folder / "a.toml", folder / "out")
     made.run()
     return made
@@ -88,8 +75,8 @@ def test_the_generator_is_fitted_once(study, monkeypatch):
         ('search = "nothing"', "no search 'nothing'"),
     ],
 )
-def test_misspelt_settings_name_their_line(tmp_path, line, said):
-    table = STUDY[: STUDY.index("[counterfactual]")] + "[counterfactual]\n" + line + "\n"
+def test_misspelt_settings_name_their_line(tmp_path, tiny, line, said):
+    table = tiny(f"[counterfactual]\n{line}", images=GRAINS)
     (tmp_path / "a.toml").write_text(table)
     with pytest.raises(BadStudy, match=said):
         read_config(tmp_path / "a.toml")

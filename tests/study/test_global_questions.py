@@ -10,25 +10,7 @@ from pellucid.study import Study, inquiries
 from pellucid.study.config import read_config
 from pellucid.study.setup import Setup
 
-STUDY = """
-seed = 0
-[images]
-path = "cells"
-labels = "labels.csv"
-masks = ["object"]
-object = "object"
-split = "split"
-group = "group"
-[fit]
-epochs = 8
-width = 8
-depth = 3
-[explain]
-methods = ["input_x_gradient", "gradient"]
-images = 0
-[evaluate]
-metrics = ["sparseness"]
-self_test = false
+ASKED = """\
 [calibrate]
 images = 24
 [concepts]
@@ -41,13 +23,11 @@ pose = "turned"
 queries = 3
 [strategies]
 view = "pca"
-[run]
-threads = 1
 """
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, tiny):
     home = tmp_path_factory.mktemp("global")
     phantom = cells(200, size=(28, 28), rule="membrane_ring")
     phantom.write(home / "cells")
@@ -58,7 +38,8 @@ def study(tmp_path_factory):
             zip(phantom.images.ids, phantom.factors["membrane_ring"].to_pylist(), strict=True)
         ):
             sheet.writerow([name, "yes" if ring > 0.2 else "no", "" if row % 3 else row % 2])
-    (home / "study.toml").write_text(STUDY)
+    text = tiny(ASKED, fit="epochs = 8\nwidth = 8\ndepth = 3", methods='["input_x_gradient", "gradient"]', count=0)
+    (home / "study.toml").write_text(text)
     made = Study.create(home / "study.toml", home / "out")
     failures = made.run()
     assert failures.num_rows == 0

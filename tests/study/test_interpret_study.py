@@ -15,27 +15,7 @@ from pellucid.study import Study
 from pellucid.study.config import read_config
 from pellucid.study.store import Store
 
-STUDY = """
-seed = 0
-[images]
-path = "cells"
-labels = "labels.csv"
-masks = ["object"]
-object = "object"
-split = "split"
-group = "group"
-spacing = [1.0, 1.0]
-[fit]
-epochs = 1
-width = 4
-depth = 2
-augment = false
-[explain]
-methods = ["saliency"]
-images = 6
-[evaluate]
-metrics = ["sparseness"]
-self_test = false
+ASKED = """\
 [interpret]
 panel = "core"
 csv = "mine.csv"
@@ -52,27 +32,26 @@ feature = "AreaShape_Area"
 sign = "more"
 agree = 3
 asked = 4
-[run]
-threads = 1
 """
 RULES = (
     '[[region]]\nname = "rim"\nnear = "object"\nfrom = 0.0\nto = 1.5\n[[region]]\nname = "inside"\nmask = "object"\n'
 )
 
 
-def lay_out(home: Path) -> Path:
+def lay_out(home: Path, tiny) -> Path:
     cells(100, size=(32, 32), seed=3, rule="cell_size").write(home / "cells")
     rows = "\n".join(f"cell_{number:05d},{number % 7}.5,x" for number in range(0, 100, 2))
     (home / "mine.csv").write_text(f"image,length,note\n{rows}\nzz,1,x\n")
     (home / "rules.toml").write_text(RULES)
-    (home / "study.toml").write_text(STUDY)
+    text = tiny(ASKED, fit="epochs = 1\nwidth = 4\ndepth = 2\naugment = false")
+    (home / "study.toml").write_text(text.replace("[fit]", "spacing = [1.0, 1.0]\n[fit]", 1))
     return home / "study.toml"
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, tiny):
     home = tmp_path_factory.mktemp("interpret")
-    found = Study.create(lay_out(home), home / "out")
+    found = Study.create(lay_out(home, tiny), home / "out")
     assert found.run().num_rows == 0
     return found
 
@@ -170,8 +149,8 @@ def test_the_answer_is_read_on_resume_and_made_anew_the_same(study):
         ('panel = "core"', 'panel = "most"', "panel does not fit"),
     ],
 )
-def test_a_bad_table_is_refused_by_line(tmp_path, old, new, said):
+def test_a_bad_table_is_refused_by_line(tmp_path, tiny, old, new, said):
     path = tmp_path / "study.toml"
-    path.write_text(STUDY.replace(old, new))
+    path.write_text(tiny(ASKED.replace(old, new)))
     with pytest.raises(BadStudy, match=said):
         read_config(path)

@@ -14,19 +14,8 @@ from pellucid.study.store import Store
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "rbc_shape"
 
-STUDY = """\
-[images]
-phantom = 'grains(count=80, size=(24, 24), defect="fusarium")'
-[fit]
-epochs = 1
-width = 4
-depth = 2
-[explain]
-methods = ["saliency"]
-images = 6
-[evaluate]
-metrics = ["sparseness"]
-self_test = false
+GRAINS = """phantom = 'grains(count=80, size=(24, 24), defect="fusarium")'"""
+ASKED = """\
 [phenotypes]
 generator = "faithful_autoencoder(steps=25, width=4, latents=5, batch_size=8)"
 phenotypes = ["AreaShape_Area", "Intensity_MeanIntensity_green", "Background_MeanIntensity"]
@@ -35,15 +24,13 @@ images = 4
 training = 44
 permutations = 20
 doses = [-1, 1]
-[run]
-threads = 1
 """
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def study(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("phenotypes")
-    (folder / "a.toml").write_text(STUDY)
+    (folder / "a.toml").write_text(tiny(ASKED, images=GRAINS))
     made = Study.create(folder / "a.toml", folder / "out")
     assert made.run().num_rows == 0
     return made
@@ -116,8 +103,8 @@ def test_the_generator_is_fitted_once_and_the_answer_is_the_same(study):
         ('others = "held"', "'fixed' or 'free'"),
     ],
 )
-def test_misspelt_settings_name_their_line(tmp_path, line, said):
-    table = STUDY[: STUDY.index("[phenotypes]")] + "[phenotypes]\n" + line + "\n"
+def test_misspelt_settings_name_their_line(tmp_path, tiny, line, said):
+    table = tiny(f"[phenotypes]\n{line}", images=GRAINS)
     (tmp_path / "a.toml").write_text(table)
     with pytest.raises(BadStudy, match=said):
         read_config(tmp_path / "a.toml")

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -220,12 +221,10 @@ def test_check_plans_the_slides_and_finds_what_would_fail(home):
 
 def test_other_choices_for_a_begun_map_are_refused(whole, home):
     shutil.copytree(whole.path, home / "other")
-    for path in (home / "other" / "slide").glob("*.parquet"):
-        path.unlink()
     text = (home / "study.toml").read_text().replace("halo = 8", "halo = 4")
     (home / "other.toml").write_text(text)
-    with pytest.raises(BadStudy, match="begun with halo = 8 and is now asked for 4"):
-        Study.create(home / "other.toml", home / "other").run()
+    with pytest.raises(BadStudy, match=r"begun with slide\.halo = 8 and the study file now says 4"):
+        Study.create(home / "other.toml", home / "other")
 
 
 def test_the_map_opens_as_an_image(whole):
@@ -266,3 +265,28 @@ def test_record_and_bundle_hold_the_slides(whole, home, tmp_path):
     seal(tmp_path / "study")
     assert verify(tmp_path / "study").problems == ()
     assert Study(tmp_path / "study").run().num_rows == whole.failures.num_rows
+
+
+def test_dask_workers_give_the_same_bytes(whole, home):
+    distributed = pytest.importorskip("distributed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        ) as cluster:
+            study = Study.create(home / "study.toml", home / "dask")
+            study.run(scheduler=cluster.scheduler_address)
+    assert same(study, whole)
+
+
+def test_slides_may_be_asked_for_when_the_study_is_done(whole, home):
+    text = (home / "study.toml").read_text()
+    (home / "later.toml").write_text(text[: text.index("[slide]")])
+    first = Study.create(home / "later.toml", home / "later")
+    first.run()
+    assert not (first.path / "slide").exists()
+    (home / "later.toml").write_text(text)
+    study = Study.create(home / "later.toml", home / "later")
+    study.run()
+    assert same(study, whole)
+    assert study.tables["slides"].num_rows == 2

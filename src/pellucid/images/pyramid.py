@@ -13,14 +13,17 @@ import zarr
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array
 from pellucid.images.ome_zarr import image_path, level_array, multiscale, opened
+from pellucid.images.quiet import quiet
 from pellucid.images.reader import Wanted, named, needed, refuse_too_large
 from pellucid.images.tiff import TIFF, guarded, planar
+from pellucid.images.ventana import ventana_step
 
 __all__ = ["SLIDE_SUFFIXES", "Pyramid", "opened_pyramid"]
 
 SLIDE_SUFFIXES = (".svs", ".ndpi", ".scn", ".bif", ".tif", ".tiff")
 
 _COLOURS = ("red", "green", "blue")
+_BOUNDS = ("x", "y", "width", "height")
 
 
 class Pyramid(Protocol):
@@ -96,19 +99,26 @@ def _refuse_several_planes(path: Path, axes: str, shape: Sequence[int]) -> None:
 
 
 class _Slide:
-    """Levels of a slide as tiffslide opens it."""
+    """Levels of a slide as tiffslide opens it: of what was scanned, where the file tells that from the glass round it."""
 
-    def __init__(self, slide: Any) -> None:
+    def __init__(self, slide: Any, step: float | None = None) -> None:
         self.slide, self.channels = slide, _COLOURS
-        self.shapes = [(height, width) for width, height in slide.level_dimensions]
-        sizes = [slide.properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"]
+        left, top, width, height = (slide.properties.get(f"tiffslide.bounds-{side}") for side in _BOUNDS)
+        self.corner = (int(left or 0), int(top or 0))
+        scanned = slide.dimensions if width is None or height is None else (int(width), int(height))
+        self.shapes = [
+            (round(scanned[1] / down), round(scanned[0] / down)) if scanned != slide.dimensions else (rows, columns)
+            for (columns, rows), down in zip(slide.level_dimensions, slide.level_downsamples, strict=True)
+        ]
+        sizes = [step] * 2 if step else [slide.properties.get(f"tiffslide.mpp-{axis}") for axis in "xy"]
         known = all(size is not None and math.isfinite(float(size)) and float(size) > 0 for size in sizes)
         self.steps = [float(sizes[0]) * down if known else None for down in slide.level_downsamples]
 
     def region(self, level: int, y: int, x: int, height: int, width: int) -> Array:
         """Read at a level; the slide counts places in pixels of the finest."""
         down = self.slide.level_downsamples[level]
-        place = (math.ceil(x * down), math.ceil(y * down))  # it is divided again and cut off below
+        left, top = self.corner
+        place = (left + math.ceil(x * down), top + math.ceil(y * down))  # it is divided again and cut off below
         return np.asarray(self.slide.read_region(place, level, (width, height), as_array=True))
 
 
@@ -137,5 +147,17 @@ def opened_pyramid(path: Path, wanted: Wanted) -> Iterator[Pyramid]:
         return
     tiffslide = needed("tiffslide", "slides", path)
     what = "the slide is corrupt, incomplete or of a kind that cannot be read"
-    with named(path, what, tifffile.TiffFileError), tiffslide.TiffSlide(path) as slide:
-        yield _Slide(slide)
+    with named(path, what, tifffile.TiffFileError):
+        with quiet("tifffile", "tiffslide"):
+            step = _ventana(path)
+            slide = tiffslide.TiffSlide(path)
+            levels = _Slide(slide, step)
+        with slide:
+            yield levels
+
+
+def _ventana(path: Path) -> float | None:
+    if path.suffix.lower() != ".bif":
+        return None
+    with tifffile.TiffFile(path) as file:
+        return ventana_step(file.pages, path)

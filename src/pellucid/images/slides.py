@@ -29,6 +29,7 @@ SLIDE = Reader(
     read=_read,
     takes=frozenset({"level"}),
     extra="slides",
-    reads="SVS, NDPI, SCN and BIF at a stated pixel size, whole or in tiles (`tile=`, `overlap=`, `tissue=`); pyramidal TIFF in tiles too",
-    refuses="a pixel size finer than the slide's; a slide that states none, unless `level=` is given",
+    reads="SVS, NDPI, SCN (what was scanned, without the glass round it) and BIF at a stated pixel size, whole or in tiles (`tile=`, `overlap=`, `tissue=`); "
+    "pyramidal TIFF in tiles too; tested with files laid out as the scanners' are, not with any scanner's own",
+    refuses="a pixel size finer than the slide's; a slide that states none, unless `level=` is given; BIF whose tiles overlap, since they are not stitched",
 )

@@ -74,8 +74,8 @@ def _range(picture: Tensor) -> tuple[float, float]:
 
 
 def _known(values: Tensor | NDArray[np.floating]) -> NDArray[np.floating]:
-    plane = np.asarray(values)
-    return plane[np.isfinite(plane)]
+    plane: NDArray[np.floating] = np.asarray(values)
+    return np.asarray(plane[np.isfinite(plane)])
 
 
 def heat_on_slide(picture: Tensor, values: NDArray[np.floating], palette: str) -> NDArray[np.uint8]:

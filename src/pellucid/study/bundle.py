@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from pellucid.study.setup import Setup
-from pellucid.study.store import Store, writing
+from pellucid.study.store import Store
+from pellucid.study.writing import writing
 
 __all__ = ["bundle"]
 

@@ -6,11 +6,11 @@ from typing import Any
 from pellucid.evaluation import Pipeline, Rescored, rescore
 from pellucid.evaluation.pipeline import CHOICES, FACTORS, Reading
 from pellucid.study.conclude import complete, read_maps
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.memory import peak_memory
 from pellucid.study.parts import run_parts
 from pellucid.study.sample import ranked_scores
 from pellucid.study.setup import Setup
-from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import ALONE, FORESEEN, Job, fixed_arithmetic, groups_of
 
 __all__ = ["ensure_choices", "run_choices"]

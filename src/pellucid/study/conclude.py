@@ -23,12 +23,12 @@ from pellucid.interpretation import (
     find_leak,
     interpret,
 )
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.inquiries import answered
 from pellucid.study.repeats import read_repeats
 from pellucid.study.sample import ranked_images, ranked_predictions, ranked_scores, score_means
 from pellucid.study.selftest import without_say
 from pellucid.study.setup import Setup
-from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import fixed_arithmetic
 
 __all__ = ["complete", "ensure_conclusions", "ranked", "read_maps"]

@@ -2,7 +2,7 @@
 
 import hashlib
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ __all__ = ["has_begun", "manifest_digest", "refuse_changes", "resolved", "versio
 
 _VERSIONS = ("pellucid", "torch", "numpy", "scipy", "scikit-image", "pyarrow", "zarr")
 
-_PLACES = frozenset({"images.path", "model.weights", "model.path", "model.trust"})
+_PLACES = frozenset({"images.path", "model.weights", "model.path", "model.trust", "slide.path", "slide.shown"})
+
+_TABLES = ("images", "model", "fit", "explain", "evaluate", "pipeline", "stability", "run", "store")
 
 
 def versions() -> dict[str, str]:
@@ -49,7 +51,8 @@ def has_begun(store: Store, settings: Mapping[str, Any]) -> bool:
 
 def refuse_changes(root: Path, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Refuse a study file that would give other numbers than those that the directory already holds."""
-    for key, was, now in _differences(_choices(begun), _choices(wanted)):
+    tables = (*_TABLES, *(("slide",) if "slide" in begun and "slide" in wanted else ()))  # it may be asked for later
+    for key, was, now in _differences(_choices(begun, tables), _choices(wanted, tables)):
         raise BadStudy(
             f"{root} was begun with {key} = {was!r} and the study file now says {now!r}; choose another --out"
         )
@@ -57,10 +60,10 @@ def refuse_changes(root: Path, begun: Mapping[str, Any], wanted: Mapping[str, An
         raise BadStudy(f"the images or labels changed since {root} began; choose another --out")
 
 
-def _choices(values: Mapping[str, Any]) -> dict[str, Any]:
+def _choices(values: Mapping[str, Any], tables: Sequence[str]) -> dict[str, Any]:
     """Return every choice by its dotted key; where files lie is no choice, their content is checked by its hash."""
     flat = {"seed": values["seed"]}
-    for table in ("images", "model", "fit", "explain", "evaluate", "pipeline", "stability", "run", "store"):
+    for table in tables:
         asked = values.get(table, {})
         known = table_defaults(table) if asked else {}  # of keys that a study began without, which this version added
         flat |= {f"{table}.{key}": value for key, value in (known | asked).items()}

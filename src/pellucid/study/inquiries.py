@@ -8,9 +8,9 @@ from pellucid.errors import PellucidError
 from pellucid.interpretation import Evidence, Interpretations
 from pellucid.study import calibration, cases, concepts, interpret, slides, strategies
 from pellucid.study.counterfactuals import answer_counterfactuals
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.phenotypes import answer_phenotypes
 from pellucid.study.setup import Setup
-from pellucid.study.store import Rows, failure_row
 
 __all__ = ["INQUIRIES", "Inquiry", "answered"]
 

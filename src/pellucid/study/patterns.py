@@ -9,8 +9,8 @@ from pellucid.attribution import METHODS, Patterns, fit_patterns
 from pellucid.attribution.pattern_methods import asks_for_patterns
 from pellucid.errors import BadImage, BadStudy, PellucidError
 from pellucid.study.choose import training
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.setup import Setup
-from pellucid.study.store import Rows, failure_row
 
 __all__ = ["asking", "ensure_patterns", "fitted_on"]
 

@@ -6,9 +6,9 @@ from math import prod
 from pellucid.attribution import Explanation
 from pellucid.attribution.estimate import duration
 from pellucid.evaluation.calibration import EDITS_TRIED, ON_OBJECT
+from pellucid.study.failures import Rows
 from pellucid.study.maps import reduced_shape
 from pellucid.study.setup import Setup
-from pellucid.study.store import Rows
 from pellucid.study.task import Shard
 
 __all__ = ["planned", "size_told"]

@@ -21,8 +21,9 @@ from pellucid.hashing import hash_key
 from pellucid.images import ImageSet
 from pellucid.intervals import or_null
 from pellucid.models import Model, fit, load_model, predict, save_model, split_images
+from pellucid.study.failures import failure_row
 from pellucid.study.setup import Setup, device_of
-from pellucid.study.store import Store, failure_row, part_name
+from pellucid.study.store import Store, part_name
 from pellucid.study.task import Shard, fixed_arithmetic
 
 __all__ = [

@@ -16,6 +16,7 @@ from pellucid.models import Passes, fit, performance, predict, save_model
 from pellucid.study.choices import ensure_choices
 from pellucid.study.choose import choose_images, held_out, with_mask
 from pellucid.study.conclude import ensure_conclusions
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.maps import MapStore
 from pellucid.study.memory import peak_memory
 from pellucid.study.parts import run_parts
@@ -26,8 +27,9 @@ from pellucid.study.repeats import ensure_nets, ensure_repeats
 from pellucid.study.selftest import ensure_self_test
 from pellucid.study.setup import Setup, device_of
 from pellucid.study.slides import ensure_slides
-from pellucid.study.store import FORMAT, Rows, failure_row, writing
+from pellucid.study.store import FORMAT
 from pellucid.study.task import Shard, fixed_arithmetic, run_task
+from pellucid.study.writing import writing
 
 __all__ = ["probe", "run_study"]
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 from pellucid.evaluation import METRICS, Scores, self_test
 from pellucid.evaluation.metric import FAMILIES
 from pellucid.evaluation.selftest import SELF_TEST
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.setup import Setup
-from pellucid.study.store import Rows, Store, failure_row
+from pellucid.study.store import Store
 from pellucid.study.task import FORESEEN, Shard, fixed_arithmetic
 
 __all__ = ["ensure_self_test", "without_say"]

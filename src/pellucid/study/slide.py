@@ -15,7 +15,7 @@ from pellucid.models import Model
 from pellucid.study.slide_grid import Grid
 from pellucid.study.slide_map import SlideChoices, SlideMap, begin_map, missing
 from pellucid.study.slide_shard import Keep, explain_shard
-from pellucid.study.store import writing
+from pellucid.study.writing import writing
 
 __all__ = ["SlideMap", "explain_slide"]
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pellucid.attribution import explain
 from pellucid.attribution.combine import combine
+from pellucid.attribution.explain import explain
 from pellucid.images.slide import Slide
 from pellucid.images.tissue import TISSUE
 from pellucid.models import Model

@@ -18,6 +18,7 @@ from pellucid.images.reader import Wanted
 from pellucid.images.slide import Slide, open_slide
 from pellucid.interpretation import Evidence, Interpretations
 from pellucid.study.executors import Inline, completed, open_executor
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.parts import shard_bar
 from pellucid.study.setup import Setup
 from pellucid.study.slide_config import SlideConfig
@@ -25,7 +26,6 @@ from pellucid.study.slide_grid import Corner
 from pellucid.study.slide_map import SlideChoices, SlideMap, begin_map, missing
 from pellucid.study.slide_shard import explain_shard
 from pellucid.study.slide_summary import pictures, slide_row, tile_table
-from pellucid.study.store import Rows, failure_row
 from pellucid.study.task import ALONE, FORESEEN, fixed_arithmetic, opened
 
 __all__ = ["SlideJob", "answer", "asked_slides", "ensure_slides", "opened_slide", "run_slide_job", "slide_choices"]
@@ -113,7 +113,10 @@ def ensure_slides(setup: Setup, *, progress: bool = False, workers: int = 1, sch
     for slide in begun:
         if slide.name not in unfinished:
             _finish(setup, asked, slide, failed)
-    setup.store.write_failures(FOLDER, failed)
+    if failed:
+        setup.store.write_failures(FOLDER, failed)
+    else:
+        setup.store.forget(f"failures/{FOLDER}.parquet")
 
 
 def _table_file(setup: Setup, slide: AskedSlide) -> Path:

@@ -6,7 +6,6 @@ the task is done.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,73 +19,29 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pellucid.attribution import Patterns
-from pellucid.errors import BadStudy, PellucidError
+from pellucid.errors import BadStudy
+from pellucid.study.failures import COSTS, FAILURES, Rows
 from pellucid.study.toml import read_toml, spelt_toml
+from pellucid.study.writing import LOCK, locked, whole
 
-__all__ = ["COSTS", "FAILURES", "FORMAT", "Rows", "Store", "failure_row", "part_name", "writing"]
+__all__ = ["FORMAT", "Store", "part_name"]
 
 FORMAT = 2
 """Version of the directory; raised when an older pellucid could not read it. Before 2 the plan listed its images one by one."""
 
-FAILURES = pa.schema([(name, pa.string()) for name in ("image", "method", "metric", "stage", "sentence")])
-"""What went wrong: image, method or metric is "" where all are meant; stage is where: read, explain, self_test, evaluate, ..."""
-
-COSTS = pa.schema(
-    [("stage", pa.string()), ("method", pa.string()), ("seconds", pa.float64()),
-     ("forwards", pa.int64()), ("backwards", pa.int64()), ("peak_memory", pa.int64())]
-)  # fmt: skip
-"""What a task took: wall seconds, rows through the model, and the process's highest memory so far in bytes."""
-
-Rows = list[dict[str, Any]]
-
-
-def failure_row(stage: str, sentence: str, *, image: str = "", method: str = "", metric: str = "") -> dict[str, str]:
-    """Return one row of the failures; the sentence in one line."""
-    told = " ".join(sentence.split())
-    return {"image": image, "method": method, "metric": metric, "stage": stage, "sentence": told}
-
-
-_MANIFEST, _LOCK = "explained.parquet", ".lock"
+_MANIFEST = "explained.parquet"
 
 _STAGES = ("fit", "predict", "patterns", "choose", "plan", "self_test", "slide", "interpret")
 
 
 def _foreign(path: Path) -> bool:
     """Say whether a file is none of those that a run leaves behind which was killed before its first word."""
-    return path.name != _LOCK and not path.name.endswith(".partial")
+    return path.name != LOCK and not path.name.endswith(".partial")
 
 
 def part_name(task: int) -> str:
     """Return the file name of a task's part."""
     return f"part-{task:05d}.parquet"
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`, renamed to it when the block ends well and removed when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(root: Path) -> Iterator[None]:
-    """Tell in one sentence why a directory cannot be used: a full disk, no right to write, a lost drive."""
-    try:
-        yield
-    except PellucidError:  # some of them are errors of the system too
-        raise
-    except OSError as error:
-        named = "" if error.filename is None else f" ({error.filename})"
-        raise BadStudy(
-            f"{root} cannot be read or written: {error.strerror or error}{named}; what is finished is kept: mend that and run again"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -150,7 +105,7 @@ class Store:
 
     def write_settings(self, values: Mapping[str, Any]) -> None:
         """Replace the resolved study file."""
-        with _whole(self.study_file) as partial:
+        with whole(self.study_file) as partial:
             partial.write_text(spelt_toml(values), encoding="utf-8")
 
     def write_manifest(self, ids: Sequence[str]) -> str:
@@ -178,12 +133,12 @@ class Store:
 
     def write_patterns(self, patterns: Patterns) -> None:
         """Write fitted patterns whole."""
-        with _whole(self.patterns) as partial:
+        with whole(self.patterns) as partial:
             patterns.save(partial)
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Replace a safetensors file."""
-        with _whole(self.root / name) as partial:
+        with whole(self.root / name) as partial:
             save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, partial)
 
     def read_tensors(self, name: str) -> dict[str, Tensor] | None:
@@ -193,7 +148,7 @@ class Store:
 
     def write_json(self, name: str, value: Any) -> None:
         """Replace a JSON file."""
-        with _whole(self.root / name) as partial:
+        with whole(self.root / name) as partial:
             partial.write_text(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
     def read_json(self, name: str) -> Any:
@@ -203,7 +158,7 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table) -> None:
         """Replace a parquet file."""
-        with _whole(self.root / name) as partial:
+        with whole(self.root / name) as partial:
             pq.write_table(table, partial)
 
     def read_table(self, name: str) -> pa.Table | None:
@@ -304,16 +259,5 @@ class Store:
         BadStudy
             When another process runs this study.
         """
-        try:
-            import fcntl  # noqa: PLC0415  # there is none on Windows, where nothing keeps a second run out
-        except ImportError:
-            yield
-            return
-        with (self.root / _LOCK).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise BadStudy(
-                    f"{self.root} is being run by another process; wait for it or choose another --out"
-                ) from None
+        with locked(self.root):
             yield

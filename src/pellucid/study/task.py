@@ -21,9 +21,9 @@ from pellucid.errors import BadImage, PellucidError
 from pellucid.evaluation import evaluate
 from pellucid.evaluation.scores import SCHEMA
 from pellucid.models import Model
+from pellucid.study.failures import Rows, failure_row
 from pellucid.study.memory import peak_memory
 from pellucid.study.setup import Setup
-from pellucid.study.store import Rows, failure_row
 
 __all__ = ["ALONE", "FORESEEN", "Job", "Shard", "fixed_arithmetic", "groups_of", "opened", "run_task"]
 
