@@ -22,6 +22,9 @@ __all__ = ["SEARCHES", "Problem", "Search", "latent_optimisation"]
 _OUTWARD = 4.0
 """What it costs to move away from the middle of the training images, beside the step itself."""
 
+_SMOOTH = 0.05
+"""Change of a pixel, in shares of the difference between two real images, under which the price of it bends to nothing."""
+
 _CHEAPER = (1.0, 0.25, 0.03)
 """What a large step costs at first, and when it is tried again for rows that did not arrive, as shares of the weight."""
 
@@ -161,8 +164,9 @@ class _Climb:
 
     def _price(self, u: Tensor, busy: Tensor, images: Tensor, search: latent_optimisation) -> Tensor:
         """Return what each row's step costs ``(B,)``."""
-        real = self.problem.x[self.rows[busy]].to(images)
-        seen = (images - real).abs().flatten(1).mean(1) / max(self.problem.support.typical_difference, 1e-12)
+        scale = max(self.problem.support.typical_difference, 1e-12)
+        change = (images - self.problem.x[self.rows[busy]].to(images)) / scale
+        seen = ((change.square() + _SMOOTH**2).sqrt() - _SMOOTH).flatten(1).mean(1)
         outward = (self.white[busy] * u).sum(1).clamp(min=0)
         step = u.abs().sum(1) + u.square().sum(1) + _OUTWARD * outward
         return search.weight * step + search.pixels * seen
