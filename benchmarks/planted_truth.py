@@ -7,18 +7,20 @@ is the truth: a method is truly good as the changes of its maps recover it (`rec
 outlines and groups alone, a method is recommended by changes planted in the images (`calibrate`) and, beside it, by the
 ranking without masks, and the model is interpreted, on two disjoint draws of images: what is recommended on one draw is
 held against the truth of the other. The scores of `calibrate` were chosen on the nets of seeds 0 and 1; its share is of
-the others. One JSON a net is kept in OUT, so that a run that was stopped goes on; the table at the end prints every share as
-k/n with its Wilson interval.
+the others. Nets and one JSON a net and question are kept in OUT, so that a run that was stopped goes on; the table at the end
+prints every share as k/n with its Wilson interval over nets or, where a net is asked twice, a bootstrap of nets.
 """
 
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from rich.console import Console
@@ -31,8 +33,8 @@ from pellucid.evaluation.scores import SCHEMA
 from pellucid.images import phantoms
 from pellucid.images.phantoms import Decoys, Phantom, Shortcut, Suppressors
 from pellucid.interpretation import Evidence, Finding, find_background_use, find_locality, flip_matrix, recovered
-from pellucid.intervals import share_interval
-from pellucid.models import Model, fit, predict
+from pellucid.intervals import mean_interval, share_interval
+from pellucid.models import Model, fit, load_model, predict, save_model
 
 SIZE = (48, 48)
 IMAGES = 900
@@ -99,7 +101,7 @@ TAGGED = {
 }
 """More nets with a tag that decides all: only whether it is named is asked of them."""
 
-TAGS = 9
+TAGS = 12
 
 
 @dataclass(frozen=True)
@@ -111,37 +113,75 @@ class Net:
     test: list[str]
     told: dict[str, Any]
 
+    seed: int
+
     @classmethod
-    def learnt(cls, name: str, family: Family, seed: int) -> "Net":
-        """Train it and measure its reliance by re-rendering."""
-        began = time.perf_counter()
+    def learnt(cls, name: str, seed: int, weights: Path) -> "Net":
+        """Train it where that has not been done, and measure its reliance by re-rendering."""
+        family = (FAMILIES | TAGGED)[name]
         phantom = family.make(seed)
-        fitted = fit(phantom.images, epochs=family.epochs, patience=family.epochs, seed=seed)
-        trained = time.perf_counter() - began
         images = phantom.images
+        if not weights.is_file():
+            save_model(fit(images, epochs=family.epochs, patience=family.epochs, seed=seed).model, weights)
+        model = load_model(weights)
         test = [one for one, split in zip(images.ids, images.column("split"), strict=True) if split == "test"]
-        reliance = flip_matrix(fitted.model, phantom, test[:40])
-        effects = {factor: [effect.value, effect.low, effect.high] for factor, effect in reliance.effects().items()}
-        told = {"family": name, "seed": seed, "accuracy": fitted.performance.accuracy.value, "effects": effects,
-                "used": reliance.used(), "draws": [], "trained": trained}  # fmt: skip
-        return cls(fitted.model, phantom, test, told)
+        return cls(
+            model,
+            phantom,
+            test,
+            kept(weights.with_suffix(".json"), lambda: reliance(name, seed, model, phantom, test)),
+            seed,
+        )
 
 
-def study(name: str, seed: int) -> dict[str, Any]:
-    """Train one net and return what it relies on and what is found of it."""
-    began, net = time.perf_counter(), Net.learnt(name, FAMILIES[name], seed)
-    draws, causes = (net.test[:DRAW], net.test[-DRAW:]), [factor for factor in net.told["used"] if factor in LOCAL]
-    ranked = [ranks(net.model, net.phantom, draw, causes, seed) for draw in draws]
-    evidence = evidence_of(net, seed)
-    found = [*find_background_use(evidence)[0], *find_locality(evidence, most=40)[0]]
-    return net.told | {"draws": ranked, "findings": spelt(found), "seconds": time.perf_counter() - began}
+def reliance(name: str, seed: int, model: Model, phantom: Phantom, test: list[str]) -> dict[str, Any]:
+    """Return how often a net is right on held-out images and which factors move it."""
+    right = predict(model, phantom.images, test).table
+    found = flip_matrix(model, phantom, test[:40])
+    return {
+        "family": name, "seed": seed, "used": found.used(),
+        "accuracy": float(np.mean(np.array(right["label"]) == np.array(right["predicted"]))),
+        "effects": {factor: [effect.value, effect.low, effect.high] for factor, effect in found.effects().items()},
+    }  # fmt: skip
 
 
-def tag_study(name: str, seed: int) -> dict[str, Any]:
-    """Train one net beside a tag and return what is found of the background."""
-    began, net = time.perf_counter(), Net.learnt(name, TAGGED[name], seed)
-    found = find_background_use(evidence_of(net, seed))[0]
-    return net.told | {"findings": spelt(found), "seconds": time.perf_counter() - began}
+def ranked(net: Net) -> dict[str, Any]:
+    """Return what is recommended and what is truly best, on two draws of images."""
+    causes = [factor for factor in net.told["used"] if factor in LOCAL]
+    draws = net.test[:DRAW], net.test[-DRAW:]
+    return {"draws": [ranks(net.model, net.phantom, draw, causes, net.seed) for draw in draws]}
+
+
+def interpreted(net: Net) -> dict[str, Any]:
+    """Return what is found of the places that a net reads."""
+    evidence = evidence_of(net)
+    return {"findings": spelt([*find_background_use(evidence)[0], *find_locality(evidence, most=40)[0]])}
+
+
+def suspected(net: Net) -> dict[str, Any]:
+    """Return what is found of the background."""
+    return {"findings": spelt(find_background_use(evidence_of(net))[0])}
+
+
+def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what is in the file, made first where it is not there yet, with the seconds that it took."""
+    if not path.is_file():
+        began = time.perf_counter()
+        told = make()
+        begun = path.with_suffix(".part")
+        begun.write_text(json.dumps(told | {"seconds": time.perf_counter() - began}, ensure_ascii=False))
+        begun.replace(path)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def answers(name: str, seed: int, stem: Path, questions: Sequence[Callable[[Net], dict[str, Any]]]) -> dict[str, Any]:
+    """Return all that is kept of one net; it is opened only where an answer is missing."""
+    net = cache(lambda: Net.learnt(name, seed, stem.with_suffix(".safetensors")))
+    told = kept(stem.with_suffix(".json"), lambda: net().told)
+    found = [kept(stem.with_suffix(f".{ask.__name__}.json"), lambda ask=ask: ask(net())) for ask in questions]
+    seconds = sum(one["seconds"] for one in (told, *found))
+    return {"draws": []} | told | {name: value for one in found for name, value in one.items()} | {"seconds": seconds}
 
 
 def chosen_by_edits(model: Model, phantom: Phantom, ids: Sequence[str], seed: int) -> str | None:
@@ -188,13 +228,13 @@ def mean_of(table: pa.Table, method: str) -> float:
     return sum(known) / max(1, len(known))
 
 
-def evidence_of(net: Net, seed: int) -> Evidence:
+def evidence_of(net: Net) -> Evidence:
     """Return what interpretations may look at: images, labels, outlines and groups."""
     model, images = net.model, net.phantom.images
     return Evidence(
         model=model, images=images, ids=tuple(net.test), predictions=predict(model, images, net.test).table,
         methods=METHODS[:-1], maps=lambda method, some: explain(model, images.tensor(some), method, ids=some).values,
-        scores=None, ranking=None, object_mask="object", group="group", seed=seed,
+        scores=None, ranking=None, object_mask="object", group="group", seed=net.seed,
     )  # fmt: skip
 
 
@@ -209,6 +249,15 @@ def share(right: int, trials: int) -> str:
         return "–"
     found = share_interval(right, trials)
     return f"{right}/{trials} [{found.low:.2f}, {found.high:.2f}]"
+
+
+def share_by_net(hits: Mapping[str, list[bool]]) -> str:
+    """Return k/n over the draws of all nets with an interval that resamples whole nets."""
+    flat = [(net, hit) for net, own in hits.items() for hit in own]
+    if not flat:
+        return "–"
+    found = mean_interval([float(hit) for _, hit in flat], groups=[net for net, _ in flat], bounds=(0.0, 1.0))
+    return f"{sum(hit for _, hit in flat)}/{len(flat)} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def truly_best(draw: dict[str, Any]) -> set[str]:
@@ -228,6 +277,11 @@ def among(result: dict[str, Any], how: str) -> list[bool]:
     ]
 
 
+def by_net(results: Sequence[dict[str, Any]], how: str) -> dict[str, list[bool]]:
+    """Return `among` of every net by its name."""
+    return {f"{result['family']} {result['seed']}": among(result, how) for result in results}
+
+
 def summary(results: Sequence[dict[str, Any]]) -> Table:
     """Return a table by family, and all together."""
     table = Table(
@@ -245,7 +299,7 @@ def summary(results: Sequence[dict[str, Any]]) -> Table:
         if not own:
             continue
         local = [result for result in own if result["draws"] and FAMILIES[result["family"]].local]
-        tuned, hits = ([hit for result in local for hit in among(result, how)] for how in ("recommended", "ranked"))
+        tuned, hits = (by_net(local, how) for how in ("recommended", "ranked"))
         kinds = [{kind for kind, _, verdict in result["findings"] if verdict == "supported"} for result in own]
         used: dict[str, int] = {}
         for result in own:
@@ -254,7 +308,7 @@ def summary(results: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             name, str(len(own)), f"{sum(result['accuracy'] for result in own) / len(own):.2f}",
             ", ".join(f"{factor} {count}" for factor, count in used.items()) if name != "all" else "",
-            share(sum(tuned), len(tuned)), share(sum(hits), len(hits)), share(sum("not_localised" in one for one in kinds), len(own)),
+            share_by_net(tuned), share_by_net(hits), share(sum("not_localised" in one for one in kinds), len(own)),
             share(sum("shortcut" in one for one in kinds), len(own)),
         )  # fmt: skip
     return table
@@ -274,10 +328,10 @@ def verdicts(results: Sequence[dict[str, Any]]) -> list[str]:
     clean = [result for result in results if "shortcut" not in result["used"]]
     global_ = [result for result in results if result["draws"] and spread(result)]
     judging = [result for result in local if result["seed"] > 1]
-    tuned, hits = ([hit for result in judging for hit in among(result, how)] for how in ("recommended", "ranked"))
+    tuned, hits = (by_net(judging, how) for how in ("recommended", "ranked"))
     return [
-        f"recommended method among the truth-best: {share(sum(tuned), len(tuned))} (nets that rely on local factors only, two draws each)",
-        f"method ranked first by metrics alone among the truth-best: {share(sum(hits), len(hits))}",
+        f"recommended method among the truth-best: {share_by_net(tuned)} (nets that rely on local factors only, two draws each)",
+        f"method ranked first by metrics alone among the truth-best: {share_by_net(hits)}",
         f"distributed cause called not localised: {share(sum(named(one, 'not_localised') for one in global_), len(global_))}",
         f"local cause called not localised: {share(sum(named(one, 'not_localised') for one in local), len(local))}",
         f"shortcut in use named: {share(sum(named(one, 'shortcut') for one in tagged), len(tagged))}",
@@ -290,19 +344,12 @@ def main(out: Path, seeds: int) -> None:
     """Run what is missing, print what is there."""
     out.mkdir(parents=True, exist_ok=True)
     asked = [
-        (study, name, f"{number:02d}-{seed}", seed) for seed in range(seeds) for number, name in enumerate(FAMILIES)
-    ]
-    asked += [
-        (tag_study, name, f"tag{number}-{seed}", seed) for seed in range(TAGS) for number, name in enumerate(TAGGED)
-    ]
-    results = []
-    for ask, name, kept, seed in asked:
-        path = out / f"{kept}.json"
-        if not path.is_file():
-            begun = path.with_suffix(".part")
-            begun.write_text(json.dumps(ask(name, seed), ensure_ascii=False))
-            begun.replace(path)
-        results.append(json.loads(path.read_text()))
+        (name, seed, f"{number:02d}-{seed}", (ranked, interpreted))
+        for seed in range(seeds) for number, name in enumerate(FAMILIES)
+    ] + [
+        (name, seed, f"tag{number}-{seed}", (suspected,)) for seed in range(TAGS) for number, name in enumerate(TAGGED)
+    ]  # fmt: skip
+    results = [answers(name, seed, out / stem, questions) for name, seed, stem, questions in asked]
     console = Console(width=170)
     console.print(summary(results))
     for line in verdicts(results):

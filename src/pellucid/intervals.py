@@ -11,7 +11,7 @@ from scipy.stats import binomtest, norm, t
 __all__ = ["Interval", "mean_interval", "or_null", "resampled_interval", "share_interval", "widening"]
 
 _TAIL = 0.025
-_CHUNK = 2**22
+_CHUNK = 2**19
 
 
 @dataclass(frozen=True)

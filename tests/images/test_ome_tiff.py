@@ -121,3 +121,36 @@ def test_a_choice_that_means_nothing_for_a_format_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((4, 4)))
     with pytest.raises(BadImage, match="a NumPy file has no series to choose"):
         read_images(tmp_path / "a.npy", series=0)
+
+
+def test_the_first_file_of_a_stack_kept_in_several_is_the_stack(tmp_path, rng):
+    planes = rng.integers(0, 255, (3, 6, 5), dtype=np.uint8)
+    data = "".join(
+        f'<TiffData FirstZ="{place}" IFD="0" PlaneCount="1"><UUID FileName="z{place}.ome.tif">urn:uuid:{place}</UUID></TiffData>'
+        for place in range(3)
+    )
+    for place, plane in enumerate(planes):
+        xml = (
+            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{place}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="5" SizeY="6" SizeZ="3" SizeC="1" '
+            f'SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5" PhysicalSizeZ="2">{data}</Pixels></Image></OME>'
+        )
+        tifffile.imwrite(tmp_path / f"z{place}.ome.tif", plane, description=xml, metadata=None)
+    images = read_images(tmp_path / "z0.ome.tif")
+    assert (images.record.axes, images.record.spacing) == ("CZYX", (2.0, 0.5, 0.5))
+    np.testing.assert_allclose(images.tensor()[0, 0].numpy(), planes / 255, rtol=1e-6)
+    with pytest.raises(BadImage, match="one of the 3 files of one stack"):
+        read_images(tmp_path / "z1.ome.tif")
+
+
+def test_a_companion_elsewhere_or_of_absurd_size_is_refused(tmp_path):
+    for name, match in (
+        ("../secret.companion.ome", "outside the folder"),
+        ("big.companion.ome", "which no metadata have"),
+    ):
+        only = f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="u"><BinaryOnly MetadataFile="{name}" UUID="v"/></OME>'
+        tifffile.imwrite(tmp_path / "x.ome.tif", np.zeros((4, 4), np.uint8), description=only, metadata=None)
+        with (tmp_path / "big.companion.ome").open("wb") as file:
+            file.truncate(65 << 20)
+        with pytest.raises(BadImage, match=match):
+            read_images(tmp_path / "x.ome.tif")

@@ -1,5 +1,7 @@
 """The readers on real files, where these lie beside the checkout."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tifffile
@@ -10,81 +12,41 @@ from pellucid.images import read_images
 pytestmark = pytest.mark.data
 
 
-@pytest.mark.parametrize(
-    ("name", "axes", "shape", "spacing"),
-    [
-        ("tiff/tzcyx_uint16.tif", "CTZYX", (2, 2, 3, 169, 169), (10.0, 0.125, 0.12424243, 0.12424243)),
-        ("tiff/zcyx_uint8.tif", "CZYX", (2, 25, 50, 50), (0.0544550, 0.4356400, 0.4356400)),
-        ("tiff/mitotic_plate_zyx_uint8.tif", "CZYX", (1, 6, 263, 263), (3.0, 0.0851964, 0.0851964)),
-        ("tiff/ovule_zyx_uint8.tif", "CZYX", (1, 32, 128, 128), (np.nan, 0.15, 0.15)),
-        ("tiff/spots_tyx_uint16.tif", "CTYX", (1, 5, 198, 356), None),
-        ("tiff/worms_well_C01_w1_uint16.tif", "CYX", (1, 520, 696), None),
-        ("tiff/yxc_uint16.tif", "CYX", (3, 58, 64), None),
-        ("tiff/yx_float64.tif", "CYX", (1, 265, 329), None),
-        ("ome_tiff/artificial_3ch_int8.ome.tif", "CYX", (3, 167, 439), None),
-        ("ome_tiff/worms_2ch_uint16.ome.tif", "CYX", (2, 520, 696), None),
-        ("ome_tiff/multifile-Z3.ome.tiff", "CYX", (1, 24, 18), None),
-    ],
-)
-def test_axes_shape_and_pixel_size_are_those_the_file_states(real, name, axes, shape, spacing):
-    path = real(f"formats/{name}")
-    images = read_images(path)
-    assert (images.record.axes, images.shape) == (axes, shape)
-    assert images.record.spacing == (None if spacing is None else pytest.approx(spacing, rel=1e-5, nan_ok=True))
-    stored = tifffile.imread(path)
-    top = np.iinfo(stored.dtype).max if stored.dtype.kind in "iu" else 1
-    values = images.tensor().double()
-    assert float(values.sum()) == pytest.approx(float((stored / top).sum()), rel=1e-5)
-    assert float(values.max()) == pytest.approx(float(stored.max() / top), rel=1e-6)
+def test_a_volume_of_unnamed_axes_is_read_with_its_labels_once_they_are_named(real, tmp_path):
+    for name in ("nuclei3d_image.tif", "nuclei3d_labels.tif"):
+        shutil.copy(real(f"formats/tiff/{name}"), tmp_path)
+    (tmp_path / "labels.csv").write_text("image,nuclei\nnuclei3d_image.tif,nuclei3d_labels.tif\n")
+    images = read_images(tmp_path, labels="labels.csv", masks=["nuclei"], axes="ZYX")
+    labels = tifffile.imread(tmp_path / "nuclei3d_labels.tif")
+    assert (images.mask("nuclei")[0].numpy() == labels).all()
+    assert images.shape == (1, *labels.shape)
 
 
-def test_a_volume_of_unnamed_axes_is_read_with_its_labels_once_they_are_named(real):
-    folder = real("formats/tiff")
-    with pytest.raises(BadImage, match=r"QYX for shape \(31, 61, 57\)"):
-        read_images(folder / "nuclei3d_image.tif")
-    images = read_images(folder / "nuclei3d_image.tif", axes="ZYX")
-    assert images.shape == (1, 31, 61, 57)
-
-
-def test_one_of_six_images_in_a_file_is_chosen(real):
-    path = real("formats/ome_tiff/multiseries.ome.tiff")
-    with pytest.raises(BadImage, match="holds 6 images"):
-        read_images(path)
-    images = read_images(path, series=3)
-    assert (images.record.axes, images.shape) == ("CYX", (4, 5, 5))
-    assert images.record.spacing == pytest.approx((0.65, 0.65))
-    with tifffile.TiffFile(path) as file:
-        np.testing.assert_allclose(images.tensor()[0].numpy(), file.series[3].asarray() / 65535, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("name", "axes", "shape", "spacing"),
-    [
-        ("ome_zarr/mitotic_plate_zyx.ome.zarr", "CZYX", (1, 6, 263, 263), (3.0, 0.0851964, 0.0851964)),
-        ("ome_zarr/image-03_zyx.ome.zarr", "CZYX", (1, 2, 100, 100), (1.0, 1.0, 1.0)),
-        ("ome_zarr/blobs_v04.ome.zarr", "CYX", (3, 12, 12), None),
-        ("ome_zarr/blobs_v05.ome.zarr", "CYX", (3, 12, 12), None),
-        ("nifti/anatomical.nii", "CZYX", (1, 25, 41, 33), (2000, 2000, 2000)),
-        ("nifti/functional.nii", "CTZYX", (1, 20, 3, 21, 17), (2.0, 8000, 4000, 4000)),
-        ("nifti/example4d.nii.gz", "CTZYX", (1, 2, 24, 96, 128), (2000, 2199.999, 2000, 2000)),
-        ("nifti/example_nifti2.nii.gz", "CTZYX", (1, 2, 12, 20, 32), (2000, 2199.999, 2000, 2000)),
-        ("nifti/test.mgz", "CTZYX", (1, 2, 5, 4, 3), (0.002, 1000, 1000, 1000)),
-        ("dicom/ct_128_int16.dcm", "CYX", (1, 128, 128), (661.468, 661.468)),
-        ("dicom/mr_64_int16.dcm", "CYX", (1, 64, 64), (312.5, 312.5)),
-        ("dicom/mr_overlay_uint16.dcm", "CYX", (1, 300, 484), (723.1405, 723.1405)),
-        ("dicom/us_rgb.dcm", "CYX", (3, 240, 320), None),
-        ("dicom/us_palette_colour.dcm", "CYX", (3, 350, 800), None),
-        ("dicom/us_ybr422_jpeg_30frames.dcm", "CTYX", (3, 30, 240, 320), (0.033333, np.nan, np.nan)),
-        ("dicom/sc_rgb_16bit_rle.dcm", "CYX", (3, 100, 100), (1000, 1000)),
-        ("dicom/ot_deflated.dcm", "CYX", (1, 512, 512), None),
-        ("dicom/rtdose_15frames_uint32.dcm", "CZYX", (1, 15, 10, 10), (5000, 10000, 10000)),
-    ],
-)
-def test_other_formats_have_the_axes_and_pixel_size_that_they_state(real, name, axes, shape, spacing):
-    images = read_images(real(f"formats/{name}"))
-    assert (images.record.axes, images.shape) == (axes, shape)
-    assert images.record.spacing == (None if spacing is None else pytest.approx(spacing, rel=1e-4, nan_ok=True))
-    assert bool(images.tensor().isfinite().all())
+def test_planes_that_leave_their_metadata_to_a_companion_are_one_stack(real, tmp_path):
+    parts = [real(f"formats/ome_tiff/multifile-Z{number}.ome.tiff") for number in range(1, 6)]
+    planes, data = [], ""
+    for place, part in enumerate(parts):
+        shutil.copy(part, tmp_path)
+        with tifffile.TiffFile(part) as file:
+            planes.append(file.asarray())
+            own = tifffile.xml2dict(file.ome_metadata)["OME"]["UUID"]
+        data += (
+            f'<TiffData FirstZ="{place}" IFD="0" PlaneCount="1"><UUID FileName="{part.name}">{own}</UUID></TiffData>'
+        )
+    (tmp_path / "multifile.companion.ome").write_text(
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:07504f88-7bc3-11e0-b937-2faf67bc00b3">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="18" SizeY="24" SizeZ="5" SizeC="1" '
+        'SizeT="1" PhysicalSizeX="0.5" PhysicalSizeY="0.5" PhysicalSizeZ="2"><Channel ID="Channel:0:0" SamplesPerPixel="1" '
+        f'Name="DAPI"/>{data}</Pixels></Image></OME>'
+    )
+    images = read_images(tmp_path / parts[0].name)
+    assert (images.record.axes, images.record.spacing, images.record.channels) == ("CZYX", (2.0, 0.5, 0.5), ("DAPI",))
+    np.testing.assert_allclose(images.tensor()[0, 0].numpy(), np.stack(planes) / 255, rtol=1e-6)
+    with pytest.raises(BadImage, match=r"one of the 5 files of one stack, which multifile-Z1\.ome\.tiff stands for"):
+        read_images(tmp_path / parts[2].name)
+    (tmp_path / parts[4].name).unlink()
+    with pytest.raises(BadImage, match="planes lie in other files that are missing"):
+        read_images(tmp_path / parts[0].name)
 
 
 def test_one_picture_in_four_transfer_syntaxes_reads_the_same(real):

@@ -7,7 +7,7 @@ import torch
 from pellucid.errors import BadRecipe, CannotExplain
 from pellucid.images import phantoms
 from pellucid.interpretation.doses import dose_response, doses_of
-from pellucid.interpretation.edit_test import edit_and_test
+from pellucid.interpretation.edit_test import beyond_null, edit_and_test
 from pellucid.interpretation.evidence import Case
 from pellucid.interpretation.realism import Realism
 from pellucid.interpretation.shares import edit_shares
@@ -77,6 +77,13 @@ def test_a_row_does_not_depend_on_the_others():
     whole = edit_and_test(bright_middle, CASES, ["recolour"]).table.to_pylist()
     part = edit_and_test(bright_middle, CASES[3:4] + CASES[:2] + CASES[8:11], ["recolour"]).table.to_pylist()
     assert [row for row in whole if row["image"] == CASES[3].id] == [row for row in part if row["image"] == CASES[3].id]
+
+
+def test_a_null_that_makes_a_sure_call_surer_than_any_has_not_answered():
+    before = np.array([3.0, 5.0, -4.0])
+    after, after_null = np.array([-3.0, -5.0, -4.0]), np.array([30.0, 50.0, -40.0])
+    assert beyond_null(before, after, after_null, limit=5.0).tolist() == [6.0 - 2.0, 10.0, -1.0]
+    assert beyond_null(before, after, after_null, limit=100.0).max() < 0
 
 
 def test_what_cannot_be_tried_is_left_out_or_refused():

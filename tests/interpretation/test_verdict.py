@@ -79,6 +79,19 @@ def test_one_check_against_a_method_takes_it_from_the_believed(lab, metric, leve
     assert (TWO in told.evidence) == (word != "Believe here")
 
 
+def test_what_planted_changes_recommend_comes_first_with_what_the_other_checks_say_of_it(lab):
+    given = evidence(lab, SOUND | {("completeness_gap", TWO): 0.4}, WON)
+    for subject, verdict, start in (
+        (ONE, "supported", "{}: its maps follow best what changes planted in these images do to the model. Believe"),
+        (TWO, "supported", "{}: its maps follow best what changes planted in these images do to the model (by the other checks it is "),
+    ):  # fmt: skip
+        recommended = finding("recommended", subject=subject, verdict=verdict)
+        told = by_id(judge(given, [], recommended))["verdict-methods"].statement
+        assert told.startswith(f"Look first at {start.format(subject)}")
+    undecided = finding("recommended", subject=TWO, verdict="undecided")
+    assert judge(given, [], undecided) == judge(given, [])
+
+
 def test_a_method_no_better_than_the_images_edges_is_named_and_in_doubt(lab):
     rows = [standing(ONE, 1.0), standing(TWO, 2.5, (EDGES,)), standing(EDGES, 2.5), standing(RANDOM, 4.0)]
     given = evidence(lab, SOUND, rows)

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -307,4 +305,12 @@ def test_a_temperature_undoes_an_overconfident_scale():
     assert calibrated_temperature(3 * logits, labels) == pytest.approx(
         3 * calibrated_temperature(logits, labels), rel=1e-3
     )
-    assert math.isfinite(calibrated_temperature(torch.eye(3), torch.arange(3)))
+
+
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_model_that_is_always_right_is_as_sure_as_so_many_images_can_make_it(classes, scale):
+    labels = torch.arange(classes).repeat_interleave(40)
+    logits = scale * torch.nn.functional.one_hot(labels, classes).float()
+    sure = (logits / calibrated_temperature(logits, labels)).softmax(1).gather(1, labels[:, None])
+    assert torch.allclose(sure, torch.tensor(41 / (40 + classes)), atol=1e-3)

@@ -1,5 +1,6 @@
 import json
 import shutil
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
@@ -155,3 +156,23 @@ def test_the_command_line_seals_and_verifies(copy, key):
     assert broken.exit_code == 1
     assert "ranking.parquet: changed" in broken.output
     assert "1 differences" in broken.output
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen is installed")
+def test_a_reader_without_the_secret_checks_a_signature_by_the_public_key(copy, tmp_path):
+    """As docs/scale.md says it: `record.json` holds one hash over everything, so signing that file signs the study."""
+    bundle(copy)
+    record = seal(copy)
+
+    def run(*command, given=None):
+        return subprocess.run(
+            ["ssh-keygen", *map(str, command)], input=given, capture_output=True, check=False
+        ).returncode
+
+    assert run("-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "own") == 0
+    assert run("-Y", "sign", "-f", tmp_path / "own", "-n", "pellucid", record) == 0
+    (tmp_path / "signers").write_text(f"ann {(tmp_path / 'own.pub').read_text()}")
+    check = ("-Y", "verify", "-f", tmp_path / "signers", "-I", "ann", "-n", "pellucid", "-s", f"{record}.sig")
+    assert run(*check, given=record.read_bytes()) == 0
+    assert verify(copy).problems == ()
+    assert run(*check, given=record.read_bytes().replace(b'"record": 1', b'"record": 2')) != 0

@@ -99,7 +99,7 @@ def test_a_killed_map_goes_on_where_it_stood(slide, model, tmp_path, monkeypatch
         explained.extend(rest["ids"])
         return real(*args, **rest)
 
-    monkeypatch.setattr("pellucid.study.slide.explain", counted)
+    monkeypatch.setattr("pellucid.study.slide_shard.explain", counted)
     explain_slide(model, slide, "input_x_gradient", found.path, **options)
     assert sorted(explained) == ["64_128", "64_160", "96_128", "96_160"]
     assert np.array_equal(found.read(), whole)

@@ -19,7 +19,7 @@ from torch import Tensor
 from pellucid.attribution import METHODS, Method, explain
 from pellucid.attribution.scaling import resized
 from pellucid.errors import CannotExplain, ShapeError
-from pellucid.evaluation.planting import Planted, claimed_place, plant, with_effects
+from pellucid.evaluation.planting import Planted, Planting, with_effects
 from pellucid.evaluation.ranking import Ranking, rank
 from pellucid.evaluation.scores import SCHEMA, Scores
 from pellucid.intervals import Interval, mean_interval
@@ -182,10 +182,8 @@ def calibrate(
         raise CannotExplain(f"calibration needs a classifier with two outputs or more, not {tuple(outputs.shape)}")
     chosen = [METHODS.parse(method) for method in methods]
     enough, judging, rows = least * float(outputs.std(0).mean()), _judging(units, seed), list[dict[str, Any]]()
-    asked = _Asked(
-        model, x, outlines > 0, outputs, chosen, [EDITS.parse(edit) for edit in edits],
-        [EDITS.parse(edit) for edit in on_object], names, share, seed, batch_size,
-    )  # fmt: skip
+    planting = Planting([EDITS.parse(edit) for edit in edits], [EDITS.parse(edit) for edit in on_object], share, seed)
+    asked = _Asked(model, chosen, planting, x, outlines > 0, outputs, names, batch_size)
     for start in track(range(0, len(x), _SLAB), "planting changes", transient=True, disable=not progress):
         for row in asked.changes(range(start, min(start + _SLAB, len(x)))):
             unit = units[row.pop("row")]
@@ -204,15 +202,12 @@ class _Asked:
     """All that is needed to plant changes in some of the images and to see what maps make of them."""
 
     model: Model
+    methods: Sequence[Method]
+    planting: Planting
     x: Tensor
     outlines: Tensor
     outputs: Tensor
-    methods: Sequence[Method]
-    edits: Sequence[Edit]
-    on_object: Sequence[Edit]
     names: Sequence[str]
-    share: float
-    seed: int
     batch_size: int | None
 
     @cached_property
@@ -228,12 +223,10 @@ class _Asked:
         planted = [
             one
             for place, row in enumerate(some)
-            for one in plant(
-                row, self.x[row], self.outlines[row],
-                claimed_place([maps[place] for maps in real], self.outlines[row], self.share),
-                self.edits, self.on_object, share=self.share, name=self.names[row], seed=self.seed,
+            for one in self.planting.planted(
+                row, self.x[row], self.outlines[row], [maps[place] for maps in real], self.names[row]
             )
-        ]  # fmt: skip
+        ]
         if not planted:
             return
         planted = with_effects(self.model, planted, self.outputs.amax(1), self.called, self.batch_size)
@@ -247,7 +240,7 @@ class _Asked:
         """Return maps at the images' resolution, summed over channels; a copy has the random stream of its image."""
         called, names = [self.called[row] for row in rows], [self.names[row] for row in rows]
         values = explain(
-            self.model, images, method, called, ids=names, seed=self.seed, batch_size=self.batch_size
+            self.model, images, method, called, ids=names, seed=self.planting.seed, batch_size=self.batch_size
         ).values
         assert isinstance(values, Tensor)  # noqa: S101  # one input
         return resized(values.sum(1, keepdim=True), tuple(images.shape[2:]))[:, 0]

@@ -13,7 +13,7 @@ from pellucid.measure import Edit
 from pellucid.measure.clumps import clump, highest
 from pellucid.models import Model, Passes
 
-__all__ = ["Planted", "claimed_place", "plant", "with_effects"]
+__all__ = ["Planted", "Planting", "with_effects"]
 
 _GRAIN = 4.0
 _SMOOTH = 2.0
@@ -31,67 +31,58 @@ class Planted:
     effect: float = 0.0
 
 
-def plant(
-    row: int,
-    image: Tensor,
-    outline: Tensor,
-    claimed: Tensor | None,
-    edits: Sequence[Edit],
-    on_object: Sequence[Edit],
-    *,
-    share: float,
-    name: str,
-    seed: int,
-) -> Iterator[Planted]:
-    """Yield the edits of one image; what fits nothing there is left out.
+@dataclass(frozen=True)
+class Planting:
+    """Which edits are made in every image, and how large a place takes them.
 
-    Each of `edits` is made at a random place of the object and at the claimed one, each of `on_object` on the whole object.
-
-    Parameters
+    Attributes
     ----------
-    row
-        Number of the image.
-    image
-        ``(C, *S)`` in its own units.
-    outline
-        ``(*S)`` boolean, the object.
-    claimed
-        ``(*S)`` boolean, the place that maps point at, None without.
-    edits, on_object
-        Values of `pellucid.measure.EDITS`.
+    edits
+        Made at a random place of the object and at the place that maps point at.
+    on_object
+        Made on the whole object.
     share
         Part of the object's area that one place takes.
-    name, seed
-        Of the image, and of everything random.
+    seed
+        Of everything random.
     """
-    count = _pixels(outline, share)
-    at_random = [(edit, "place", None) for edit in edits]
-    at_claim = [(edit, "claim", claimed) for edit in edits if claimed is not None]
-    for edit, kind, given in (*at_random, *at_claim, *((edit, "object", outline) for edit in on_object)):
-        generator = torch.Generator().manual_seed(hash_seed(seed, f"calibrate {kind} {edit} {name}"))
-        where = clump(outline, count, generator, _GRAIN) if given is None else given
-        try:
-            result = edit(image, where, generator=generator)
-        except ShapeError:  # nothing of that kind fits there
-            continue
-        if bool(result.support.any()):
-            yield Planted(row, f"{edit} {kind}", result.image, result.support)
 
+    edits: Sequence[Edit]
+    on_object: Sequence[Edit]
+    share: float
+    seed: int
 
-def claimed_place(maps: Sequence[Tensor], outline: Tensor, share: float) -> Tensor | None:
-    """Return the place ``(*S)`` that maps ``(*S)`` together point at, as large as `share` of the object; None where all are zero.
+    def planted(self, row: int, image: Tensor, outline: Tensor, maps: Sequence[Tensor], name: str) -> Iterator[Planted]:
+        """Yield the edits of one image ``(C, *S)``; what fits nothing there is left out.
 
-    Every map counts by its share of relevance, whatever its sign and scale, so that no method chooses alone.
-    """
-    shares = [relevance.abs() / relevance.abs().sum() for relevance in maps if bool(relevance.any())]
-    if not shares:
-        return None
-    field = ndimage.gaussian_filter(torch.stack(shares).mean(0).double().cpu().numpy(), _SMOOTH)
-    return highest(torch.from_numpy(field), _pixels(outline, share))
+        `maps` ``(*S)`` of several methods point at a place of the outlined object ``(*S)``; `name` is the image's.
+        """
+        count, claimed = self._pixels(outline), self._claimed(maps, outline)
+        at_random = [(edit, "place", None) for edit in self.edits]
+        at_claim = [(edit, "claim", claimed) for edit in self.edits if claimed is not None]
+        for edit, kind, given in (*at_random, *at_claim, *((edit, "object", outline) for edit in self.on_object)):
+            generator = torch.Generator().manual_seed(hash_seed(self.seed, f"calibrate {kind} {edit} {name}"))
+            where = clump(outline, count, generator, _GRAIN) if given is None else given
+            try:
+                result = edit(image, where, generator=generator)
+            except ShapeError:  # nothing of that kind fits there
+                continue
+            if bool(result.support.any()):
+                yield Planted(row, f"{edit} {kind}", result.image, result.support)
 
+    def _claimed(self, maps: Sequence[Tensor], outline: Tensor) -> Tensor | None:
+        """Return the place ``(*S)`` that maps together point at; None where all are zero.
 
-def _pixels(outline: Tensor, share: float) -> int:
-    return max(1, round(share * int(outline.sum())))
+        Every map counts by its share of relevance, whatever its sign and scale, so that no method chooses alone.
+        """
+        shares = [relevance.abs() / relevance.abs().sum() for relevance in maps if bool(relevance.any())]
+        if not shares:
+            return None
+        field = ndimage.gaussian_filter(torch.stack(shares).mean(0).double().cpu().numpy(), _SMOOTH)
+        return highest(torch.from_numpy(field), self._pixels(outline))
+
+    def _pixels(self, outline: Tensor) -> int:
+        return max(1, round(self.share * int(outline.sum())))
 
 
 def with_effects(

@@ -11,7 +11,10 @@ import tifffile
 from pellucid.errors import BadImage
 from pellucid.images.units import MICROMETRES, SECONDS, positive
 
-__all__ = ["OmeImage", "ome_images"]
+__all__ = ["OmeImage", "companion_xml", "ome_images"]
+
+_LARGEST = 64 << 20
+"""Bytes of metadata that a companion may have."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +53,34 @@ def ome_images(xml: str, path: Path) -> tuple[OmeImage, ...]:
     found = _listed(tifffile.xml2dict(xml).get("OME", {}).get("Image", []))
     images = tuple(_image(one) for one in found if isinstance(one, dict))
     for name in (name for image in images for name in image.files):
-        if Path(name).name != name or "\\" in name:
-            raise BadImage(f"{path}: its metadata names planes in {name!r}, outside the folder of the file")
+        _beside(name, path)
     return images
+
+
+def companion_xml(xml: str, path: Path) -> str | None:
+    """Return the OME-XML of the companion file beside a TIFF that holds planes only, None where there is none.
+
+    Raises
+    ------
+    BadImage
+        When the companion is named outside the folder, or is larger than metadata are.
+    """
+    only = tifffile.xml2dict(xml).get("OME", {}).get("BinaryOnly") if "BinaryOnly" in xml else None
+    name = only.get("MetadataFile") if isinstance(only, dict) else None
+    if name is None:
+        return None
+    file = _beside(str(name), path)
+    if not file.is_file():
+        return None
+    if file.stat().st_size > _LARGEST:
+        raise BadImage(f"{path}: its companion {file.name} has more than {_LARGEST >> 20} MiB, which no metadata have")
+    return file.read_text(encoding="utf-8")
+
+
+def _beside(name: str, path: Path) -> Path:
+    if Path(name).name != name or "\\" in name:
+        raise BadImage(f"{path}: its metadata names planes in {name!r}, outside the folder of the file")
+    return path.with_name(name)
 
 
 def _listed(value: Any) -> list[Any]:

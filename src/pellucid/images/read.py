@@ -1,27 +1,24 @@
 """The one way in: files become an :class:`~pellucid.images.ImageSet`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import check_axes
-from pellucid.images.coco import coco_masks
-from pellucid.images.folders import find_folder, list_folder, match_masks
+from pellucid.images.classes import numbered
+from pellucid.images.collect import Masks, collected
 from pellucid.images.grouping import grouped, grouping_column
 from pellucid.images.imageset import ImageSet
-from pellucid.images.listing import Listing, list_file
+from pellucid.images.listing import Listing
 from pellucid.images.loading import FileSource, ImageLoader, Picture, Reading, take_picture
-from pellucid.images.manifest import find_manifest, list_manifest
 from pellucid.images.masks import MaskLoader
-from pellucid.images.reader import LIMIT, Reader, Source, Wanted
-from pellucid.images.registry import reader_of, readers, suffixes
+from pellucid.images.reader import LIMIT, Source, Wanted
 from pellucid.images.tiles import Tiles, tiled
 
 __all__ = ["read_images"]
 
-TABLES = (".csv", ".tsv")
 TRIES = 32
 """So many unreadable files in a row are no accident: the set itself cannot be read."""
 
@@ -30,7 +27,7 @@ def read_images(
     path: str | Path,
     *,
     labels: str | Path | None = None,
-    masks: str | Path | Sequence[str] | Mapping[str, str | Path] | None = None,
+    masks: Masks | None = None,
     split: str | None = None,
     group: str | None = None,
     size: Sequence[int] | None = None,
@@ -65,8 +62,9 @@ def read_images(
         folder or beside the CSV) and ``label``. Without ``label`` the images are unlabelled; all other columns become
         metadata.
     masks
-        A COCO JSON file of outlines, one mask a category; a folder of files named as the images are; a mapping of mask name to such a folder (several annotators); or a
-        list of CSV columns that name mask files, where an empty cell means that the image has none.
+        A COCO JSON file of outlines, one mask a category; a folder of files named as the images are; a mapping of mask
+        name to such a folder (several annotators); or a list of CSV columns that name mask files, where an empty cell
+        means that the image has none.
     split, group
         The metadata columns that name train, val and test, and the unit (patient, plate) that must stay in one split;
         ``"source_id // 10"`` makes units of blocks of ten consecutive numbers.
@@ -118,33 +116,54 @@ def read_images(
     torch.Size([8, 3, 80, 80])
     """
     path = Path(path)
-    if um_per_px is not None and (size is not None or level is not None):
-        raise BadImage("um_per_px= sets the size of the images; leave size= and level= out")
     wanted = Wanted(series=series, level=level, um_per_px=um_per_px, limit=limit)
-    tiles = None if tile is None else Tiles.of(tile, overlap, tissue)
-    if tiles is None and (overlap or tissue is not None):
-        raise BadImage("overlap= and tissue= are of tiles; give tile= as well")
-    reading = Reading(
+    reading = _reading(wanted, axes, size, spacing, channels)
+    tiles = _tiles(tile, overlap, tissue)
+    used = [name for name in (split, grouping_column(group)) if name is not None]
+    listing = collected(path, labels, masks, used, wanted)
+    listing = listing if tiles is None else tiled(listing, tiles, wanted)
+    for name in used:
+        _refuse_missing(name, listing, path)
+    opened = _opened(grouped(listing, group), path, reading, wanted, classes)
+    return replace(opened, split_column=split or listing.split, group_column=group)
+
+
+def _reading(
+    wanted: Wanted,
+    axes: str | None,
+    size: Sequence[int] | None,
+    spacing: Sequence[float] | None,
+    channels: Sequence[str] | None,
+) -> Reading:
+    """Check what the user says of all images."""
+    if wanted.um_per_px is not None and (size is not None or wanted.level is not None):
+        raise BadImage("um_per_px= sets the size of the images; leave size= and level= out")
+    return Reading(
         axes=None if axes is None else check_axes(axes),
         size=_sizes(size),
-        um_per_px=um_per_px,
+        um_per_px=wanted.um_per_px,
         spacing=None if spacing is None else tuple(map(float, spacing)),
         channels=None if channels is None else tuple(channels),
     )
-    used = (split, grouping_column(group))
-    listing = _listing(path, labels, masks, [name for name in used if name is not None], wanted)
-    listing = listing if tiles is None else tiled(listing, tiles, wanted)
-    for name in used:
-        _check_column(name, listing, path)
-    listing = grouped(listing, group)
-    names, numbers = _numbered(listing, classes)
+
+
+def _tiles(tile: int | Sequence[int] | None, overlap: int, tissue: str | None) -> Tiles | None:
+    if tile is None and (overlap or tissue is not None):
+        raise BadImage("overlap= and tissue= are of tiles; give tile= as well")
+    return None if tile is None else Tiles.of(tile, overlap, tissue)
+
+
+def _opened(listing: Listing, path: Path, reading: Reading, wanted: Wanted, classes: Sequence[str] | None) -> ImageSet:
+    """Make the set of a listing; what its first image holds is what all must hold."""
+    names, numbers = numbered(listing, classes)
     source: Source = listing.source or FileSource(listing.files, wanted)
     first = _first_readable(source, reading, listing)
+    alone = len(listing.files) == 1
     record = replace(
         first.record,
         source=listing.shown or str(path),
-        affine=first.record.affine if len(listing.files) == 1 else None,
-        crop=first.record.crop if len(listing.files) == 1 else None,
+        affine=first.record.affine if alone else None,
+        crop=first.record.crop if alone else None,
     )
     shape = first.values.shape
     load = ImageLoader(source, reading, record, shape, first.kind)
@@ -156,22 +175,28 @@ def read_images(
         classes=names,
         labels=numbers,
         metadata=listing.metadata,
-        masks={
-            name: MaskLoader(files, source, reading, record.spatial, shape[1:], replace(wanted, mask=True, series=None))
-            for name, files in listing.masks.items()
-        }
-        | {
-            name: MaskLoader({}, source, reading, record.spatial, shape[1:], wanted, drawn)
-            for name, drawn in listing.drawn.items()
-        },
-        split_column=split or listing.split,
-        group_column=group,
+        masks=_masks(listing, source, reading, wanted, record.spatial, shape[1:]),
         describe=load.describe,
     )
 
 
-def _check_column(name: str | None, listing: Listing, path: Path) -> None:
-    if name is not None and name not in listing.metadata.column_names:
+def _masks(
+    listing: Listing, source: Source, reading: Reading, wanted: Wanted, spatial: str, shape: tuple[int, ...]
+) -> dict[str, MaskLoader]:
+    """Return a reader a mask: of files, and of outlines that are drawn when asked for."""
+    of_files = replace(wanted, mask=True, series=None)
+    stored = {
+        name: MaskLoader(files, source, reading, spatial, shape, of_files) for name, files in listing.masks.items()
+    }
+    drawn = {
+        name: MaskLoader({}, source, reading, spatial, shape, wanted, outlines)
+        for name, outlines in listing.drawn.items()
+    }
+    return stored | drawn
+
+
+def _refuse_missing(name: str, listing: Listing, path: Path) -> None:
+    if name not in listing.metadata.column_names:
         have = ", ".join(listing.metadata.column_names) or "none"
         raise BadImage(f"{path}: there is no metadata column {name!r}; the images have {have}")
 
@@ -182,148 +207,6 @@ def _sizes(size: Sequence[int] | None) -> tuple[int, ...] | None:
     if any(not isinstance(length, int) or length < 1 for length in size):
         raise BadImage(f"size={tuple(size)} must be whole numbers of pixels, (Y, X) or (Z, Y, X)")
     return tuple(size)
-
-
-def _listing(
-    path: Path,
-    labels: str | Path | None,
-    masks: str | Path | Sequence[str] | Mapping[str, str | Path] | None,
-    text: Sequence[str],
-    wanted: Wanted,
-) -> Listing:
-    if not _there(path):
-        raise BadImage(f"there is no file or folder {path}")
-    own = _own_listing(path, wanted, alone=labels is None and masks is None)
-    if own is not None and labels is not None:
-        raise BadImage(f"{path}: it is a set of images itself; leave labels= out, or list its images in a manifest")
-    if path.suffix.lower() in TABLES and labels is None:
-        path, labels = path.parent, path.name
-    elif labels is not None and path.is_file():
-        raise BadImage(f"{path} is one file; to use {labels}, give the folder of the images")
-    root = path if path.is_dir() else path.parent
-    outlines = masks if isinstance(masks, str | Path) and str(masks).lower().endswith(".json") else None
-    columns, folders = _mask_sources(None if outlines else masks, root)
-    if labels is not None:
-        listing = list_manifest(find_manifest(labels, root), root, masks=columns, text=text)
-    elif columns:
-        raise BadImage(f"masks={columns} names columns of a CSV; give labels= as well, or a folder")
-    else:
-        listing = own or _files(path, list(folders.values()), wanted)
-    named = {image: _below(root, file, image) for image, file in listing.files.items()} if folders else {}
-    found = {name: match_masks(named, folder) for name, folder in folders.items()}
-    drawn = {} if outlines is None else coco_masks(_outline_file(outlines, root), list(listing.files), wanted.limit)[0]
-    return replace(listing, masks={**listing.masks, **found}, drawn={**listing.drawn, **drawn})
-
-
-def _outline_file(given: str | Path, root: Path) -> Path:
-    for path in (root / given, Path(given)):
-        if path.is_file():
-            return path
-    raise BadImage(f"there is no file of outlines {given} in {root} or the working directory")
-
-
-def _below(root: Path, file: str, image: str) -> str:
-    """Return the name by which an image's mask is found: the file's own, where the id was derived from it."""
-    if file == str(root):
-        return root.resolve().name
-    return file.removeprefix(f"{root}/") if file.startswith(f"{root}/") else image
-
-
-def _there(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError as error:
-        raise BadImage(f"{path}: it cannot be opened ({error.strerror or error})") from None
-
-
-def _own_listing(path: Path, wanted: Wanted, *, alone: bool) -> Listing | None:
-    """Return the images that a file or folder lists by itself: an archive, a plate."""
-    try:
-        reader = reader_of(path)
-    except (BadImage, OSError):
-        return None
-    if reader.read is None and not alone:
-        raise BadImage(f"{path}: a {reader.name} file brings its own labels and masks; leave labels= and masks= out")
-    return None if reader.entries is None else reader.entries(path, wanted)
-
-
-def _files(path: Path, apart: Sequence[Path], wanted: Wanted) -> Listing:
-    """Return a file or the files of a folder; slices of one volume become one image."""
-    listing = list_file(path) if path.is_file() or _is_one(path) else list_folder(path, apart=apart)
-    gathering = _gathering(listing)
-    return listing if gathering is None else gathering(path, listing, wanted)
-
-
-def _is_one(folder: Path) -> bool:
-    return folder.name.lower().endswith(suffixes(folders=True))
-
-
-def _gathering(listing: Listing) -> Callable[[Path, Listing, Wanted], Listing] | None:
-    """Return what makes images of several files, where all files are of the one format that has them."""
-
-    def reader(file: str) -> Reader | None:
-        try:
-            return reader_of(Path(file))
-        except (BadImage, OSError):
-            return None
-
-    _refuse_mixed(listing)
-    first = reader(next(iter(listing.files.values())))
-    if first is None or first.gather is None:
-        return None
-    return first.gather if all(reader(file) is first for file in listing.files.values()) else None
-
-
-def _refuse_mixed(listing: Listing) -> None:
-    """Refuse files of a format whose files belong together beside others: which of them do cannot be told."""
-    for reader in readers():
-        own = reader.suffixes if reader.gather is not None else ()
-        other = [file for file in listing.files.values() if not file.lower().endswith(own)] if own else []
-        if own and 0 < len(other) < len(listing.files) and any(Path(file).suffix for file in other):
-            raise BadImage(
-                f"the folder holds {reader.name} files beside others such as {Path(other[0]).suffix} files; keep them apart"
-            )
-
-
-def _mask_sources(
-    masks: str | Path | Sequence[str] | Mapping[str, str | Path] | None, root: Path
-) -> tuple[list[str], dict[str, Path]]:
-    """Sort what the user gave into columns of the CSV and folders by mask name."""
-    if masks is None:
-        return [], {}
-    if isinstance(masks, str | Path):
-        folder = find_folder(masks, root)
-        return [], {folder.resolve().name: folder}
-    if isinstance(masks, Mapping):
-        return [], {name: find_folder(folder, root) for name, folder in masks.items()}
-    return list(masks), {}
-
-
-def _numbered(listing: Listing, classes: Sequence[str] | None) -> tuple[tuple[str, ...], tuple[int, ...] | None]:
-    """Return class names and one number an image."""
-    if listing.labels is None:
-        return tuple(classes or ()), None
-    labels = listing.labels
-    if listing.numbered:
-        names = tuple(classes or map(str, range(max(map(int, labels)) + 1)))
-        labels = tuple(dict(enumerate(names)).get(int(label), label) for label in labels)
-    else:
-        names = tuple(classes) if classes else _sorted_names(set(labels))
-    number = {name: place for place, name in enumerate(names)}
-    if len(number) != len(names):
-        raise BadImage(f"classes={names} names a class twice")
-    for row, (image, label) in enumerate(zip(listing.files, labels, strict=True), start=1):
-        if label not in number:
-            raise BadImage(
-                f"image {row}, {image!r}: its label {label!r} is no class; the classes are {', '.join(names)}"
-            )
-    return names, tuple(number[label] for label in labels)
-
-
-def _sorted_names(names: set[str]) -> tuple[str, ...]:
-    if all(name.isascii() and name.isdigit() for name in names):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
 
 
 def _first_readable(source: Source, reading: Reading, listing: Listing) -> Picture:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import scaled
+from pellucid.images.coarse import small_picture
 from pellucid.images.pyramid import Pyramid, opened_pyramid
 from pellucid.images.reader import Wanted
 
@@ -80,6 +81,18 @@ class Slide:
         pixels = scaled(np.moveaxis(found.reshape(*found.shape[:2], -1), -1, 0), str(self.path))
         blocks = pixels.reshape(len(pixels), height, step, width, step)
         return torch.from_numpy(np.ascontiguousarray(blocks.mean((2, 4), dtype=np.float32)))
+
+    def overview(self, edge: int) -> Tensor:
+        """Return the whole slide as one small picture ``(C, Y, X)`` whose longest side is `edge`; never larger than it is given out."""
+        longest = max(self.shape[1:])
+        level = max(
+            place
+            for place, sides in enumerate(self.pyramid.shapes)
+            if place == self.level or max(sides) >= min(edge, longest)
+        )
+        factor = max(1.0, max(self.pyramid.shapes[level]) / min(edge, longest))
+        found = small_picture(self.pyramid, level, factor)
+        return torch.from_numpy(scaled(np.moveaxis(found.reshape(*found.shape[:2], -1), -1, 0), str(self.path)).copy())
 
 
 def open_slide(path: str | Path, *, um_per_px: float | None = None, series: int | str | None = None) -> Slide:

@@ -5,7 +5,7 @@ import math
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,17 @@ import tifffile
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
 from pellucid.images.levels import chosen_level, chosen_series
-from pellucid.images.ome import OmeImage, ome_images
+from pellucid.images.ome import OmeImage, companion_xml, ome_images
 from pellucid.images.raster import opaque
 from pellucid.images.reader import Reader, Wanted, named, refuse_too_large
 from pellucid.images.tiff_chain import refuse_endless
+from pellucid.images.tiff_checks import (
+    refuse_colours,
+    refuse_large_segments,
+    refuse_later_part,
+    refuse_missing_planes,
+    refuse_truncated,
+)
 from pellucid.images.units import MICROMETRES, positive
 
 __all__ = ["TIFF", "guarded", "planar"]
@@ -57,12 +64,18 @@ def guarded(path: Path) -> Iterator[tifffile.TiffFile]:
     try:
         with named(path, what, tifffile.TiffFileError):
             refuse_endless(path)
-            with tifffile.TiffFile(path) as file:
-                yield file
+            with tifffile.TiffFile(path) as file, _with_companion(file, path) as whole:
+                yield whole
     finally:
         log.removeHandler(damage)
     if damage.heard:
         raise BadImage(f"{path}: the TIFF is corrupt or incomplete ({damage.heard})")
+
+
+def _with_companion(file: tifffile.TiffFile, path: Path) -> AbstractContextManager[tifffile.TiffFile]:
+    """Return the file as its companion describes it, where it leaves its metadata to one that lies beside it."""
+    xml = companion_xml(file.ome_metadata or "", path) if file.is_ome else None
+    return nullcontext(file) if xml is None else tifffile.TiffFile(path, omexml=xml)
 
 
 def _read_tiff(path: Path, wanted: Wanted) -> RawImage:
@@ -83,7 +96,7 @@ def _read(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> RawImage:
     )  # fmt: skip
     whole = file.series[number]
     image = stated[number] if len(stated) == len(file.series) else None
-    _refuse_later_part(image, path)
+    refuse_later_part(image, path)
     spacing = _spacing(file, whole.keyframe, image)
     level = chosen_level(_steps(whole, spacing), wanted, path)
     chosen = whole.levels[level]
@@ -92,16 +105,16 @@ def _read(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> RawImage:
     if any(page is None for page in pages):
         missing = sum(page is None for page in pages)
         raise BadImage(f"{path}: {missing} of {len(pages)} planes lie in other files that are missing")
-    _refuse_truncated(pages, path)
-    _refuse_large_segments(pages, wanted, path)
-    _refuse_colours(file, whole.keyframe, path)
-    _refuse_missing_planes(file, whole, image, path)
+    refuse_truncated(pages, path)
+    refuse_large_segments(pages, wanted, path)
+    refuse_colours(file, whole.keyframe, path)
+    refuse_missing_planes(file, whole, image, path)
     array, axes = chosen.asarray(), chosen.axes
     if "S" in axes and any(int(sample) in ALPHA for sample in whole.keyframe.extrasamples):
         array = opaque(np.moveaxis(array, axes.index("S"), -1), path)
         axes = axes.replace("S", "") + "S" * (array.ndim == len(axes))
     channels = image.channels if image is not None else None
-    if channels is None and "S" in axes and array.shape[axes.index("S")] == 3:
+    if channels is None and _coloured(whole.keyframe) and dict(zip(axes, array.shape, strict=True)).get("C", 3) == 3:
         channels = ("red", "green", "blue")
     return RawImage(_native(array), axes, _coarser(spacing, whole, level), channels)
 
@@ -119,7 +132,7 @@ def planar(file: tifffile.TiffFile, path: Path, wanted: Wanted) -> tuple[Any, fl
     whole = file.series[number]
     if whole.axes not in ("YX", "YXS", "SYX", "CYX"):
         raise BadImage(f"{path}: axes {whole.axes} of shape {whole.shape} are no plane; tiles are cut from one")
-    _refuse_colours(file, whole.keyframe, path)
+    refuse_colours(file, whole.keyframe, path)
     image = stated[number] if len(stated) == len(file.series) else None
     spacing = _spacing(file, whole.keyframe, image)
     return whole, spacing.get("X"), None if image is None else image.channels
@@ -139,60 +152,14 @@ def _coarser(spacing: dict[str, float], whole: Any, level: int) -> dict[str, flo
     }
 
 
-def _refuse_later_part(image: OmeImage | None, path: Path) -> None:
-    """Refuse all but the first file of a stack kept in several: in a folder it would be there as often as it has files."""
-    if image is not None and len(image.files) > 1 and path.name in image.files[1:]:
-        raise BadImage(
-            f"{path}: it is one of the {len(image.files)} files of one stack, which {image.files[0]} stands for; "
-            "leave the others out"
-        )
+def _coloured(page: Any) -> bool:
+    """Whether a page holds red, green and blue, whether its file calls them samples or channels."""
+    kinds = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+    return page.photometric in kinds and page.samplesperpixel - len(page.extrasamples) == 3
 
 
 def _native(array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _refuse_truncated(pages: list[Any], path: Path) -> None:
-    for page in pages:
-        size = page.parent.filehandle.size
-        segments = zip(page.dataoffsets, page.databytecounts, strict=True)
-        if any(start + count > size for start, count in segments):
-            raise BadImage(f"{path}: the TIFF is incomplete: its pixels end after the end of the file")
-
-
-def _refuse_large_segments(pages: list[Any], wanted: Wanted, path: Path) -> None:
-    """Bound what one strip or tile decompresses to, which the size of the image does not."""
-    for page in pages:
-        refuse_too_large(math.prod(page.chunks), wanted.limit, path)
-
-
-def _refuse_missing_planes(file: tifffile.TiffFile, whole: Any, image: OmeImage | None, path: Path) -> None:
-    """Compare with the size that the metadata states: tifffile reads a cut stack as a shorter one."""
-    stated, held = None, math.prod(whole.shape)
-    if image is not None:
-        stated = image.size or None
-    elif file.is_imagej:
-        stated = int((file.imagej_metadata or {}).get("images", 1)) * math.prod(whole.keyframe.shape)
-    elif file.shaped_metadata:
-        stated = math.prod(file.shaped_metadata[0].get("shape", whole.shape))
-    if stated is not None and stated != held:
-        raise BadImage(
-            f"{path}: the TIFF is incomplete: its metadata states {stated} values, but {held} of shape "
-            f"{tuple(whole.shape)} are there"
-        )
-
-
-def _refuse_colours(file: tifffile.TiffFile, page: Any, path: Path) -> None:
-    kind = tifffile.PHOTOMETRIC(page.photometric)
-    readable = {tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR}
-    if file.is_imagej:
-        readable.add(tifffile.PHOTOMETRIC.PALETTE)  # ImageJ's look-up table is for display only
-    if file.is_shaped and page.bitspersample == 1:
-        readable.add(kind)  # tifffile declares so every array of truth values and keeps 1 for true
-    elif kind == tifffile.PHOTOMETRIC.MINISWHITE:
-        raise BadImage(f"{path}: the TIFF stores white as 0; invert it and save it with black as 0")
-    if kind not in readable:
-        raise BadImage(f"{path}: the TIFF's colours are {kind.name}, neither grey nor RGB; save it as one of these")
 
 
 def _spacing(file: tifffile.TiffFile, page: Any, image: OmeImage | None) -> dict[str, float]:
@@ -237,8 +204,8 @@ TIFF = Reader(
     suffixes=(".tif", ".tiff"),
     read=_read_tiff,
     reads="OME-TIFF, ImageJ and plain TIFF: integers up to 32 bit and floats, grey or RGB, channels, stacks, time series, pyramids; "
-    "axes, pixel size and channel names from OME-XML, ImageJ or the resolution in centimetres",
+    "axes, pixel size and channel names from OME-XML, its companion file, ImageJ or the resolution in centimetres; a stack kept in several files by the first",
     refuses="several images in one file unless `series=` chooses one; axes that the file does not name; white stored as 0; "
-    "CMYK and palettes; alpha that is not opaque; missing planes; any but the first file of a stack kept in several",
+    "CMYK and palettes; alpha that is not opaque; missing planes; the other files of such a stack",
     takes=frozenset({"series", "level"}),
 )

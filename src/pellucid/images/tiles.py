@@ -11,14 +11,14 @@ from skimage.transform import integral_image
 
 from pellucid.errors import BadImage
 from pellucid.images.axes import Array, RawImage
+from pellucid.images.coarse import cut, small_picture
 from pellucid.images.levels import chosen_level
 from pellucid.images.listing import Listing
 from pellucid.images.pyramid import Pyramid, opened_pyramid
 from pellucid.images.reader import Wanted
-from pellucid.images.resize import resized_image
 from pellucid.images.tissue import TISSUE, Tissue
 
-__all__ = ["TileSource", "Tiles", "tiled"]
+__all__ = ["TileSource", "Tiles", "TissueShares", "tiled"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TileSource:
         slide, y, x = self.places[image]
         with opened_pyramid(Path(slide), self.wanted) as pyramid:
             level, factor, step = _scale(pyramid, self.wanted, slide)
-            array, channels = _cut(pyramid, level, factor, (y, x), self.size), pyramid.channels
+            array, channels = cut(pyramid, level, factor, (y, x), self.size), pyramid.channels
         spacing = {} if step is None else {"Y": step, "X": step}
         return RawImage(array, "YXS"[: array.ndim], spacing, channels, crop=(y, x))
 
@@ -85,24 +85,6 @@ def _scale(pyramid: Pyramid, wanted: Wanted, name: str) -> tuple[int, float, flo
     if wanted.um_per_px is None or step is None:
         return level, 1.0, step
     return level, max(1.0, wanted.um_per_px / step), wanted.um_per_px
-
-
-def _cut(pyramid: Pyramid, level: int, factor: float, place: tuple[int, int], size: tuple[int, int]) -> Array:
-    whole = pyramid.shapes[level]
-    lengths = [min(length, max(1, round(one * factor))) for one, length in zip(size, whole, strict=True)]
-    start = [min(round(at * factor), length - one) for at, one, length in zip(place, lengths, whole, strict=True)]
-    region = pyramid.region(level, start[0], start[1], lengths[0], lengths[1])
-    return _resized(region, size)
-
-
-def _resized(region: Array, size: tuple[int, int]) -> Array:
-    """Bring a region to a size in its own type of numbers."""
-    if region.shape[:2] == size:
-        return region
-    colours = region[..., np.newaxis] if region.ndim == 2 else region
-    new = resized_image(np.moveaxis(colours, -1, 0).astype(np.float32), size)
-    back = np.moveaxis(new, 0, -1).reshape(*size, *region.shape[2:])
-    return np.rint(back).astype(region.dtype) if region.dtype.kind in "iu" else back.astype(region.dtype)
 
 
 def tiled(listing: Listing, tiles: Tiles, wanted: Wanted) -> Listing:
@@ -155,7 +137,7 @@ def _kept(path: Path, tiles: Tiles, wanted: Wanted) -> Iterator[tuple[int, int, 
             raise BadImage(
                 f"{path}: at this pixel size the slide has {whole[0]} × {whole[1]} pixels, fewer than a tile of {tiles.size}"
             )
-        shares = None if tiles.tissue is None else _Shares(pyramid, tiles.tissue, step, wanted, path)
+        shares = None if tiles.tissue is None else TissueShares(pyramid, tiles.tissue, step, wanted, path)
     for y in _starts(whole[0], tiles.size[0], tiles.overlap):
         for x in _starts(whole[1], tiles.size[1], tiles.overlap):
             share = 1.0 if shares is None else shares(y, x, tiles.size)
@@ -169,7 +151,7 @@ def _starts(length: int, size: int, overlap: int) -> list[int]:
     return starts if starts[-1] + size == length else [*starts, length - size]
 
 
-class _Shares:
+class TissueShares:
     """The share of a tile that is tissue, from one coarse picture of the slide."""
 
     def __init__(self, pyramid: Pyramid, tissue: Tissue, step: float | None, wanted: Wanted, path: Path) -> None:
@@ -178,8 +160,7 @@ class _Shares:
         finest = float(pyramid.steps[0] or step)
         size = max(tissue.um_per_px, finest)
         level, factor, _ = _scale(pyramid, replace(wanted, um_per_px=size, level=None), str(path))
-        shape = tuple(max(1, round(length / factor)) for length in pyramid.shapes[level])
-        colours = _cut(pyramid, level, factor, (0, 0), (shape[0], shape[1]))
+        colours = small_picture(pyramid, level, factor)
         if colours.ndim != 3 or colours.shape[-1] != 3:
             raise BadImage(
                 f"{path}: tissue={tissue} needs red, green and blue, but the slide has the shape {colours.shape}"

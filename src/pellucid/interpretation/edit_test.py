@@ -22,6 +22,8 @@ from pellucid.measure import EDITS, Edit
 
 __all__ = ["EditTests", "Score", "class_score", "edit_and_test", "edit_and_test_each", "edited_pairs"]
 
+Array = NDArray[np.float64]
+
 Score = Callable[[Tensor], Tensor]
 """From images ``(N, C, *S)`` in their own units to one number each: what is to be explained."""
 
@@ -43,8 +45,8 @@ class EditTests:
     ----------
     table
         One row an image and edit: image, group, edit, change (of the score under the edit), null_change (under its null),
-        beyond (size of the first less that of the second), realistic (whether the edited image looks real; null where
-        nothing told).
+        beyond (size of the first less that of the second, no score counting for more than the surest of the untouched
+        images, see `beyond_null`), realistic (whether the edited image looks real; null where nothing told).
     effects
         One row an edit, strongest first: edit, moves (phenotypes), null (what it controls for); change, null_change and
         beyond with their 95 % intervals over groups; p (of beyond: that it is above 0 by chance, sign flips of groups), q
@@ -137,16 +139,30 @@ def edit_and_test_each(
         names = [cases[row].id for row in kept]
         real = [None] * len(kept) if realism is None else (realism.distance(changed, names) <= 1).tolist()
         for score_name, score in scores.items():
-            moved, unmoved = (_numbers(score, images) - before[score_name][kept] for images in (changed, idle))
+            start = before[score_name]
+            after, after_null = (_numbers(score, images) for images in (changed, idle))
+            further = beyond_null(start[kept], after, after_null, limit=float(np.abs(start).max()))
             rows[score_name] += [
                 {"image": name, "group": cases[row].group, "edit": str(edit), "change": float(change),
-                 "null_change": float(null_change), "beyond": float(abs(change) - abs(null_change)), "realistic": looks}
-                for row, name, change, null_change, looks in zip(kept, names, moved, unmoved, real, strict=True)
+                 "null_change": float(null_change), "beyond": float(beyond), "realistic": looks}
+                for row, name, change, null_change, beyond, looks in zip(
+                    kept, names, after - start[kept], after_null - start[kept], further, real, strict=True
+                )
             ]  # fmt: skip
     return {name: EditTests(_table(own), _effects(own, asked, seed)) for name, own in rows.items()}
 
 
-def _numbers(score: Score, images: Tensor) -> NDArray[np.float64]:
+def beyond_null(before: Array, after: Array, after_null: Array, *, limit: float) -> Array:
+    """Return how much further than its null an edit moves each score ``(N,)``.
+
+    No score counts for more than `limit`, the furthest from 0 of any untouched image: a null that makes a sure call surer than any
+    has not answered, however large the number.
+    """
+    moved, idle = (np.abs(np.clip(scores, -limit, limit) - before) for scores in (after, after_null))
+    return np.asarray(moved - idle)
+
+
+def _numbers(score: Score, images: Tensor) -> Array:
     return np.asarray(score(images).double().cpu().numpy(), dtype=np.float64)
 
 

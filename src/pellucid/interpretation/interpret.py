@@ -30,10 +30,17 @@ class Interpretations:
     tables: dict[str, pa.Table] = field(default_factory=dict)
 
 
-def interpret(evidence: Evidence) -> Interpretations:
+def interpret(evidence: Evidence, recommended: Finding | None = None) -> Interpretations:
     """Test what the maps suggest by editing images, and say what the scores allow one to say of the methods.
 
     A test that cannot be made is a finding of kind ``refused``; the others stand.
+
+    Parameters
+    ----------
+    evidence
+        What may be looked at.
+    recommended
+        What planted changes say of the methods, for the verdict; None where none were planted.
     """
     background, swaps = _tested(find_background_use, evidence, untested_background)
     batch, colours = _tested(find_batch_colour, evidence, untested_batch)
@@ -41,7 +48,7 @@ def interpret(evidence: Evidence) -> Interpretations:
     repeats, stability = find_stability(evidence)
     swept, settings = _tested(find_setting_spread, evidence, untested_settings)
     findings = (*background, *find_confounders(evidence), *batch, *locality, *find_trust(evidence), *repeats, *swept)
-    verdict = judge(evidence, findings)
+    verdict = judge(evidence, findings, recommended)
     tables = {
         "background_swaps": swaps, "batch_colours": colours, "changes": changes, "stability": stability, "settings": settings,
     }  # fmt: skip

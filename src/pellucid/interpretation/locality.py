@@ -1,6 +1,6 @@
 """Find out whether a map of places can show what drives this model, or whether it is a property of the whole object.
 
-Two changes are held against each other on the same images: of the object as a whole (size, brightness, colour,
+Two changes are held against each other on the same images: of the object as a whole (size, shape, brightness, colour,
 texture), and of only the places where a map puts its mass. Where the first moves the model and the second does not, no
 local map can show the cause. Nothing here knows the name of a planted factor.
 """
@@ -20,8 +20,8 @@ from pellucid.intervals import Interval, mean_interval
 __all__ = ["WHOLE_OBJECT_EDITS", "find_locality", "untested_locality"]
 
 WHOLE_OBJECT_EDITS = (
-    "resize_object(factor=1.25)", "resize_object(factor=0.8)", "brighten(amount=0.15)", "brighten(amount=-0.15)",
-    "recolour", "blur_texture",
+    "resize_object(factor=1.25)", "resize_object(factor=0.8)", "stretch_object(factor=1.2)", "stretch_object(factor=0.85)",
+    "brighten(amount=0.15)", "brighten(amount=-0.15)", "recolour", "blur_texture",
 )  # fmt: skip
 
 MATTERS = 0.5

@@ -42,8 +42,17 @@ def believed(judged: Iterable[Judged]) -> tuple[str, ...]:
     return tuple(one.method for one in judged if one.standing == "believed")
 
 
-def judge(evidence: Evidence, findings: Sequence[Finding]) -> list[Finding]:
+def judge(evidence: Evidence, findings: Sequence[Finding], recommended: Finding | None = None) -> list[Finding]:
     """Draw the study's verdict from its scores, its ranking and its findings.
+
+    Parameters
+    ----------
+    evidence
+        With scores and ranking.
+    findings
+        About the model: what maps can support.
+    recommended
+        What planted changes say of the methods, see `pellucid.evaluation.calibrate`.
 
     Returns
     -------
@@ -54,22 +63,32 @@ def judge(evidence: Evidence, findings: Sequence[Finding]) -> list[Finding]:
     if not evidence.scores.num_rows or not evidence.judged:
         return []
     judged = judged_methods(evidence)
-    return [_methods(judged), _supports(judged, findings), _limits(findings)]
+    return [_methods(judged, recommended), _supports(judged, findings), _limits(findings)]
 
 
-def _methods(judged: Sequence[Judged]) -> Finding:
+def _methods(judged: Sequence[Judged], recommended: Finding | None) -> Finding:
     groups = {word: [one.method for one in judged if one.standing == word] for word in _PHRASES}
     told = [phrase.format(", ".join(groups[word])) for word, phrase in _PHRASES.items() if groups[word]]
     against = [f"{one.method}: {' '.join(one.against)}" for one in judged if one.against]
-    none = "" if groups["believed"] else "No method passed every check that was made. "
+    none = ["No method passed every check that was made."] if not groups["believed"] else []
     return _verdict(
         "methods",
-        none + " ".join(told),
+        " ".join([*_first_choice(judged, recommended), *none, *told]),
         f"Checks made: {', '.join(dict.fromkeys(check.name for one in judged for check in one.checks)) or 'none'}. "
         + (" ".join(against) or "None of them speaks against a method."),
         share=len(groups["believed"]) / len(judged),
         supported=bool(groups["believed"]),
     )
+
+
+def _first_choice(judged: Sequence[Judged], recommended: Finding | None) -> list[str]:
+    """Name the method that planted changes recommend, with what the other checks say of it."""
+    if recommended is None or recommended.verdict != "supported":
+        return []
+    method = recommended.subject
+    standing = next((one.standing for one in judged if one.method == method), "believed")
+    but = "" if standing == "believed" else f" (by the other checks it is {standing})"
+    return [f"Look first at {method}: its maps follow best what changes planted in these images do to the model{but}."]
 
 
 def _supports(judged: Sequence[Judged], findings: Sequence[Finding]) -> Finding:

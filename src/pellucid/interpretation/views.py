@@ -57,7 +57,7 @@ def project(features: Tensor | Array, how: How = "pca", *, seed: int = 0) -> Pro
     features
         ``(N, D)`` or ``(N, ...)``: pixels, a layer, pooled maps, phenotypes.
     how
-        ``"pca"`` keeps large distances; ``"tsne"`` and ``"umap"`` (``pip install umap-learn``) keep neighbours, and neither the
+        ``"pca"`` keeps large distances; ``"tsne"`` and ``"umap"`` (``pip install "pellucid[umap]"``) keep neighbours, and neither the
         distance between clouds nor their size means anything.
     seed
         Of t-SNE and UMAP.
@@ -112,7 +112,7 @@ def _umap(values: Array, seed: int) -> Array:
             from umap import UMAP  # noqa: PLC0415  # for who has it
         except ImportError:
             raise CannotExplain(
-                'project(how="umap") needs the package umap-learn: pip install umap-learn, or use "tsne"'
+                'project(how="umap") needs umap-learn: pip install "pellucid[umap]", or use "tsne"'
             ) from None
         # from its own spectral start, UMAP 0.5 lays the same images out otherwise each time, whatever the seed
         return np.asarray(UMAP(2, init="pca", n_jobs=1, random_state=seed).fit_transform(values), dtype=float)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from pellucid.show import calibration, cases, concepts, interpret, strategies
+from pellucid.show import calibration, cases, concepts, interpret, slides, strategies
 from pellucid.show.counterfactuals import counterfactual_content
 from pellucid.show.phenotypes import phenotypes_content
 from pellucid.study import Study
@@ -39,5 +39,6 @@ SECTIONS: tuple[Section, ...] = (
     Section("concepts", "Concepts", concepts.content),
     Section("examples", "Similar cases", cases.content),
     Section("strategies", "Strategies", strategies.content),
+    Section("slide", "Whole slides", slides.content),
 )
 """In the order of the report."""

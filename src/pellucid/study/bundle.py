@@ -1,4 +1,4 @@
-"""A study that needs nothing but its directory: images and model are copied into it and the study file points at the copies."""
+"""A study that needs nothing but its directory: images, slides and model are copied into it and the study file points at the copies."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ __all__ = ["bundle"]
 
 
 def bundle(root: str | Path) -> tuple[Path, ...]:
-    """Copy the images and the weights of a study into its directory; what is there already stays.
+    """Copy the images, the slides and the weights of a study into its directory; what is there already stays.
 
     Parameters
     ----------
@@ -31,7 +31,11 @@ def bundle(root: str | Path) -> tuple[Path, ...]:
     """
     store = Store(Path(root))
     config = Setup.open(store.root).config
-    wanted = (("images", "path", config.images.path, "images"), ("model", "weights", config.model.weights, "model"))
+    wanted = (
+        ("images", "path", config.images.path, "images"),
+        ("model", "weights", config.model.weights, "model"),
+        ("slide", "path", None if config.slide is None else config.slide.path, "slides"),
+    )
     copied = []
     with writing(store.root), store.locked():
         settings = store.settings()

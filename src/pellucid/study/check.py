@@ -17,6 +17,7 @@ from pellucid.study.patterns import asking, fitted_on, training_images
 from pellucid.study.planned import planned
 from pellucid.study.runner import probe
 from pellucid.study.setup import Setup, device_of, open_images, open_model
+from pellucid.study.slide_planned import planned_slides
 from pellucid.study.store import Store
 from pellucid.study.tables import FitConfig
 
@@ -82,7 +83,11 @@ def check_study(toml: str | Path, *, data: str | Path | None = None, trust: bool
         problems.append(f"{', '.join(masked)} need masks; give [images] masks = ... or leave them out")
     count = min(config.explain.images or len(ids), len(ids))
     cost = planned(setup, first[0], found, count, size) if found else ()
-    return Checked((*_notes(setup, ids, found), *cost), tuple(problems))
+    try:
+        slides = planned_slides(setup)
+    except PellucidError as error:
+        slides, problems = (), [*problems, f"slide: {error}"]
+    return Checked((*_notes(setup, ids, found), *cost, *slides), tuple(problems))
 
 
 def _without_patterns(setup: Setup) -> list[str]:

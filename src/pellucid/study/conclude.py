@@ -14,7 +14,15 @@ from pellucid.errors import BadImage, PellucidError
 from pellucid.evaluation import METRICS, Ranking, Scores, augmentation_curves, choice_effects, rank
 from pellucid.evaluation.augmentation import augmentation_robustness
 from pellucid.images import ImageSet
-from pellucid.interpretation import Evidence, Interpretations, find_annotators, find_choices, find_leak, interpret
+from pellucid.interpretation import (
+    Evidence,
+    Finding,
+    Interpretations,
+    find_annotators,
+    find_choices,
+    find_leak,
+    interpret,
+)
 from pellucid.study.inquiries import answered
 from pellucid.study.repeats import read_repeats
 from pellucid.study.sample import ranked_images, ranked_predictions, ranked_scores, score_means
@@ -47,11 +55,12 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
     failed: Rows = []
     with fixed_arithmetic(setup.plan.threads):
         evidence = _evidence(setup, scores, ranking, failed, progress=progress)
+        further = answered(setup, evidence, failed)
+        recommended = next((Finding(**one) for one in further if one["kind"] == "recommended"), None)
         verdicts = [_concluded(step, failed) for step in (
-            lambda: interpret(evidence), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
+            lambda: interpret(evidence, recommended), lambda: _by_experts(setup, evidence), lambda: _by_choice(setup, scores),
             lambda: _by_holes(setup, evidence), lambda: _by_change(setup, evidence),
         )]  # fmt: skip
-        further = answered(setup, evidence, failed)
     store.write_failures("interpret", failed)
     for name, table in (item for verdict in verdicts for item in verdict.tables.items()):
         store.write_table(f"interpretation/{name}.parquet", table)

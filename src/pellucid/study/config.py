@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from pellucid.attribution import METHODS
 from pellucid.errors import BadRecipe, BadStudy
 from pellucid.evaluation import METRICS
+from pellucid.images.tissue import TISSUE
 from pellucid.measure import EDITS
 from pellucid.study.panels import METHOD_PANEL, METRIC_PANEL
 from pellucid.study.phantom import PHANTOMS
@@ -23,6 +24,7 @@ from pellucid.study.questions import (
     PhenotypesConfig,
     StrategiesConfig,
 )
+from pellucid.study.slide_config import SlideConfig
 from pellucid.study.tables import (
     EvaluateConfig,
     ExplainConfig,
@@ -49,7 +51,7 @@ class StudyConfig(Table):
     ----------
     seed
         Of everything random.
-    images, model, fit, explain, evaluate, pipeline, stability, calibrate, counterfactual, interpret, concepts, examples, strategies, phenotypes, run, store
+    images, model, fit, explain, evaluate, pipeline, stability, calibrate, counterfactual, interpret, concepts, examples, strategies, phenotypes, slide, run, store
         The tables; the model is trained where there is a ``[fit]``, else loaded, and again where there is a ``[stability]``;
         the same maps are scored under other choices where there is a ``[pipeline]``. ``[calibrate]``, ``[concepts]``, ``[examples]`` and
         ``[strategies]`` are further questions, see their classes.
@@ -70,6 +72,7 @@ class StudyConfig(Table):
     examples: ExamplesConfig | None = None
     strategies: StrategiesConfig | None = None
     phenotypes: PhenotypesConfig | None = None
+    slide: SlideConfig | None = None
     run: RunConfig = Field(default_factory=RunConfig)
     store: StoreConfig | None = None
 
@@ -215,6 +218,7 @@ def _spelt(config: StudyConfig, file: TomlFile) -> StudyConfig:
             "explain": config.explain.model_copy(update={"methods": list(dict.fromkeys(texts))}),
             "evaluate": config.evaluate.model_copy(update={"metrics": list(dict.fromkeys(scores))}),
             "interpret": _spelt_edits(config.interpret, file),
+            "slide": _spelt_slide(config.slide, file),
         }
     )
 
@@ -232,6 +236,23 @@ def _spelt_edits(asked: InterpretConfig | None, file: TomlFile) -> InterpretConf
         _parsed(EDITS, text, file, ("interpret", "edits", place)) for place, text in enumerate(named)
     ]  # fmt: skip
     return asked.model_copy(update={"claims": claims, "edits": edits})
+
+
+def _spelt_slide(asked: SlideConfig | None, file: TomlFile) -> SlideConfig | None:
+    """Write method and tissue recipe of ``[slide]`` in their canonical text."""
+    if asked is None:
+        return None
+    if asked.shard % asked.tile:
+        raise BadStudy(
+            f"{file.where(['slide', 'shard'])}: slide.shard = {asked.shard} is no whole number of tiles of {asked.tile} pixels"
+        )
+    registries = {"method": METHODS, "tissue": TISSUE}
+    texts = {key: getattr(asked, key) for key in registries}
+    return asked.model_copy(
+        update={
+            key: _parsed(registries[key], text, file, ("slide", key)) for key, text in texts.items() if text is not None
+        }
+    )
 
 
 def _parsed(registry: Any, text: str, file: TomlFile, keys: Sequence[str | int]) -> str:

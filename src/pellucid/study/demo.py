@@ -20,6 +20,7 @@ class _Size:
     images: int
     epochs: int
     explained: int
+    edited: int
     samples: int
     steps: int
     repeats: int
@@ -37,8 +38,8 @@ class _Size:
         }  # fmt: skip
 
 
-_FULL = _Size(images=800, epochs=25, explained=40, samples=256, steps=32, repeats=4, stages=3, learning=1200)
-_QUICK = _Size(images=400, epochs=15, explained=24, samples=128, steps=16, repeats=2, stages=1, learning=300)
+_FULL = _Size(images=800, epochs=25, explained=40, edited=20, samples=256, steps=32, repeats=4, stages=3, learning=1200)
+_QUICK = _Size(images=400, epochs=15, explained=24, edited=14, samples=128, steps=16, repeats=2, stages=1, learning=300)
 
 
 def write_demo(
@@ -109,7 +110,7 @@ def _study_file(phantom: str, made: Phantom, *, shortcut: bool, quick: bool, see
             "fit": {"epochs": size.epochs},
             "explain": {"methods": methods, "images": size.explained, "require_mask": phantom == "grain"},
             "evaluate": {"metrics": metrics, "mask": "truth"},
-            "calibrate": {"images": size.explained},
+            "calibrate": {"images": size.edited},
             "counterfactual": {"generator": f"faithful_autoencoder(steps={size.learning}, batch_size=32)", "images": 4},
         }
     )  # fmt: skip

@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 def resolved(config: StudyConfig, root: Path) -> dict[str, Any]:
     """Return what the study file will say; a path inside the study stays relative, so that the study can be moved."""
     values = config.resolved()
-    for table, key in (("images", "path"), ("model", "weights"), ("model", "path")):
+    for table, key in (("images", "path"), ("model", "weights"), ("model", "path"), ("slide", "path")):
         told = values.get(table, {}).get(key)
         if told is not None and Path(told).is_relative_to(root.resolve()):
             values[table][key] = Path(told).relative_to(root.resolve()).as_posix()

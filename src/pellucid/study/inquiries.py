@@ -6,7 +6,7 @@ from typing import Any
 
 from pellucid.errors import PellucidError
 from pellucid.interpretation import Evidence, Interpretations
-from pellucid.study import calibration, cases, concepts, interpret, strategies
+from pellucid.study import calibration, cases, concepts, interpret, slides, strategies
 from pellucid.study.counterfactuals import answer_counterfactuals
 from pellucid.study.phenotypes import answer_phenotypes
 from pellucid.study.setup import Setup
@@ -40,6 +40,7 @@ INQUIRIES: tuple[Inquiry, ...] = (
     Inquiry("concepts", concepts.answer),
     Inquiry("examples", cases.answer),
     Inquiry("strategies", strategies.answer),
+    Inquiry("slide", slides.answer),
 )
 """In the order in which they are answered and told."""
 

@@ -9,7 +9,7 @@ from pellucid.study.executors import Inline, completed, open_executor
 from pellucid.study.setup import Setup
 from pellucid.study.task import Job
 
-__all__ = ["run_parts"]
+__all__ = ["run_parts", "shard_bar"]
 
 
 def run_parts(
@@ -44,7 +44,7 @@ def run_parts(
         store.forget("ranking.parquet", "means.parquet", "stability/nets.parquet", "findings.json", "report.html")
     stamp = hashlib.sha256(store.study_file.read_bytes()).hexdigest()
     with (
-        _bar(progress=progress) as bar,
+        shard_bar(progress=progress) as bar,
         open_executor(workers=min(workers, max(1, len(left))), scheduler=scheduler, device=setup.plan.device) as opened,
     ):
         shown = bar.add_task(told, total=tasks, completed=len(done))
@@ -55,7 +55,8 @@ def run_parts(
             bar.advance(shown)
 
 
-def _bar(*, progress: bool) -> Progress:
+def shard_bar(*, progress: bool) -> Progress:
+    """Return a bar that counts shards."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("shards"),
                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
     return Progress(*columns, disable=not progress)

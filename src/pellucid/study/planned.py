@@ -5,12 +5,13 @@ from math import prod
 
 from pellucid.attribution import Explanation
 from pellucid.attribution.estimate import duration
+from pellucid.evaluation.calibration import EDITS_TRIED, ON_OBJECT
 from pellucid.study.maps import reduced_shape
 from pellucid.study.setup import Setup
 from pellucid.study.store import Rows
 from pellucid.study.task import Shard
 
-__all__ = ["planned"]
+__all__ = ["planned", "size_told"]
 
 _FLOAT = 4
 _SCORE = 60
@@ -40,12 +41,15 @@ def planned(setup: Setup, first: str, found: Mapping[str, Explanation], count: i
     small = (
         _FLOAT * count * sum(prod(reduced_shape(shape[1:], kept.reduced)) for shape in shapes) if kept.reduced else 0
     )
-    explaining = [(one.forwards, one.backwards, one.seconds) for one in found.values()]
+    explaining = [
+        sum(part) for part in zip(*((one.forwards, one.backwards, one.seconds) for one in found.values()), strict=True)
+    ]
     told = f"{whole:,} in full" + (f", all {count:,} reduced to {kept.reduced}" if kept.reduced else "")
     return (
-        f"explaining: {_cost([sum(part) for part in zip(*explaining, strict=True)], count)} in one process, as one image took",
+        f"explaining: {_cost(explaining, count)} in one process, as one image took",
         f"testing: {_cost(_testing(setup, first, found, batch_size), count)}",
-        f"on disk: at most {_size(full + small)} of maps ({told}), about {_size(_SCORE * count * len(found) * len(metrics))} of scores",
+        *_calibrating(setup, explaining, count),
+        f"on disk: at most {size_told(full + small)} of maps ({told}), about {size_told(_SCORE * count * len(found) * len(metrics))} of scores",
         f"tasks: {-(-count // setup.config.run.shard):,} of {setup.config.run.shard} images",
     )
 
@@ -55,6 +59,15 @@ def _cost(one: list[float], count: int) -> str:
     return (
         f"{round(count * forwards):,} forwards and {round(count * backwards):,} backwards, {duration(count * seconds)}"
     )
+
+
+def _calibrating(setup: Setup, one: list[float], count: int) -> list[str]:
+    """Return what planted changes take: every image is explained before and after each of them."""
+    if setup.config.calibrate is None:
+        return []
+    edited = min(setup.config.calibrate.images, count)
+    copies = 1 + 2 * len(EDITS_TRIED) + len(ON_OBJECT)
+    return [f"planting changes: at most {_cost(one, edited * copies)} ({edited} images)"]
 
 
 def _testing(setup: Setup, first: str, found: Mapping[str, Explanation], batch_size: int) -> list[float]:
@@ -72,7 +85,7 @@ def _scored(setup: Setup, first: str, maps: list[Explanation], batch_size: int) 
     return [sum(row[name] for row in rows) for name in ("forwards", "backwards", "seconds")]
 
 
-def _size(count: float) -> str:
+def size_told(count: float) -> str:
     """Return a number of bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:

@@ -20,8 +20,10 @@ RECORD = "record.json"
 _VERSION = 1
 _BLOCK = 1 << 20
 _SHORTEST = 16
-_APART = frozenset({RECORD, ".lock", "exports", "reviews"})
-"""What is not part of the results: exports can be made again, reviews come later and have names of their own."""
+_APART = frozenset({RECORD, f"{RECORD}.sig", ".lock", "exports", "reviews"})
+"""What is not part of the results: a signature by another program, exports, which can be made again, and reviews, which come later."""
+
+_SOURCES = ("images", "slides")
 
 
 def digest(path: Path) -> str:
@@ -68,7 +70,7 @@ def seal(root: str | Path, *, key: str | Path | None = None) -> Path:
             "begun_with": settings["provenance"]["versions"],
             "code": code_digest(),
             "files": _hashes(store.root, _results(store.root)),
-            "images": _images(store.root),
+            **_sources(store.root),
         }
         body["tree"] = _total(body)
         if secret is not None:
@@ -117,15 +119,18 @@ def verify(root: str | Path, *, key: str | Path | None = None) -> Verified:
     told = store.json(RECORD)
     if told.get("record") != _VERSION:
         raise BadStudy(f"{store.root / RECORD} is no record that this pellucid reads")
-    found, images = _hashes(store.root, _results(store.root)), _images(store.root)
-    problems = [
-        *_signature(told, secret), *_differences(told["files"], found, ""),
-        *_differences(told["images"]["files"], images["files"], "images: "),
-    ]  # fmt: skip
-    if told["images"]["files"] and not images["files"]:
-        problems = [line for line in problems if not line.startswith("images: ")]
-        problems.append(f"images: the folder {told['images']['folder']} is not there; none of its files was checked")
-    return Verified(tuple(problems), tuple(_notes(told)), len(found), len(images["files"]))
+    found, sources = _hashes(store.root, _results(store.root)), _sources(store.root)
+    problems = [*_signature(told, secret), *_differences(told["files"], found, "")]
+    for name in _SOURCES:
+        problems += _source_differences(told.get(name, _NOTHING), sources.get(name, _NOTHING), name)
+    files = sum(len(source["files"]) for source in sources.values())
+    return Verified(tuple(problems), tuple(_notes(told)), len(found), files)
+
+
+def _source_differences(told: Mapping[str, Any], found: Mapping[str, Any], name: str) -> list[str]:
+    if told["files"] and not found["files"]:
+        return [f"{name}: the folder {told['folder']} is not there; none of its files was checked"]
+    return list(_differences(told["files"], found["files"], f"{name}: "))
 
 
 def _signature(told: Mapping[str, Any], secret: bytes | None) -> Iterator[str]:
@@ -193,11 +198,19 @@ def _hashes(root: Path, paths: Iterator[Path]) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): digest(path) for path in paths}
 
 
-def _images(root: Path) -> dict[str, Any]:
-    """Return the hashes of the files that the images were read from; of phantoms the study file says all."""
-    home = Setup.open(root).config.images.path
+_NOTHING: Mapping[str, Any] = {"folder": "", "files": {}}
+
+
+def _sources(root: Path) -> dict[str, Any]:
+    """Return the hashes of the files that images and slides were read from; of phantoms the study file says all."""
+    config = Setup.open(root).config
+    homes = {"images": config.images.path, "slides": None if config.slide is None else config.slide.path}
+    return {name: _source(home, root) for name, home in homes.items() if name == "images" or home is not None}
+
+
+def _source(home: Path | None, root: Path) -> dict[str, Any]:
     if home is None or home.is_relative_to(root.resolve()):  # then they are among the study's own files
-        return {"folder": "", "files": {}}
+        return dict(_NOTHING)
     if home.is_file():
         return {"folder": home.name, "files": {home.name: digest(home)}}
     paths = (path for path in sorted(home.rglob("*")) if path.is_file())

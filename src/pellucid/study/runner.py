@@ -25,6 +25,7 @@ from pellucid.study.plan import Plan, definitions
 from pellucid.study.repeats import ensure_nets, ensure_repeats
 from pellucid.study.selftest import ensure_self_test
 from pellucid.study.setup import Setup, device_of
+from pellucid.study.slides import ensure_slides
 from pellucid.study.store import FORMAT, Rows, failure_row, writing
 from pellucid.study.task import Shard, fixed_arithmetic, run_task
 
@@ -67,6 +68,7 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
         run_parts(setup, run_task, folder="scores", told="explaining and testing", **where)
         ensure_choices(setup, **where)
         ensure_repeats(setup, progress=progress)
+        ensure_slides(setup, **where)
         ensure_conclusions(setup, progress=progress)
         return setup.store.gather_failures(setup.plan.tasks)
 

@@ -239,11 +239,16 @@ class Setup:
             return None
         if wanted == "label":
             return self.images.label(ids)
+        return self.named_target(wanted, "explain.target")
+
+    def named_target(self, wanted: int | str, key: str) -> Any:
+        """Return the class or other target that `key` of the study file names, as `explain` takes it."""
         if isinstance(wanted, int) or wanted in self.model.classes:
             return Class(wanted)
         if wanted.isidentifier():
+            others = '"predicted", "label", ' if key == "explain.target" else ""
             raise BadStudy(
-                f'explain.target = {wanted!r} is no class; give "predicted", "label", a class '
+                f"{key} = {wanted!r} is no class; give {others}a class "
                 f"({', '.join(self.model.classes) or 'the model names none'}) or a target such as 'LogOdds(index=1)'"
             )
         return TARGETS.parse(wanted)

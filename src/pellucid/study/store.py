@@ -48,7 +48,7 @@ def failure_row(stage: str, sentence: str, *, image: str = "", method: str = "",
 
 _MANIFEST, _LOCK = "explained.parquet", ".lock"
 
-_STAGES = ("fit", "predict", "patterns", "choose", "plan", "self_test", "interpret")
+_STAGES = ("fit", "predict", "patterns", "choose", "plan", "self_test", "slide", "interpret")
 
 
 def _foreign(path: Path) -> bool:

@@ -110,6 +110,36 @@ class Package:
                 entry["architecture"]["sha256"] = fingerprint(self.root / entry["architecture"]["source"])
         return self.describe()
 
+    def older(self, version: str, steps: list[dict], prepared: np.ndarray) -> Path:
+        """Write the description as format 0.3 or 0.4 has it; the output is the network's own, of `prepared`."""
+        self.write(prepared)
+        with torch.inference_mode():
+            np.save(self.root / "out.npy", self.net(torch.from_numpy(prepared)).numpy())
+        network = {
+            "architecture": "net.py:Net",
+            "architecture_sha256": fingerprint(self.root / "net.py"),
+            "kwargs": {"classes": 3},
+        }
+        weights = {"source": "weights.pt", "sha256": fingerprint(self.root / "weights.pt")}
+        self.told = {
+            "type": "model", "format_version": version, "name": "tiny net", "description": "a tiny net",
+            "authors": [{"name": "Ann Author"}], "license": "MIT", "cite": [{"text": "x", "doi": "10.1000/xyz123"}],
+            "documentation": "README.md", "timestamp": "2020-01-01T00:00:00", "covers": ["gone.png"], "tags": [],
+            "test_inputs": ["in.npy"], "test_outputs": ["out.npy"],
+            "inputs": [{"name": "raw", "axes": "bcyx", "data_type": "uint8", "data_range": [0, 255],
+                        "shape": {"min": [1, 1, 8, 8], "step": [0, 0, 1, 1]}, "preprocessing": steps}],
+            "outputs": [{"name": "prob", "axes": "bc", "data_type": "float32", "shape": [1, 3]}],
+            "weights": {"pytorch_state_dict": {**weights, **network}},
+        }  # fmt: skip
+        if version.startswith("0.3."):
+            self.told["weights"]["pytorch_state_dict"] = weights
+            self.told |= {"language": "python", "framework": "pytorch", "source": network["architecture"],
+                          "sha256": network["architecture_sha256"], "kwargs": network["kwargs"]}  # fmt: skip
+        if version in {"0.3.0", "0.3.1"}:
+            self.told["authors"] = ["Ann Author"]
+            del self.told["type"]
+        return self.describe()
+
     def describe(self) -> Path:
         """Write the description alone."""
         (self.root / "rdf.yaml").write_text(yaml.safe_dump(self.told))

@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ import torch
 import pellucid
 from pellucid.errors import CannotExplain, ShapeError, UntrustedModel
 from pellucid.models import Normalise, load_model, weights_hash
+from pellucid.models.sources.bioimageio_older import modernised
 
 from .conftest import SOURCE, onnx_model
 
@@ -220,9 +223,83 @@ def test_the_range_that_is_said_is_that_of_the_test_too(package):
         torch.testing.assert_close(model.prepare(made.images / scale)[0], 0.01 * made.images - 1, atol=1e-5, rtol=1e-5)
 
 
-def test_an_old_description_that_cannot_be_converted_says_so(package):
+VERSIONS = ["0.3.0", "0.3.2", "0.3.6", "0.4.0", "0.4.5", "0.4.10"]
+STANDARD = [{"name": "zero_mean_unit_variance", "kwargs": {"mode": "per_sample", "axes": "cyx"}}]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_packages_of_older_formats_open_with_network_preprocessing_axes_and_test(package, version):
     made = package()
-    made.write()
-    made.told["format_version"] = "0.4.10"
-    with pytest.raises(CannotExplain, match=r"described in format 0\.4\.10.*update-format"):
+    path = made.older(version, STANDARD, prepared(made.images).numpy())
+    model = load_model(path, trust=True)
+    assert len(model.classes) == 3
+    assert model.capabilities.spatial_rank == 2
+    assert any("reproduced" in note for note in model.source.notes)
+    images = torch.rand(3, 1, 12, 10, generator=torch.Generator().manual_seed(0))
+    e, bare = pellucid.explain(model, images, "lrp"), pellucid.explain(made.net, prepared(images), "lrp")
+    torch.testing.assert_close(e.values, bare.values, atol=1e-5, rtol=1e-4)
+    with pytest.raises(UntrustedModel, match=r"calling Net of net\.py"):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("steps", "by_hand"),
+    [
+        ([{"name": "scale_linear", "kwargs": {"gain": 2.0, "offset": 10.0}}], lambda raw: 2 * raw + 10),
+        ([{"name": "scale_linear", "kwargs": {"gain": [2.0], "offset": [10.0], "axes": "yx"}}], lambda raw: 2 * raw + 10),
+        ([{"name": "zero_mean_unit_variance", "kwargs": {"mode": "fixed", "mean": [100.0], "std": 50.0, "axes": "yx"}}],
+         lambda raw: (raw - 100) / 50),
+        ([{"name": "scale_range", "kwargs": {"mode": "per_sample", "axes": "cyx", "min_percentile": 5, "max_percentile": 95}},
+          {"name": "clip", "kwargs": {"min": 0.0, "max": 1.0}}],
+         lambda raw: np.clip((raw - np.percentile(raw, 5)) / (np.percentile(raw, 95) - np.percentile(raw, 5) + 1e-6), 0, 1)),
+    ],
+)  # fmt: skip
+def test_the_steps_of_older_formats_do_what_they_did(package, steps, by_hand):
+    made = package()
+    wanted = by_hand(made.raw.astype(np.float64)).astype(np.float32)
+    model = load_model(made.older("0.4.10", steps, wanted), trust=True)
+    torch.testing.assert_close(model.prepare(made.images)[0], torch.from_numpy(wanted), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda told: told.update(format_version="0.2.1"), "format 0.2.1; 0.3, 0.4 and 0.5 are read"),
+        (lambda told: told.update(format_version="0.6.0"), "format 0.6.0; 0.3, 0.4 and 0.5 are read"),
+        (lambda told: told["inputs"][0]["preprocessing"][0].update(name="stretch"), "a step 'stretch'"),
+        (lambda told: told["inputs"][0]["preprocessing"][0]["kwargs"].update(mode="per_dataset"), "statistics of a whole data set"),
+        (lambda told: told["weights"]["pytorch_state_dict"].pop("architecture"), "names no architecture"),
+        (lambda told: told["weights"]["pytorch_state_dict"].update(architecture="https://zoo.org/net.py:Net"), "nothing is downloaded"),
+        (lambda told: told["weights"]["pytorch_state_dict"].update(architecture_sha256="0" * 64), "hash differs"),
+        (lambda told: told["inputs"][0].pop("axes"), "cannot be read"),
+    ],
+)  # fmt: skip
+def test_older_packages_that_cannot_be_used_are_one_sentence(package, change, says):
+    made = package()
+    made.older("0.4.10", copy.deepcopy(STANDARD), prepared(made.images).numpy())
+    change(made.told)
+    with pytest.raises(CannotExplain, match=says):
         load_model(made.describe(), trust=True)
+
+
+def test_an_output_whose_size_follows_the_input_and_several_numbers_a_channel():
+    told = {
+        "inputs": [{"name": "raw", "axes": "bczyx", "data_type": "uint16", "shape": [1, 2, 8, 16, 16],
+                    "preprocessing": [{"name": "zero_mean_unit_variance",
+                                       "kwargs": {"mode": "fixed", "axes": "zyx", "mean": [1.0, 2.0], "std": [3.0, 4.0]}}]}],
+        "outputs": [{"name": "seg", "axes": "bczyx", "data_type": "float32",
+                     "shape": {"reference_tensor": "raw", "scale": [1, 1.5, 1, 1, 1], "offset": [0, 1, 0, -2, -2]},
+                     "postprocessing": [{"name": "sigmoid"}]}],
+        "weights": {"pytorch_script": {"source": "net.ts"}},
+    }  # fmt: skip
+    found = modernised(told)
+    assert found["inputs"][0]["preprocessing"][0] == {
+        "id": "fixed_zero_mean_unit_variance", "kwargs": {"axis": "channel", "mean": [1.0, 2.0], "std": [3.0, 4.0]}
+    }  # fmt: skip
+    channels, depth, height = found["outputs"][0]["axes"][1:4]
+    assert channels["channel_names"] == [f"channel{number}" for number in range(5)]
+    assert depth == {"type": "space", "id": "z", "size": {"tensor_id": "raw", "axis_id": "z", "offset": 0}}
+    assert height["size"]["offset"] == -4
+    assert found["weights"] == {"torchscript": {"source": "net.ts", "pytorch_version": "1.10"}}
+    spec = pytest.importorskip("bioimageio.spec.model.v0_5")
+    spec.OutputTensorDescr.model_validate(found["outputs"][0])

@@ -10,6 +10,7 @@ from typing import Any
 from pellucid.errors import CannotExplain, PellucidError
 from pellucid.models.content import inside
 from pellucid.models.sources.arranged import Axes
+from pellucid.models.sources.bioimageio_older import OLDER, modernised
 from pellucid.models.sources.source import fetched
 
 __all__ = ["NAMES", "Package", "axes_of", "channels_of"]
@@ -53,7 +54,7 @@ class Package:
             told = yaml.load(file.read_text(encoding="utf-8"))
             _refuse_outside(told, root, file)
             with _without_network(root, file.name):
-                _update(spec, told, path)
+                told = _current(told, path)
                 _refuse_outside(told, root, file)
                 found = cls(
                     root,
@@ -138,15 +139,19 @@ def channels_of(tensor: Any) -> tuple[str, ...]:
     return tuple(str(name) for name in named[0].channel_names) if named else ()
 
 
-def _update(spec: Any, told: dict[str, Any], path: Path) -> None:
-    """Bring a description of an older format up to date."""
-    spec.ModelDescr.convert_from_old_format_wo_validation(told)
+def _current(told: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a description in format 0.5."""
     written = str(told.get("format_version"))
-    if not written.startswith("0.5"):
+    if written.startswith(OLDER):
+        try:
+            return modernised(told)
+        except CannotExplain as error:
+            raise CannotExplain(f"{path}: {error}") from error
+    if not written.startswith("0.5."):
         raise CannotExplain(
-            f"{path} is described in format {written}, which the installed bioimageio.spec cannot convert: update it once with "
-            "`bioimageio update-format`"
+            f"{path} is described in format {written}; 0.3, 0.4 and 0.5 are read: `bioimageio update-format` may convert it"
         )
+    return told
 
 
 def _tolerances(told: Mapping[str, Any]) -> list[Any]:

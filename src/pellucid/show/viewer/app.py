@@ -142,7 +142,7 @@ def _rating(app: Any, reviews: Reviews, fastapi: Any, responses: Any) -> None:
         reviews.save_mask(item.image, request.query_params.get("rater", ""), await request.body())
         return responses.JSONResponse({"saved": True})
 
-    app.add_api_route("/api/next/{rater}", following)
+    app.add_api_route("/api/next/{rater:path}", following)
     app.add_api_route("/api/image/{code}", image)
     app.add_api_route("/api/map/{code}", relevance)
     app.add_api_route("/api/rating/{code}", rate, methods=["POST"])
