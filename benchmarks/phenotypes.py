@@ -25,7 +25,16 @@ from rich.table import Table
 from pellucid.counterfactual import GENERATORS
 from pellucid.images import ImageSet, phantoms
 from pellucid.images.phantoms import Factor, Phantom
-from pellucid.interpretation.phenotypes import CALLED, Atlas, Basis, disentanglement, dose_response, necessity, skill
+from pellucid.interpretation.phenotypes import (
+    CALLED,
+    LEAST_SKILL,
+    Atlas,
+    Basis,
+    disentanglement,
+    dose_response,
+    necessity,
+    skill,
+)
 from pellucid.interpretation.phenotypes.scoring import Scorer
 from pellucid.intervals import share_interval
 from pellucid.measure import Profiler
@@ -127,7 +136,7 @@ def study(net: Net, scale: Scale, out: Path) -> dict[str, Any]:
         "rule": net.rule, "seed": net.seed, "shuffle": net.shuffle, "rows": found.table.to_pylist(),
         "truth": truth(model, phantom, atlas, test), "skill": skill_of(model, own, net.seed),
     }  # fmt: skip
-    if net.shuffle is None:
+    if net.shuffle is None and not net.seed:
         needed = necessity(model, atlas, moved, groups=units, seed=net.seed)
         kept |= {"needed": needed.table.to_pylist(), "known": needed.known_moves.value, "flips": needed.flips.value}
     if " + " in net.rule:
@@ -197,7 +206,7 @@ def judged(one: dict[str, Any]) -> dict[str, Any]:
         "ratios": {name: abs(row["slope"]) / row["null"] if row["slope"] is not None else 0.0 for name, row in own.items()},
         "met": {name: own[name]["slope"] / slope for name, slope in true.items() if name in own},
         "right": [_right(row, true[row["phenotype"]]) for row in one["rows"] if row["phenotype"] in true],
-        "tried": sum(row["q"] is not None for row in one["rows"]), "claimed": ordered if one["skill"]["low"] > 0 else [],
+        "tried": sum(row["q"] is not None for row in one["rows"]), "claimed": ordered if one["skill"]["low"] > LEAST_SKILL else [],
     }  # fmt: skip
 
 
@@ -248,7 +257,7 @@ def summary(results: list[dict[str, Any]]) -> None:
         "phenotypes of a shuffled model that are claimed of the classes": [
             place < len(one["claimed"]) for one in null for place in range(one["tried"])
         ],
-        "models of true labels whose phenotypes are claimed of the classes": [one["skill"]["low"] > 0 for one in real],
+        "models of true labels whose phenotypes are claimed of the classes": [one["skill"]["low"] > LEAST_SKILL for one in real],
     }  # fmt: skip
     for name, outcomes in told.items():
         console.print(f"{name}: {sum(outcomes)}/{len(outcomes)}, {share_interval(sum(outcomes), len(outcomes))}")

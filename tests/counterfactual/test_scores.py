@@ -32,7 +32,7 @@ def test_validity_is_judged_by_each_model_on_images_that_it_did_not_hold_to_be_t
     table = score_counterfactuals(found, others={"again": world.reader(0.3), "deaf": deaf})
     assert column(table, "validity").mean() == 1
     assert column(table, "validity", "again").mean() > 0.9
-    assert column(table, "validity", "deaf").mean() < 0.5
+    assert column(table, "validity", "deaf").mean() < 0.75  # half of them, by chance
     start = deaf.network(found.images).argmax(1) == found.after.argmax(1)
     assert len(column(table, "validity", "deaf")) == 30 - int(start.sum())
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from pellucid.interpretation.finding import Finding
-from pellucid.interpretation.phenotypes import Court, DoseResponse, LatentCauses, Necessity
+from pellucid.interpretation.phenotypes import LEAST_SKILL, Court, DoseResponse, LatentCauses, Necessity
 from pellucid.interpretation.phenotypes.necessity import ALL, CONTROL
 from pellucid.intervals import Interval
 
@@ -40,7 +40,7 @@ def phenotype_findings(
         By how much the model beats chance, see `skill`; of a model that does not, nothing follows but what it does itself.
     """
     found = [_moves(doses, row) for row in doses.moving()[:_MOST]] or [_nothing(doses)]
-    if learnt is not None and not learnt.low > 0:
+    if learnt is not None and not learnt.low > LEAST_SKILL:
         found = [
             _unlearnt(learnt),
             *(replace(one, verdict="undecided", statement=one.statement + _ALONE) for one in found),

@@ -90,7 +90,7 @@ def plot_strip(
     found: Counterfactuals, *, doses: Sequence[float] | None = None, rows: Sequence[int] | None = None, most: int = 6,
     record: ImageRecord | None = None,
 ) -> Figure:  # fmt: skip
-    """Draw the exaggerated change in doses from its opposite to its triple; see `plot_counterfactuals`."""
+    """Draw the strip from the far end of the image's own side to that of the target's; see `plot_counterfactuals`."""
     strip = found.exaggerate() if doses is None else found.exaggerate(doses)
     chosen = list(range(len(found.ids)) if rows is None else rows)[:most]
     told = record_of(found.images, record)

@@ -33,7 +33,7 @@ class CounterfactualConfig(Table):
     images
         Explained images of each pair.
     doses
-        Of the strips that are shown, in units of each image's own counterfactual.
+        Of the strips that are shown: 0 is the image, 1 its counterfactual, −3 and 3 the far ends of either side.
     training
         Training images that the generator is fitted to, at most.
     """

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pellucid.errors import CannotExplain, ShapeError
-from pellucid.interpretation.phenotypes.atlas import HELD, Atlas
+from pellucid.interpretation.phenotypes.atlas import Atlas
 from pellucid.interpretation.phenotypes.directions import Directions
 from pellucid.interpretation.phenotypes.flights import Flyer
 from pellucid.interpretation.phenotypes.heads import Heads
@@ -26,6 +26,9 @@ Array = NDArray[np.float64]
 
 APART = 0.05
 """Share of a batch's variation that classes must leave, or the two cannot be told apart."""
+
+_READ = 0.1
+"""R² on groups left out from which a batch leaves a trace; two batches are two numbers, of which little is told when they overlap."""
 
 _LENGTH = 1.0
 _CHANGED = 0.2
@@ -180,7 +183,7 @@ class _Trial:
         self, name: str, left: float, heads: Heads, values: Array, model: Sequence[dict[str, Any]]
     ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return the row of one batch and its phenotypes."""
-        if heads.r2[0] < HELD:
+        if heads.r2[0] < _READ:
             return _row(name, left, "not readable", readable=float(heads.r2[0]), images=len(self.images)), []
         way, random = Directions(heads, "free").unit(self.start, 0), np.random.default_rng([self.seed, 3])
         dealt_out = np.stack([values[dealt(self.atlas.groups, random)] for _ in range(_DEALT)], 1)

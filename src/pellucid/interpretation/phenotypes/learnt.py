@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from pellucid.errors import ShapeError
 from pellucid.intervals import Interval, resampled_interval
 
-__all__ = ["skill"]
+__all__ = ["LEAST_SKILL", "skill"]
+
+LEAST_SKILL = 0.05
+"""Skill that the 95 % interval must leave below it: a model knows its classes where that is sure, and no trifle."""
 
 
 def skill(
@@ -17,8 +20,9 @@ def skill(
     """Return by how much a model beats chance on images that it was not trained on: 0 is chance, 1 is always right.
 
     The mean of the classes' recalls (balanced accuracy), less what guessing gives, over what is left above that; for two
-    classes Youden's index (Cancer 3, 32-35, 1950). A net of shuffled labels, which follows something as every net does,
-    has an interval that leaves 0 below it in 2.5 % of trials.
+    classes Youden's index (Cancer 3, 32-35, 1950). A net of shuffled labels follows something, as every net does; what it
+    follows may be said of its classes only where the interval lies above `LEAST_SKILL`, which guessing reaches in less than
+    2.5 % of trials.
 
     Parameters
     ----------
