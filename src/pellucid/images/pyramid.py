@@ -151,8 +151,9 @@ def opened_pyramid(path: Path, wanted: Wanted) -> Iterator[Pyramid]:
         with quiet("tifffile", "tiffslide"):
             step = _ventana(path)
             slide = tiffslide.TiffSlide(path)
-            levels = _Slide(slide, step)
         with slide:
+            with quiet("tifffile", "tiffslide"):
+                levels = _Slide(slide, step)
             yield levels
 
 
