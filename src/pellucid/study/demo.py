@@ -39,7 +39,7 @@ class _Size:
 
 
 _FULL = _Size(images=800, epochs=25, explained=40, edited=20, samples=256, steps=32, repeats=4, stages=3, learning=1200)
-_QUICK = _Size(images=400, epochs=15, explained=24, edited=14, samples=128, steps=16, repeats=2, stages=1, learning=300)
+_QUICK = _Size(images=400, epochs=15, explained=24, edited=22, samples=128, steps=16, repeats=2, stages=1, learning=300)
 
 
 def write_demo(
