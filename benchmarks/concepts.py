@@ -9,7 +9,6 @@ k/n and means with 95 % intervals over seeds. Every seed is kept in FOLDER (defa
 done, so that a run that was cut off goes on.
 """
 
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from keeping import kept
 
 from pellucid.attribution import explain
 from pellucid.concepts import Concepts, concept_relevance, discover_concepts
@@ -167,12 +167,13 @@ def _isolated(one: Mapping[str, Any]) -> bool:
 
 def _kept(folder: Path, name: str, seed: int, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     path = folder / f"{name}-{seed}.json"
-    if not path.is_file():
-        path.with_suffix(".part").write_text(json.dumps(work()))
-        path.with_suffix(".part").replace(path)
+
+    def told() -> dict[str, Any]:
+        made = work()
         print(f"  {path.name} done", file=sys.stderr)
-    told: dict[str, Any] = json.loads(path.read_text())
-    return told
+        return made
+
+    return kept(path, told)
 
 
 def _share(label: str, told: list[bool]) -> None:

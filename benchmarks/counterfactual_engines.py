@@ -13,7 +13,6 @@ takes 15 times fewer steps and smaller networks. --write puts the table into doc
 """
 
 import argparse
-import json
 import re
 import time
 import warnings
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from keeping import kept
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -199,20 +199,17 @@ def as_list(found: Interval) -> list[float | None]:
     return [or_null(found.value), or_null(found.low), or_null(found.high), found.n]
 
 
-def kept(folder: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def kept_row(folder: Path, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """Return a row from its file, made where there is none; what a generator refuses is a row too."""
-    path = folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json"
-    if not path.exists():
+
+    def row() -> dict[str, Any]:
         print(f"{name} ...", flush=True)
         try:
-            row = make()
+            return make()
         except PellucidError as error:
-            row = {"name": name, "refused": str(error)}
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(row, indent=1))
-        partial.replace(path)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+            return {"name": name, "refused": str(error)}
+
+    return kept(folder / f"{re.sub(r'[^a-z0-9]+', '_', name.lower())}.json", row)
 
 
 def share(found: Sequence[float | None] | None) -> str:
@@ -273,12 +270,14 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     data = prepared(given.out, given.seed, quick=given.quick)
     rows = [
-        kept(given.out, f"natural {space}", lambda space=space: natural_row(space, data))
+        kept_row(given.out, f"natural {space}", lambda space=space: natural_row(space, data))
         for space in ("pixels", "phenotypes")
     ]
     for name in ENGINES:
         rows.append(
-            kept(given.out, name, lambda name=name: engine_row(name, data, given.out, given.seed, quick=given.quick))
+            kept_row(
+                given.out, name, lambda name=name: engine_row(name, data, given.out, given.seed, quick=given.quick)
+            )
         )
         print(line(rows[-1]), flush=True)
     table = "\n".join(["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD), *map(line, rows)])

@@ -9,13 +9,14 @@ known: the first is apart from the batch, the others share its way. One JSON a n
 """
 
 import argparse
-import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from keeping import kept
 from phenotypes import PHENOTYPES, Scale, split
 
 from pellucid.counterfactual import GENERATORS
@@ -78,11 +79,7 @@ def main() -> None:
         factors = {name: np.array(phantom.factors[name].to_pylist(), dtype=float) for name in PHENOTYPES}
         for reads, expected in READS.items():
             path = given.out / f"{reads.replace(' ', '_')}-{seed}.json"
-            if not path.is_file():
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(asked(reads, seed, images, factors, given.out)))
-                part.replace(path)
-            row = json.loads(path.read_text())
+            row = kept(path, partial(asked, reads, seed, images, factors, given.out))
             bounds = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
             print(
                 f"| {reads} | {seed} | {row['overlap']:+.2f}{bounds} | {row['null']:.2f} | {row['pull']:+.2f} | {row['pull_p']:.3f} | "

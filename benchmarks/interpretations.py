@@ -13,8 +13,7 @@ JSON a scene are kept in OUT, so that a run that was stopped goes on.
 """
 
 import argparse
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from keeping import kept
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -137,16 +137,6 @@ def compete(model: Model, images: ImageSet, ids: list[str], seed: int) -> dict[s
         tested = edit_and_test(score, cases, edits, realism=realism, seed=seed).effects.to_pylist()
     right = int(((scores > 0).long() == torch.tensor(labels)).sum())
     return {"right": right, "spread": float(scores.std()), "edits": tested}
-
-
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what is in the file, made first where it is not there yet."""
-    if not path.is_file():
-        begun = path.with_suffix(".part")
-        begun.write_text(json.dumps(make(), ensure_ascii=False))
-        begun.replace(path)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
 
 
 def counts(one: Mapping[str, Any]) -> bool:

@@ -10,15 +10,16 @@ run that was stopped goes on; the tables at the end print shares as k/n with the
 """
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from keeping import kept
 from rich.console import Console
 from rich.table import Table
 
@@ -293,13 +294,9 @@ def main() -> None:
         nets = [Net(rule, seed) for rule in given.rules]
         nets += [Net(given.rules[0], seed, shuffle) for shuffle in range(given.shuffles)]
         for net in nets:
-            kept = given.out / f"{net.name}.json"
-            if not kept.is_file() and not given.tell:
-                part = kept.with_suffix(".part")
-                part.write_text(json.dumps(study(net, scale, given.out), indent=1))
-                part.replace(kept)
-            if kept.is_file():
-                results.append(json.loads(kept.read_text()))
+            path = given.out / f"{net.name}.json"
+            if path.is_file() or not given.tell:
+                results.append(kept(path, partial(study, net, scale, given.out)))
     summary(results)
 
 

@@ -11,7 +11,6 @@ the others. Nets and one JSON a net and question are kept in OUT, so that a run 
 prints every share as k/n with its Wilson interval over nets or, where a net is asked twice, a bootstrap of nets.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from keeping import kept
 from rich.console import Console
 from rich.table import Table
 
@@ -106,82 +106,73 @@ TAGS = 12
 
 @dataclass(frozen=True)
 class Net:
-    """A trained net with the phantom that it learnt from, and what it relies on."""
+    """A trained net with the phantom that it learnt from."""
 
+    name: str
+    seed: int
     model: Model
     phantom: Phantom
     test: list[str]
-    told: dict[str, Any]
-
-    seed: int
 
     @classmethod
     def learnt(cls, name: str, seed: int, weights: Path) -> "Net":
-        """Train it where that has not been done, and measure its reliance by re-rendering."""
+        """Train it where that has not been done."""
         family = (FAMILIES | TAGGED)[name]
         phantom = family.make(seed)
         images = phantom.images
         if not weights.is_file():
             save_model(fit(images, epochs=family.epochs, patience=family.epochs, seed=seed).model, weights)
-        model = load_model(weights)
         test = [one for one, split in zip(images.ids, images.column("split"), strict=True) if split == "test"]
-        return cls(
-            model,
-            phantom,
-            test,
-            kept(weights.with_suffix(".json"), lambda: reliance(name, seed, model, phantom, test)),
-            seed,
-        )
+        return cls(name, seed, load_model(weights), phantom, test)
 
 
-def reliance(name: str, seed: int, model: Model, phantom: Phantom, test: list[str]) -> dict[str, Any]:
-    """Return how often a net is right on held-out images and which factors move it."""
-    right = predict(model, phantom.images, test).table
-    found = flip_matrix(model, phantom, test[:40])
+def reliance(net: Net) -> dict[str, Any]:
+    """Return how often a net is right on held-out images and which factors move it, by re-rendering."""
+    right = predict(net.model, net.phantom.images, net.test).table
+    found = flip_matrix(net.model, net.phantom, net.test[:40])
     return {
-        "family": name, "seed": seed, "used": found.used(),
+        "family": net.name, "seed": net.seed, "used": found.used(),
         "accuracy": float(np.mean(np.array(right["label"]) == np.array(right["predicted"]))),
         "effects": {factor: [effect.value, effect.low, effect.high] for factor, effect in found.effects().items()},
     }  # fmt: skip
 
 
-def ranked(net: Net) -> dict[str, Any]:
+def ranked(net: Net, used: Sequence[str]) -> dict[str, Any]:
     """Return what is recommended and what is truly best, on two draws of images."""
-    causes = [factor for factor in net.told["used"] if factor in LOCAL]
+    causes = [factor for factor in used if factor in LOCAL]
     draws = net.test[:DRAW], net.test[-DRAW:]
     return {"draws": [ranks(net.model, net.phantom, draw, causes, net.seed) for draw in draws]}
 
 
-def interpreted(net: Net) -> dict[str, Any]:
+def interpreted(net: Net, _used: Sequence[str]) -> dict[str, Any]:
     """Return what is found of the places that a net reads."""
     evidence = evidence_of(net)
     return {"findings": spelt([*find_background_use(evidence)[0], *find_locality(evidence, most=40)[0]])}
 
 
-def suspected(net: Net) -> dict[str, Any]:
+def suspected(net: Net, _used: Sequence[str]) -> dict[str, Any]:
     """Return what is found of the background."""
     return {"findings": spelt(find_background_use(evidence_of(net))[0])}
 
 
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what is in the file, made first where it is not there yet, with the seconds that it took."""
-    if not path.is_file():
-        began = time.perf_counter()
-        told = make()
-        begun = path.with_suffix(".part")
-        begun.write_text(json.dumps(told | {"seconds": time.perf_counter() - began}, ensure_ascii=False))
-        begun.replace(path)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+def clocked(make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what is made, with the seconds that it took."""
+    began = time.perf_counter()
+    return make() | {"seconds": time.perf_counter() - began}
 
 
-def answers(name: str, seed: int, stem: Path, questions: Sequence[Callable[[Net], dict[str, Any]]]) -> dict[str, Any]:
+def answers(
+    name: str, seed: int, stem: Path, questions: Sequence[Callable[[Net, Sequence[str]], dict[str, Any]]]
+) -> dict[str, Any]:
     """Return all that is kept of one net; it is opened only where an answer is missing."""
     net = cache(lambda: Net.learnt(name, seed, stem.with_suffix(".safetensors")))
-    told = kept(stem.with_suffix(".json"), lambda: net().told)
-    found = [kept(stem.with_suffix(f".{ask.__name__}.json"), lambda ask=ask: ask(net())) for ask in questions]
+    told = kept(stem.with_suffix(".json"), lambda: clocked(lambda: reliance(net())))
+    found = [
+        kept(stem.with_suffix(f".{ask.__name__}.json"), lambda ask=ask: clocked(lambda: ask(net(), told["used"])))
+        for ask in questions
+    ]
     seconds = sum(one["seconds"] for one in (told, *found))
-    return {"draws": []} | told | {name: value for one in found for name, value in one.items()} | {"seconds": seconds}
+    return {"draws": []} | told | {key: value for one in found for key, value in one.items()} | {"seconds": seconds}
 
 
 def chosen_by_edits(model: Model, phantom: Phantom, ids: Sequence[str], seed: int) -> str | None:

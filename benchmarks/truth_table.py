@@ -10,7 +10,6 @@ goes on; `--write` puts the table into docs/benchmarks.md.
 """
 
 import argparse
-import json
 import math
 import time
 import warnings
@@ -24,6 +23,7 @@ from typing import Any
 import harness
 import layouts
 import torch
+from keeping import kept
 from rich.console import Console
 from rich.progress import track
 from safetensors.torch import load_file, save_file
@@ -203,15 +203,6 @@ def learn(network: nn.Module, x: Tensor, labels: Tensor, net: Net, axes: str) ->
             optimiser.step()
             schedule.step()
     network.eval()
-
-
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what is in the file, made first where it is not there yet."""
-    if not path.is_file():
-        begun = path.with_suffix(".part")
-        begun.write_text(json.dumps(make(), ensure_ascii=False))
-        begun.replace(path)
-    return json.loads(path.read_text())
 
 
 def panel(scene: Scene) -> tuple[str, ...]:
