@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -146,3 +147,20 @@ def changed(bench):
         return bench / "study.toml"
 
     return change
+
+
+@pytest.fixture
+def on_dask():
+    """Run a study on two Dask processes."""
+    distributed = pytest.importorskip("distributed")
+
+    def run(study):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+            ) as cluster:
+                study.run(scheduler=cluster.scheduler_address)
+        return study
+
+    return run

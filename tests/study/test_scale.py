@@ -1,5 +1,4 @@
 import tomllib
-import warnings
 
 import pytest
 import torch
@@ -91,15 +90,8 @@ def test_maps_of_a_sample_in_full_and_of_all_reduced(done, home):
     assert study.export("csv").is_dir()
 
 
-def test_dask_workers_give_the_same_bytes(done, home):
-    distributed = pytest.importorskip("distributed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-        ) as cluster:
-            study = Study.create(home / "study.toml", home / "dask")
-            study.run(scheduler=cluster.scheduler_address)
+def test_dask_workers_give_the_same_bytes(done, home, on_dask):
+    study = on_dask(Study.create(home / "study.toml", home / "dask"))
     assert contents(study) == contents(done)
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import numpy as np
 import pytest
@@ -267,15 +266,8 @@ def test_record_and_bundle_hold_the_slides(whole, home, tmp_path):
     assert Study(tmp_path / "study").run().num_rows == whole.failures.num_rows
 
 
-def test_dask_workers_give_the_same_bytes(whole, home):
-    distributed = pytest.importorskip("distributed")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
-        ) as cluster:
-            study = Study.create(home / "study.toml", home / "dask")
-            study.run(scheduler=cluster.scheduler_address)
+def test_dask_workers_give_the_same_bytes(whole, home, on_dask):
+    study = on_dask(Study.create(home / "study.toml", home / "dask"))
     assert same(study, whole)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from pellucid.evaluation import Pipeline, Rescored, rescore
 from pellucid.evaluation.pipeline import CHOICES, FACTORS, Reading
 from pellucid.study.conclude import complete, read_maps
-from pellucid.study.failures import Rows, failure_row
+from pellucid.study.failures import Rows, failure_row, reason_of
 from pellucid.study.memory import peak_memory
 from pellucid.study.parts import run_parts
 from pellucid.study.sample import ranked_scores
@@ -69,7 +69,7 @@ def _run(setup: Setup, task: int) -> None:
         try:
             found = _rescored(setup, asked.choices, ids, told)
         except FORESEEN as error:
-            failures = [failure_row("evaluate", str(error) or type(error).__name__, image=image) for image in ids]
+            failures = [failure_row("evaluate", reason_of(error), image=image) for image in ids]
         else:
             table = found.table
             failures = [failure_row("evaluate", sentence, image=", ".join(ids)) for sentence in found.refused]

@@ -52,6 +52,7 @@ def ensure_conclusions(setup: Setup, *, progress: bool = False) -> None:
         store.write_table("ranking.parquet", ranking)
     if (store.root / "findings.json").is_file():
         return
+    store.sweep()  # what a worker was writing when it died and another did its task
     failed: Rows = []
     with fixed_arithmetic(setup.plan.threads):
         evidence = _evidence(setup, scores, ranking, failed, progress=progress)

@@ -9,7 +9,7 @@ from pellucid.attribution import METHODS, Patterns, fit_patterns
 from pellucid.attribution.pattern_methods import asks_for_patterns
 from pellucid.errors import BadImage, BadStudy, PellucidError
 from pellucid.study.choose import training
-from pellucid.study.failures import Rows, failure_row
+from pellucid.study.failures import Rows, failure_row, reason_of
 from pellucid.study.setup import Setup
 
 __all__ = ["asking", "ensure_patterns", "fitted_on"]
@@ -95,6 +95,6 @@ def _batches(setup: Setup, ids: Sequence[str], failures: Rows) -> Iterator[Tenso
             try:
                 tensors.append(setup.images.load(image))
             except BadImage as error:
-                failures.append(failure_row("read", str(error) or type(error).__name__, image=image))
+                failures.append(failure_row("read", reason_of(error), image=image))
         if tensors:
             yield torch.stack(tensors)

@@ -71,7 +71,6 @@ def run_study(setup: Setup, *, progress: bool = False, workers: int = 1, schedul
         ensure_choices(setup, **where)
         ensure_repeats(setup, progress=progress)
         ensure_slides(setup, **where)
-        setup.store.sweep()  # what a worker was writing when it died and another did its task
         ensure_conclusions(setup, progress=progress)
         return setup.store.gather_failures(setup.plan.tasks)
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 from pellucid.evaluation import METRICS, Scores, self_test
 from pellucid.evaluation.metric import FAMILIES
 from pellucid.evaluation.selftest import SELF_TEST
-from pellucid.study.failures import Rows, failure_row
+from pellucid.study.failures import Rows, failure_row, reason_of
 from pellucid.study.setup import Setup
 from pellucid.study.store import Store
 from pellucid.study.task import FORESEEN, Shard, fixed_arithmetic
@@ -42,7 +42,7 @@ def _tested(shard: Shard, metrics: Sequence[str], failures: Rows) -> list[pa.Tab
     except FORESEEN as error:
         if len(metrics) > 1:
             return [table for metric in metrics for table in _tested(shard, [metric], failures)]
-        failures.append(failure_row("self_test", str(error) or type(error).__name__, metric=metrics[0]))
+        failures.append(failure_row("self_test", reason_of(error), metric=metrics[0]))
         return []
     return [found.table]
 

@@ -82,9 +82,8 @@ def explain_slide(
     recipe, net = METHODS.parse(method), model if isinstance(model, Model) else Model(model)
     where = Path(out) if out is not None else Path(path).with_name(f"{Path(path).name.split('.')[0]}.map.ome.zarr")
     with open_slide(path, um_per_px=um_per_px, series=series) as slide, writing(where):
-        choices = SlideChoices(
-            method=str(recipe), definition=recipe.definition, target=str(target), um_per_px=slide.um_per_px, tile=tile, halo=halo,
-            shard=shard, seed=seed, batch_size=batch_size, shape=slide.shape, model=(net.source.sha256 if net.source else None) or "",
+        choices = SlideChoices.of(
+            recipe, net, slide, target=target, tile=tile, halo=halo, shard=shard, seed=seed, batch_size=batch_size,
             tissue="" if tissue is None else str(TISSUE.parse(tissue)),
         )  # fmt: skip
         begin_map(where, choices, slide)

@@ -8,12 +8,14 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from pellucid.attribution import Method
 from pellucid.errors import BadStudy
 from pellucid.images.multiscale import create_pyramid
 from pellucid.images.reader import Wanted
 from pellucid.images.slide import Slide
 from pellucid.images.tiles import TissueShares
 from pellucid.images.tissue import TISSUE
+from pellucid.models import Model
 from pellucid.study.slide_grid import Corner, Grid
 
 __all__ = ["STEPS", "SlideChoices", "SlideMap", "begin_map", "missing", "tissue_shares", "write_shard"]
@@ -93,6 +95,18 @@ class SlideChoices:
     shape: tuple[int, int, int]
     model: str
     tissue: str = ""
+
+    @classmethod
+    def of(
+        cls, method: Method, model: Model, slide: Slide, *, target: Any, tile: int, halo: int, shard: int, seed: int,
+        batch_size: int, tissue: str,
+    ) -> "SlideChoices":  # fmt: skip
+        """Return the choices with what method, model and slide themselves bring."""
+        return cls(
+            method=str(method), definition=method.definition, target=str(target), um_per_px=slide.um_per_px, tile=tile, halo=halo,
+            shard=shard, seed=seed, batch_size=batch_size, shape=slide.shape, model=(model.source.sha256 if model.source else None) or "",
+            tissue=tissue,
+        )  # fmt: skip
 
     @property
     def told(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pellucid.images.reader import Wanted
 from pellucid.images.slide import Slide, open_slide
 from pellucid.interpretation import Evidence, Interpretations
 from pellucid.study.executors import Inline, completed, open_executor
-from pellucid.study.failures import Rows, failure_row
+from pellucid.study.failures import Rows, failure_row, reason_of
 from pellucid.study.parts import shard_bar
 from pellucid.study.setup import Setup
 from pellucid.study.slide_config import SlideConfig
@@ -44,6 +44,15 @@ class AskedSlide:
     def kept(self) -> str:
         """A name that any file system takes, and that no two slides share."""
         return f"{re.sub(r'[^A-Za-z0-9_-]+', '_', Path(self.name).name)[:60]}-{hash_key(self.name).hex()[:8]}"
+
+    @property
+    def table(self) -> str:
+        """The file of its tiles in the study, written last: it says that the slide is done."""
+        return f"{FOLDER}/{self.kept}.parquet"
+
+    def done(self, root: Path) -> bool:
+        """Say whether everything of it is there."""
+        return (root / self.table).is_file()
 
     def map(self, root: Path) -> Path:
         """Where its map lies."""
@@ -83,11 +92,9 @@ def opened_slide(asked: SlideConfig, slide: AskedSlide) -> Slide:
 
 def slide_choices(setup: Setup, asked: SlideConfig, slide: Slide) -> SlideChoices:
     """Return every choice that decides the numbers of a slide's map."""
-    recipe, source = METHODS.parse(asked.method or setup.config.explain.methods[0]), setup.model.source
-    return SlideChoices(
-        method=str(recipe), definition=recipe.definition, target=str(asked.target), um_per_px=slide.um_per_px, tile=asked.tile,
-        halo=asked.halo, shard=asked.shard, seed=setup.config.seed, batch_size=asked.batch_size, shape=slide.shape,
-        model=(source.sha256 if source else None) or "", tissue=asked.tissue or "",
+    return SlideChoices.of(
+        METHODS.parse(asked.method or setup.config.explain.methods[0]), setup.model, slide, target=asked.target, tile=asked.tile,
+        halo=asked.halo, shard=asked.shard, seed=setup.config.seed, batch_size=asked.batch_size, tissue=asked.tissue or "",
     )  # fmt: skip
 
 
@@ -99,7 +106,7 @@ def ensure_slides(setup: Setup, *, progress: bool = False, workers: int = 1, sch
     asked = setup.config.slide
     if asked is None:
         return
-    left = [slide for slide in asked_slides(asked) if not _table_file(setup, slide).is_file()]
+    left = [slide for slide in asked_slides(asked) if not slide.done(setup.store.root)]
     if not left:
         setup.store.forget(f"failures/{FOLDER}.parquet")
         return
@@ -119,11 +126,6 @@ def ensure_slides(setup: Setup, *, progress: bool = False, workers: int = 1, sch
         setup.store.forget(f"failures/{FOLDER}.parquet")
 
 
-def _table_file(setup: Setup, slide: AskedSlide) -> Path:
-    """Return the table of a slide's tiles, written last: it says that the slide is done."""
-    return setup.store.root / FOLDER / f"{slide.kept}.parquet"
-
-
 def _begun(setup: Setup, asked: SlideConfig, slide: AskedSlide, failed: Rows) -> bool:
     """Make the empty map of a slide, or note why it cannot be made."""
     where = slide.map(setup.store.root)
@@ -134,7 +136,7 @@ def _begun(setup: Setup, asked: SlideConfig, slide: AskedSlide, failed: Rows) ->
     except FORESEEN as error:
         if where.exists():  # begun with other choices: to go on would mix them
             raise
-        failed.append(failure_row(FOLDER, str(error) or type(error).__name__, image=slide.name))
+        failed.append(failure_row(FOLDER, reason_of(error), image=slide.name))
         return False
     return True
 
@@ -179,7 +181,7 @@ def run_slide_job(job: SlideJob) -> tuple[AskedSlide, str | None]:
                 target = setup.named_target(asked.target, "slide.target")
                 explain_shard(job.slide.map(job.root), choices, slide, setup.model, target, job.corner)
         except FORESEEN as error:
-            return job.slide, str(error) or type(error).__name__
+            return job.slide, reason_of(error)
     return job.slide, None
 
 
@@ -192,10 +194,10 @@ def _finish(setup: Setup, asked: SlideConfig, slide: AskedSlide, failed: Rows) -
         with opened_slide(asked, slide) as held:
             shown = pictures(found, held, table, asked.shown)
     except FORESEEN as error:
-        failed.append(failure_row(FOLDER, str(error) or type(error).__name__, image=slide.name))
+        failed.append(failure_row(FOLDER, reason_of(error), image=slide.name))
         return
     setup.store.write_tensors(f"{FOLDER}/{slide.kept}.safetensors", shown)
-    setup.store.write_table(f"{FOLDER}/{slide.kept}.parquet", table)
+    setup.store.write_table(slide.table, table)
 
 
 def answer(setup: Setup, _evidence: Evidence) -> Interpretations:
@@ -203,10 +205,10 @@ def answer(setup: Setup, _evidence: Evidence) -> Interpretations:
     asked = setup.config.slide
     if asked is None:
         return Interpretations(())
-    done = [slide for slide in asked_slides(asked) if _table_file(setup, slide).is_file()]
-    tables = [setup.store.table(f"{FOLDER}/{slide.kept}.parquet") for slide in done]
+    done = [slide for slide in asked_slides(asked) if slide.done(setup.store.root)]
     if not done:
         return Interpretations(())
+    tables = [setup.store.table(slide.table) for slide in done]
     rows: list[dict[str, Any]] = [
         slide_row(SlideMap(slide.map(setup.store.root)), table, slide.name, slide.kept)
         for slide, table in zip(done, tables, strict=True)

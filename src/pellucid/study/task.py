@@ -21,7 +21,7 @@ from pellucid.errors import BadImage, PellucidError
 from pellucid.evaluation import evaluate
 from pellucid.evaluation.scores import SCHEMA
 from pellucid.models import Model
-from pellucid.study.failures import Rows, failure_row
+from pellucid.study.failures import Rows, failure_row, reason_of
 from pellucid.study.memory import peak_memory
 from pellucid.study.setup import Setup
 
@@ -114,7 +114,7 @@ class Shard:
                 setup.masks([image])
                 tensors.append(setup.images.load(image))
             except BadImage as error:
-                failures.append(failure_row("read", str(error) or type(error).__name__, image=image))
+                failures.append(failure_row("read", reason_of(error), image=image))
             else:
                 known.append(image)
         x = torch.stack(tensors) if tensors else torch.empty(0, *setup.images.shape)
@@ -142,9 +142,7 @@ class Shard:
             return self._call(method, ids)
         except FORESEEN as error:
             if len(ids) == 1:
-                self.failures.append(
-                    failure_row("explain", str(error) or type(error).__name__, image=ids[0], method=method)
-                )
+                self.failures.append(failure_row("explain", reason_of(error), image=ids[0], method=method))
                 return None
         able = [image for image in ids if self._explained(method, [image]) is not None]
         return self._together(method, able) if able else None
@@ -154,9 +152,7 @@ class Shard:
         try:
             return self._call(method, ids)
         except FORESEEN as error:
-            self.failures += [
-                failure_row("explain", str(error) or type(error).__name__, image=image, method=method) for image in ids
-            ]
+            self.failures += [failure_row("explain", reason_of(error), image=image, method=method) for image in ids]
             return None
 
     def _call(self, method: str, ids: list[str]) -> Explanation:
@@ -201,9 +197,7 @@ class Shard:
         elif len(ids) > 1:
             tries = [lambda row=row: self._scored([given[0][[row]]], metrics) for row in range(len(ids))]  # type: ignore[misc]
         else:
-            row = failure_row(
-                "evaluate", str(error) or type(error).__name__, image=ids[0], method=given[0].name, metric=metrics[0]
-            )
+            row = failure_row("evaluate", reason_of(error), image=ids[0], method=given[0].name, metric=metrics[0])
             self.failures.append(row)
             return []
         return [table for attempt in tries for table in attempt()]
