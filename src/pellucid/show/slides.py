@@ -3,6 +3,8 @@
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -11,6 +13,7 @@ from pellucid.show.colour import coloured, full_colour
 from pellucid.show.figure import palette_of, sign_of
 from pellucid.show.picture import address, rgb
 from pellucid.study import Study
+from pellucid.study.slide_summary import highest
 
 __all__ = ["content", "heat_on_slide"]
 
@@ -27,7 +30,7 @@ def content(study: Study) -> dict[str, Any] | None:
     found, asked = study.tables.get("slides"), study.config.slide
     if asked is None or found is None:
         return None
-    rows, tiles = found.to_pylist(), study.tables["slide_tiles"].to_pylist()
+    rows, tiles = found.to_pylist(), study.tables["slide_tiles"]
     method = METHODS.parse(rows[0]["method"])
     return {
         "rows": [row | {"area": _area(row)} for row in rows],
@@ -44,15 +47,12 @@ def _area(row: dict[str, Any]) -> str:
     return f"{height:.3g} × {width:.3g} mm"
 
 
-def _pictured(study: Study, row: dict[str, Any], tiles: list[dict[str, Any]]) -> dict[str, Any]:
+def _pictured(study: Study, row: dict[str, Any], tiles: pa.Table) -> dict[str, Any]:
     held = study.tensors(f"slide/{row['kept']}.safetensors") or {}
     palette = palette_of(METHODS.parse(row["method"]))
     if "slide" not in held:
         return {"slide": row["slide"], "tiles": []}
-    ranked = sorted(
-        (tile for tile in tiles if tile["slide"] == row["slide"] and tile["output"] is not None),
-        key=lambda tile: (-tile["output"], tile["y"], tile["x"]),
-    )
+    ranked = highest(tiles.filter(pc.equal(tiles["slide"], row["slide"])), tiles.num_rows)
     span, scale = _range(held["slide"]), full_colour(_known(held["map"])) or 1.0
     return {
         "slide": row["slide"], "explained": row["explained"], "scale": scale, "shown": address(rgb(held["slide"], span), form="JPEG"),
