@@ -211,7 +211,7 @@ def called(model: Model, x: Tensor) -> Tensor:
 
 def generator(args: argparse.Namespace, x: Tensor, model: Model, out: Path) -> tuple[FittedGenerator, dict[str, float]]:
     """Return the fitted generator and what fitting cost, kept in a file."""
-    recipe = faithful_autoencoder(steps=args.steps, batch_size=32)
+    recipe = faithful_autoencoder(steps=args.steps)
     clock = out / f"generator_{args.steps}.json"
     path = clock.with_suffix(".safetensors")
     if not clock.is_file():
@@ -310,7 +310,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.rules = args.rules or (RULES[:1] if args.quick else RULES)
-    args.images, args.epochs, args.steps, args.explained = (2500, 6, 400, 60) if args.quick else (3600, 6, 500, 60)
+    args.images, args.epochs, args.steps, args.explained = (2500, 6, 1000, 60) if args.quick else (3600, 6, 4500, 60)
     args.out.mkdir(parents=True, exist_ok=True)
     reader = factor_reader(args.out, args.size)
     print("R² of the reader: " + ", ".join(f"{name} {r2:.2f}" for name, r2 in reader.r2.items()), flush=True)

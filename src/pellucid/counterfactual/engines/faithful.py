@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,14 +15,13 @@ from pellucid.counterfactual.engines.elbo import draw, kl_divergence
 from pellucid.counterfactual.engines.engine import Codec, Engine, PlainCodec, adam, plain
 from pellucid.counterfactual.engines.loop import descend
 from pellucid.counterfactual.engines.networks import Weight
-from pellucid.counterfactual.engines.principal import PrincipalCoder
 from pellucid.counterfactual.generator import GENERATORS
 from pellucid.counterfactual.guidance import Guide
 from pellucid.models import Passes
 
 __all__ = ["faithful_autoencoder"]
 
-_LATENTS = 128
+_LATENTS = 64
 
 
 @GENERATORS.register
@@ -38,16 +39,15 @@ class faithful_autoencoder(Engine):
         Weights of the parts of the loss.
     """
 
+    batch_size: Annotated[int, Field(ge=2)] = 16
+    rate: Annotated[float, Field(gt=0)] = 2e-3
     pixels: Weight = 4.0
     agreement: Weight = 0.05
     spread: Weight = 1e-3
 
     def codec(self, shape: tuple[int, ...], outputs: int) -> Codec:
         """Return an autoencoder all of whose latents may be moved."""
-        mirrors = self.flips and len(shape) > 2
-        return PlainCodec(
-            PrincipalCoder(shape, latents=self.numbers(shape), width=self.width, mirrors=mirrors), outputs
-        )
+        return PlainCodec(Coder(shape, latents=self.numbers(shape), width=self.width), outputs)
 
     def numbers(self, shape: tuple[int, ...]) -> int:
         """Return how many numbers a latent has for images of `shape`: at most an eighth of the numbers of an image."""
