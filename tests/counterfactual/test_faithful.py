@@ -7,7 +7,6 @@ from torch import nn
 
 from pellucid.counterfactual import GENERATORS, counterfactual, faithful_autoencoder, gate
 from pellucid.counterfactual.engines import loop
-from pellucid.counterfactual.engines.principal import PrincipalCoder
 from pellucid.errors import BadRecipe, BadStudy, CannotExplain, ShapeError
 from pellucid.models import Model
 
@@ -43,32 +42,6 @@ def test_a_film_of_volumes_and_small_images_are_refused():
         TINY.fit(images(1, 7, 20), linear((1, 7, 20)))
     with pytest.raises(ShapeError, match="two images"):
         TINY.fit(images(1, 8, 8, count=1), linear((1, 8, 8)))
-
-
-@pytest.mark.parametrize("shape", [(4, 30), (2, 12, 16), (1, 8, 9, 11)])
-def test_before_the_first_step_it_is_the_principal_components(shape):
-    x = images(*shape, count=40)
-    coder = PrincipalCoder(shape, latents=7, width=4, mirrors=False)
-    coder.scale_to(x)
-    rows = ((x - coder.centre) / coder.reach).flatten(1).double()
-    rows = rows - rows.mean(0)
-    *_, axes = torch.linalg.svd(rows, full_matrices=False)
-    with torch.no_grad():
-        z, _ = coder.encode(x)
-        rebuilt = (coder.decode(z) - coder.centre) / coder.reach
-    left = (rebuilt - (x - coder.centre) / coder.reach).square().sum()
-    best = (rows - rows @ axes[:7].T @ axes[:7]).square().sum()
-    assert float(left) == pytest.approx(float(best), rel=0.05)
-    torch.testing.assert_close(torch.cov(z.T, correction=0), torch.eye(7), atol=0.02, rtol=0)
-
-
-def test_large_images_are_coded_linearly_at_a_fraction_of_their_size():
-    smooth = torch.nn.functional.interpolate(images(3, 5, 5, count=12), (160, 150), mode="bilinear")
-    coder = PrincipalCoder((3, 160, 150), latents=4, width=4, mirrors=True)
-    assert coder.coarse == (3, 80, 75)
-    coder.scale_to(smooth)
-    with torch.no_grad():
-        assert coder.decode(coder.encode(smooth)[0]).shape == smooth.shape
 
 
 def test_it_is_a_value_that_parses():
@@ -144,7 +117,7 @@ def learnt(world):
 def test_it_learns_the_world_and_keeps_the_models_answers(world, learnt):
     train, fitted = learnt
     history = fitted.history.to_pylist()
-    assert history[-1]["pixels"] < 0.95 * history[0]["pixels"]  # the principal components are there from the start
+    assert history[-1]["pixels"] < 0.5 * history[0]["pixels"]
     assert history[-1]["agreement"] < 0.2 * history[0]["agreement"]
     found = gate(fitted, world.model, world.held_out, training=train)
     assert found.passed, found
