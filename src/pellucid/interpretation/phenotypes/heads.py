@@ -31,11 +31,12 @@ def folds_of(groups: Sequence[Hashable], seed: int, most: int = _FOLDS) -> NDArr
 def _kernel(kind: str, one: Tensor, other: Tensor, marks: Tensor) -> Tensor:
     """Return similarities ``(N, M)``; a constant is part of each kernel, so that the mean is not penalised much.
 
-    The straight one takes points as they are, so that what is faint in the images tells as much as what is plain. The bent
-    ones measure them as the images differ: in many dimensions of equal weight all points are equally far from each other.
+    The straight one takes points as they are, so that what is drawn faintly tells as much as what is plain; what is not drawn
+    tells nothing to any. The bent ones measure them as the images differ: in many dimensions of equal weight all points are
+    equally far from each other.
     """
-    if kind != "linear":
-        one, other = one * marks, other * marks
+    weights = (marks > 0).to(marks) if kind == "linear" else marks
+    one, other = one * weights, other * weights
     products = one @ other.T
     if kind == "linear":
         return 1 + products

@@ -11,10 +11,10 @@ from pellucid.errors import ShapeError
 
 __all__ = ["Space"]
 
-_FAINT = 1e-2
-"""Share of the strongest axis's mark on the images below which an axis counts no less."""
+_FAINT = 0.02
+"""Share of the strongest axis's mark on the images under which an axis is not drawn."""
 
-_FEWEST = 20
+_LOOKED, _FEWEST = 32, 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +26,12 @@ class Space:
     generator
         The fitted generator.
     centre, axes
-        ``(D,)`` and ``(D, D)``: a latent is centre + axes @ point. The first axis goes with as much of the images' variance
-        as any can, the second with as much as any at right angles to it, and so on.
+        ``(D,)`` and ``(D, D)``: a latent is centre + axes @ point. A step along the first axis changes what is drawn as much
+        as any can, along the second as much as any at right angles to it, and so on.
     marks
-        ``(D,)`` how strongly each axis marks the images; their squares have mean 1. Points times these lie apart as their
-        images do.
+        ``(D,)`` how strongly each axis marks the images that are drawn; their squares have mean 1. Points times these lie
+        apart as their images do. 0 where next to nothing is drawn: such an axis may tell of an image, as the encoder leaves
+        much in it, but a step along it shows nothing.
     limit
         Length within which 99 % of the images lie.
     low, high
@@ -60,7 +61,7 @@ class Space:
             latents = generator.encode(images).double().cpu()
         white = Whitening.of(latents)
         points = (latents - white.centre) @ white.whiten
-        turn, marks = _strongest_first(points, images)
+        turn, marks = _strongest_first(generator, latents, white.colour)
         rest = (0, *range(2, images.ndim))
         low, high = images.amin(rest, keepdim=True), images.amax(rest, keepdim=True)
         limit = float(points.norm(dim=1).quantile(LIMIT))
@@ -95,12 +96,16 @@ class Space:
         return inside
 
 
-def _strongest_first(points: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the turn ``(D, D)`` of points to the axes that images go with most, and how much each marks them."""
-    flat = images.flatten(1).cpu()
-    alike = (flat @ flat.T).double()
-    alike = alike - alike.mean(0) - alike.mean(1, keepdim=True) + alike.mean()
-    values, turn = torch.linalg.eigh(points.T @ alike @ points)
+@torch.no_grad()
+def _strongest_first(generator: FittedGenerator, latents: Tensor, colour: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the turn ``(D, D)`` of points to the axes that change most of what is drawn, and how much each marks it."""
+    looked = latents[:: -(-len(latents) // _LOOKED)]
+    drawn = torch.zeros_like(colour)
+    for z in looked:
+        ends = torch.cat([z + colour, z - colour]).float()
+        up, down = generator.decode(ends).flatten(1).double().cpu().chunk(2)
+        drawn += (up - down) @ (up - down).T
+    values, turn = torch.linalg.eigh(drawn)
     marks = values.flip(0).clamp(min=0).sqrt()
-    marks = marks.clamp(min=_FAINT * max(float(marks[0]), 1e-12))
-    return turn.flip(1), marks / marks.square().mean().sqrt()
+    marks = torch.where(marks < _FAINT * marks[0], 0.0, marks)
+    return turn.flip(1), marks / marks.square().mean().sqrt().clamp(min=1e-12)
