@@ -79,6 +79,22 @@ def answered(*, passed):
     )  # fmt: skip
 
 
+def beside(study, **changes):
+    """The same study with two explained images and their nearest real cases."""
+    row = {"source": "a", "target": "b", "image": "im1", "called": 0, "space": "embedding", "rank": 1, "counterfactual": "im7",
+           "counterfactual_called": 1, "distance": 0.9, "own_kind_distance": 0.3, "tied": 0, "reason": "", "confidence": 0.97,
+           "counterfactual_confidence": 0.61, "among": 30} | changes  # fmt: skip
+    lost = row | {
+        "image": "im2",
+        "counterfactual": None,
+        "reason": "every image that is called otherwise is of the same group",
+    }
+    study.tables["counterfactual_natural"] = pa.Table.from_pylist([row, lost])
+    pixels = {"im1": torch.zeros(3, 8, 8), "im7": torch.ones(3, 8, 8)}
+    study.images.load = pixels.__getitem__
+    return study
+
+
 def drawn(study):
     environment = _environment()
     template = environment.from_string('{% import "macros.html.j2" as draw %}{% include "counterfactual.html.j2" %}')
@@ -100,6 +116,38 @@ def test_a_closed_gate_shows_no_image():
     page = drawn(answered(passed=False))
     assert "<img" not in page
     assert "Gate closed" in page
+
+
+def test_real_cases_are_shown_before_the_gate_also_when_it_is_closed():
+    page = drawn(beside(answered(passed=False)))
+    real, made = page.split("Gate closed")
+    assert real.count("<img") == 2
+    assert "<img" not in made
+    assert "97 % sure" in real
+    assert "61 % sure" in real
+    assert "im7" in real
+    assert "0.9 away, 3 times as far as the nearest of its own answer (0.3)" in real
+    assert "n = 1 of 1" in real
+    assert "For 1 there is none: every image that is called otherwise is of the same group." in real
+    assert "only one of them may matter" in real
+
+
+def test_real_cases_stand_alone_where_no_generator_could_be_fitted():
+    study = beside(answered(passed=True))
+    study.tables = {name: table for name, table in study.tables.items() if name == "counterfactual_natural"}
+    page = drawn(study)
+    assert page.count("<img") == 2
+    assert "Nothing was changed" in page
+    assert "Gate" not in page
+
+
+def test_real_cases_of_signals_are_told_in_a_table():
+    study = beside(answered(passed=False), own_kind_distance=None)
+    study.images.record = ImageRecord("CX", ("ecg",))
+    page = drawn(study)
+    assert "<img" not in page
+    assert "<td>im7</td>" in page
+    assert "no other image of its own answer to compare with" in page
 
 
 def test_a_study_that_did_not_ask_has_no_section():

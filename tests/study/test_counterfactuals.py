@@ -4,10 +4,12 @@ import pyarrow.compute as pc
 import pytest
 
 from pellucid.errors import BadStudy
+from pellucid.models import Passes
 from pellucid.study import Study
 from pellucid.study.config import read_config
 
-GRAINS = """phantom = 'grains(count=60, size=(24, 24), defect="fusarium")'"""
+GRAINS = """phantom = 'grains(count=80, size=(24, 24), defect="fusarium")'"""
+FIT = "epochs = 12\nwidth = 8\ndepth = 2\nbatch_size = 8\naugment = false"
 ASKED = """\
 [counterfactual]
 generator = "faithful_autoencoder(steps=4, width=4, latents=4, batch_size=8)"
@@ -20,7 +22,7 @@ doses = [-1, 0, 1]
 @pytest.fixture(scope="module")
 def study(tmp_path_factory, tiny):
     folder = tmp_path_factory.mktemp("counterfactual")
-    (folder / "a.toml").write_text(tiny(ASKED, images=GRAINS))
+    (folder / "a.toml").write_text(tiny(ASKED, images=GRAINS, fit=FIT))
     made = Study.create(folder / "a.toml", folder / "out")
     made.run()
     return made
@@ -37,8 +39,37 @@ def test_a_generator_that_learnt_nothing_is_told_and_refused(study):
     page = study.report().read_text()
     section = page[page.index('<section id="counterfactual">') :]
     section = section[: section.index("</section>")]
-    assert "Gate closed" in section
-    assert "<img" not in section
+    real, made = section.split("Gate closed")
+    assert "The nearest real case" in real
+    assert real.count("<img") == 2 * min(12, study.tables["counterfactual_natural"].num_rows)
+    assert "<img" not in made
+
+
+def test_the_nearest_real_case_is_nearest_to_the_model_and_of_another_group(study):
+    table, images, model = study.tables["counterfactual_natural"].to_pylist(), study.images, study.model
+    predictions = {row["image"]: row for row in study.predictions.to_pylist()}
+    ids = list(predictions)
+    with Passes(model) as passes:
+        rows = passes.outputs(model.prepare(images.tensor(ids)), model.embedding).double().flatten(1)
+    varying = rows.std(0, correction=0) > 1e-12 * rows.abs().amax(0)
+    rows = rows[:, varying] / rows[:, varying].std(0, correction=0)
+    group = dict(zip(ids, images.column(images.group_column, ids), strict=True))
+    assert {row["image"] for row in table} == set(study.chosen)
+    for row in table:
+        here, target = ids.index(row["image"]), images.classes.index(row["target"])
+        assert predictions[row["image"]]["predicted"] == images.classes.index(row["source"])
+        away = {
+            name: float((rows[place] - rows[here]).square().mean().sqrt())
+            for place, name in enumerate(ids)
+            if predictions[name]["predicted"] == target and group[name] != group[row["image"]]
+        }
+        if not away:
+            assert row["counterfactual"] is None
+            assert row["reason"]
+            continue
+        assert row["distance"] == pytest.approx(min(away.values()), rel=1e-4)
+        assert away[row["counterfactual"]] == pytest.approx(row["distance"], rel=1e-4)
+        assert row["counterfactual_confidence"] == predictions[row["counterfactual"]]["confidence"]
 
 
 def test_every_pair_is_tried_and_kept(study):

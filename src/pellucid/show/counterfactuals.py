@@ -11,11 +11,12 @@ from torch import Tensor
 from pellucid.counterfactual import SCORES
 from pellucid.show.colour import shade
 from pellucid.show.counterfactual import difference_colours, view_of
+from pellucid.show.counterfactual_natural import natural_content
 from pellucid.show.picture import address, rgb
 from pellucid.show.standing import Cell, HeatTable
 from pellucid.show.view import View
 from pellucid.study import Study
-from pellucid.study.counterfactuals import IMAGES
+from pellucid.study.counterfactual_tables import IMAGES
 
 __all__ = ["counterfactual_content"]
 
@@ -68,16 +69,17 @@ class Pair:
 
 
 def counterfactual_content(study: Study) -> dict[str, Any] | None:
-    """Return what the template prints; None where the study asked for no counterfactuals or could not answer."""
+    """Return what the template prints; None where the study asked for no counterfactuals or nothing could be answered."""
     tables = study.tables
-    if study.config.counterfactual is None or "counterfactual_gate" not in tables:
+    natural = natural_content(study)
+    if study.config.counterfactual is None or (natural is None and "counterfactual_gate" not in tables):
         return None
-    checks = tables["counterfactual_gate"].to_pylist()
-    passed = all(check["passed"] for check in checks)
+    checks = tables.get("counterfactual_gate", pa.table({})).to_pylist()
+    passed = bool(checks) and all(check["passed"] for check in checks)
     rows = tables.get("counterfactuals", pa.table({})).to_pylist()
     kept = study.tensors(IMAGES) if passed and rows else None
     return {
-        "passed": passed, "checks": [(_CHECKS.get(check["name"], check["name"]), check) for check in checks],
+        "natural": natural, "passed": passed, "checks": [(_CHECKS.get(check["name"], check["name"]), check) for check in checks],
         "generator": study.config.counterfactual.generator, "matrix": _matrix(rows) if rows else None,
         "scores": [(SCORES[row["score"]], row) for row in tables.get("counterfactual_scores", pa.table({})).to_pylist()],
         "strips": _strips(study, rows, kept) if kept else [], "pairs": _pairs(study, rows, kept) if kept else [],
