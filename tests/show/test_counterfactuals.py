@@ -13,8 +13,11 @@ from pellucid.images import ImageRecord
 from pellucid.models import Model
 from pellucid.show.counterfactual import difference_colours, plot_counterfactuals, plot_strip, view_of
 from pellucid.show.counterfactuals import counterfactual_content
+from pellucid.show.picture import outline_path
 from pellucid.show.report import _environment
 from pellucid.show.view import View
+from pellucid.study.counterfactual_pairs import MASKS
+from pellucid.study.counterfactual_tables import IMAGES
 
 
 def found_in(*shape):
@@ -95,6 +98,21 @@ def beside(study, **changes):
     return study
 
 
+def masked(study, size=0.0625):
+    """The same study with the smallest part of its one valid change."""
+    masks = torch.zeros(1, 8, 8)
+    masks[0, 2:4, 4:6] = 1
+    shared = {"image": "im1", "source": "a", "target": "b", "area": 0.91, "size": size}
+    rows = [
+        shared | {"map": "difference", "chosen": False, "mask": None},
+        shared | {"map": "discriminative", "chosen": True, "mask": 0},
+    ]
+    study.tables["counterfactual_masks"] = pa.Table.from_pylist(rows)
+    kept = {IMAGES: study.tensors(IMAGES), MASKS: {"masks": masks, "hybrids": torch.rand(1, 3, 8, 8)}}
+    study.tensors = kept.__getitem__
+    return study
+
+
 def drawn(study):
     environment = _environment()
     template = environment.from_string('{% import "macros.html.j2" as draw %}{% include "counterfactual.html.j2" %}')
@@ -148,6 +166,18 @@ def test_real_cases_of_signals_are_told_in_a_table():
     assert "<img" not in page
     assert "<td>im7</td>" in page
     assert "no other image of its own answer to compare with" in page
+
+
+def test_a_pair_shows_the_part_that_is_enough_with_its_rim_and_its_share():
+    study = masked(answered(passed=True))
+    page = drawn(study)
+    assert page.count("<img") == 3 + 4
+    assert f'd="{outline_path(study.tensors(MASKS)["masks"][0])}"' in page
+    assert "enough: 6.2 % of the image" in page
+    assert "area 0.91" in page
+    assert "only all of it is enough" in drawn(masked(answered(passed=True), size=None))
+    assert page.count('class="enough"') == 1
+    assert "<img" not in drawn(masked(answered(passed=False)))
 
 
 def test_a_study_that_did_not_ask_has_no_section():

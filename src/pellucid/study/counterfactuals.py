@@ -9,8 +9,9 @@ from pellucid.interpretation import Evidence, Interpretations
 from pellucid.study.choose import training
 from pellucid.study.counterfactual_findings import counterfactual_findings
 from pellucid.study.counterfactual_natural import natural_cases
+from pellucid.study.counterfactual_pairs import mask_intervals, masks_of
 from pellucid.study.counterfactual_search import class_pairs, in_order, readable, sought
-from pellucid.study.counterfactual_tables import score_rows, strips_of, tables_of
+from pellucid.study.counterfactual_tables import score_row, score_rows, strips_of, tables_of
 from pellucid.study.questions import CounterfactualConfig
 from pellucid.study.setup import Setup
 
@@ -47,8 +48,18 @@ def answer_counterfactuals(setup: Setup, evidence: Evidence) -> Interpretations:
     tables = {"counterfactual_gate": pa.Table.from_pylist(verdict.to_rows())}
     scores = pa.table({})
     if found:
-        scores = pa.Table.from_pylist(score_rows(setup, evidence, found))
-        tables |= tables_of(setup, found, strips_of(found, config.doses)) | {"counterfactual_scores": scores}
+        strips = strips_of(found, config.doses)
+        tables |= tables_of(setup, found, strips)
+        rows = score_rows(setup, evidence, found)
+        if verdict.passed:
+            masks = masks_of(setup, evidence, found, tables["counterfactuals"].to_pylist())
+            rows += (
+                []
+                if masks is None
+                else [score_row(name, "", one) for name, one in mask_intervals(masks, evidence).items()]
+            )
+        scores = pa.Table.from_pylist(rows)
+        tables["counterfactual_scores"] = scores
     return Interpretations(tuple(counterfactual_findings(verdict, found, scores)), tables)
 
 
