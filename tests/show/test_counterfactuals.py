@@ -75,7 +75,7 @@ def answered(*, passed):
         "strips": torch.rand(1, 3, 3, 8, 8).half(),
     }
     return SimpleNamespace(
-        config=SimpleNamespace(counterfactual=SimpleNamespace(generator="faithful_autoencoder")),
+        config=SimpleNamespace(counterfactual=SimpleNamespace(generator="faithful_autoencoder")), findings=[],
         images=SimpleNamespace(record=ImageRecord("CYX", ("r", "g", "b"))), tensors=lambda name: tensors,
         tables={"counterfactual_gate": pa.Table.from_pylist([check]), "counterfactuals": pa.Table.from_pylist([row, lost]),
                 "counterfactual_doses": pa.Table.from_pylist(doses), "counterfactual_scores": pa.Table.from_pylist([score])},
@@ -110,6 +110,23 @@ def masked(study, size=0.0625):
     study.tables["counterfactual_masks"] = pa.Table.from_pylist(rows)
     kept = {IMAGES: study.tensors(IMAGES), MASKS: {"masks": masks, "hybrids": torch.rand(1, 3, 8, 8)}}
     study.tensors = kept.__getitem__
+    return study
+
+
+def measured(study):
+    """The same study with an area that grows, a texture that does what it likes, and an intensity that one dose lost."""
+    shared = {"source": "a", "target": "b", "same": "", "unit": "", "spread": 2.0, "groups": 5, "unmeasured": 1}
+    medians = [("AreaShape_Area", 1.46, 0.9, 2.0, 6), ("Texture_Contrast", -2.0, -4.0, 0.1, 6), ("AreaShape_Solidity", -0.5, None, None, 1),
+               ("Intensity_MeanIntensity_r", -0.7, -1.0, -0.2, 6)]  # fmt: skip
+    study.tables["counterfactual_phenotypes"] = pa.Table.from_pylist([
+        shared | {"phenotype": name, "median": median, "low": low, "high": high, "n": n} for name, median, low, high, n in medians
+    ])  # fmt: skip
+    doses = {"AreaShape_Area": (100.0, 112.0, 1240.0), "Intensity_MeanIntensity_r": (0.5, 0.4, None)}
+    study.tables["counterfactual_measures"] = pa.Table.from_pylist([
+        {"image": "im1", "source": "a", "target": "b", "dose": dose, "phenotype": name, "same": "", "unit": "", "value": value,
+         "change": None if value is None else (value - values[1]) / 10}
+        for name, values in doses.items() for dose, value in zip((-1.0, 0.0, 2.0), values, strict=True)
+    ])  # fmt: skip
     return study
 
 
@@ -178,6 +195,44 @@ def test_a_pair_shows_the_part_that_is_enough_with_its_rim_and_its_share():
     assert "only all of it is enough" in drawn(masked(answered(passed=True), size=None))
     assert page.count('class="enough"') == 1
     assert "<img" not in drawn(masked(answered(passed=False)))
+
+
+def test_the_matrix_has_an_arrow_for_what_surely_changes_and_none_for_the_rest():
+    page = drawn(measured(answered(passed=True)))
+    matrix = page[page.index('class="heat"') : page.index("Every measured phenotype")]
+    assert "↑ area 1.5 SD (n = 6)" in matrix
+    assert "↓ mean r intensity 0.7 SD (n = 6)" in matrix
+    assert "contrast" not in matrix
+    assert "solidity" not in matrix
+    assert "-2 [-4, 0.1]" in page
+    assert "-0.5 (no interval)" in page
+    assert "↑" not in drawn(answered(passed=True))
+
+
+def test_a_dial_stands_under_each_image_of_its_strip_with_value_and_spreads():
+    page = drawn(measured(answered(passed=True)))
+    strip = page[page.index("The change in doses") : page.index("Before, after, difference")]
+    assert strip.index("area (px²)") < strip.index("mean r intensity")
+    assert "−1.2 SD" in strip
+    assert "1240" in strip
+    assert "+112.8 SD" in strip
+    assert "rgba(240,160,122,1.00)" in strip
+    assert "In effect 1 of 2 measured phenotypes change" in strip
+    assert "not measured" not in strip
+    lost = measured(answered(passed=True))
+    table = lost.tables["counterfactual_measures"].to_pylist()
+    lost.tables["counterfactual_measures"] = pa.Table.from_pylist(
+        [row | ({"value": None, "change": None} if row["dose"] == 2 else {}) for row in table]
+    )
+    assert "At 1 of 3 doses no object could be outlined: not measured." in drawn(lost)
+
+
+def test_why_nothing_was_measured_is_said():
+    study = answered(passed=True)
+    study.findings = [
+        {"id": "counterfactual-phenotypes", "statement": "What changes is not told: signals have no outline."}
+    ]
+    assert "signals have no outline" in drawn(study)
 
 
 def test_a_study_that_did_not_ask_has_no_section():

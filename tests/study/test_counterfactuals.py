@@ -3,6 +3,7 @@
 import pyarrow.compute as pc
 import pytest
 
+from pellucid.counterfactual import Check
 from pellucid.errors import BadStudy
 from pellucid.models import Passes
 from pellucid.study import Study
@@ -95,6 +96,45 @@ def test_the_generator_is_fitted_once(study, monkeypatch):
     again.run()
     assert [row for row in again.findings if row["kind"] == "gate"] == findings
     assert (study.path / "counterfactual" / "generator.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory, tiny):
+    """A study whose gate lets everything pass, so that all that follows an open gate is done."""
+    folder = tmp_path_factory.mktemp("opened")
+    (folder / "a.toml").write_text(tiny(ASKED.replace("steps=4", "steps=60", 1), images=GRAINS, fit=FIT))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Check, "passed", True)
+        made = Study.create(folder / "a.toml", folder / "out")
+        assert made.run().num_rows == 0
+        yield made
+
+
+def test_valid_changes_get_masks_and_phenotypes_and_a_resumed_study_says_the_same(opened):
+    names = [name for name in opened.tables if name.startswith("counterfactual")]
+    assert {
+        "counterfactual_natural",
+        "counterfactual_masks",
+        "counterfactual_measures",
+        "counterfactual_phenotypes",
+    } <= set(names)
+    valid = [row for row in opened.tables["counterfactuals"].to_pylist() if row["status"] == "reached"]
+    chosen = [row for row in opened.tables["counterfactual_masks"].to_pylist() if row["chosen"]]
+    assert [(row["image"], row["target"]) for row in chosen] == [(row["image"], row["target"]) for row in valid]
+    scores = {row["score"]: row["n"] for row in opened.tables["counterfactual_scores"].to_pylist()}
+    assert scores["mask_size"] == scores["mask_area"] == len(valid)
+    before = {name: opened.tables[name] for name in names}
+    page = opened.report().read_text()
+    for name in ("findings.json", "counterfactual/findings.json", "report.html", "counterfactual/masks.safetensors",
+                 "interpretation/counterfactual_masks.parquet", "interpretation/counterfactual_measures.parquet"):  # fmt: skip
+        (opened.path / name).unlink()  # as after a kill on the way
+    again = Study(opened.path)
+    again.run()
+    assert {name: again.tables[name] for name in names} == before
+    section = [text[text.index('<section id="counterfactual">') :] for text in (page, again.report().read_text())]
+    first, second = (text[: text.index("</section>")] for text in section)
+    assert first == second
+    assert first.count('class="enough"') == len(valid)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from pellucid.show.colour import shade
 from pellucid.show.counterfactual import view_of
 from pellucid.show.counterfactual_natural import natural_content
 from pellucid.show.counterfactual_pairs import drawable, pairs_content, picture
+from pellucid.show.counterfactual_phenotypes import Dial, arrows, dial, medians
 from pellucid.show.standing import Cell, HeatTable
 from pellucid.study import Study
+from pellucid.study.counterfactual_findings import NOT_MEASURED
 from pellucid.study.counterfactual_pairs import MASK_SCORES
 from pellucid.study.counterfactual_search import in_turn
 from pellucid.study.counterfactual_tables import IMAGES
@@ -55,6 +57,7 @@ class Strip:
     told: str
     steps: tuple[Step, ...]
     monotone: str
+    dial: Dial | None
 
 
 def counterfactual_content(study: Study) -> dict[str, Any] | None:
@@ -68,9 +71,11 @@ def counterfactual_content(study: Study) -> dict[str, Any] | None:
     rows = tables.get("counterfactuals", pa.table({})).to_pylist()
     kept = study.tensors(IMAGES) if passed and rows else None
     pairs = pairs_content(study, rows, kept) if kept else []
+    changes = tables.get("counterfactual_phenotypes", pa.table({})).to_pylist()
     return {
         "natural": natural, "passed": passed, "checks": [(_CHECKS.get(check["name"], check["name"]), check) for check in checks],
-        "generator": study.config.counterfactual.generator, "matrix": _matrix(rows) if rows else None,
+        "generator": study.config.counterfactual.generator, "matrix": _matrix(rows, changes) if rows else None,
+        "phenotypes": medians(changes, study.images.record), "not_measured": _not_measured(study),
         "scores": [(_SCORES[row["score"]], row) for row in tables.get("counterfactual_scores", pa.table({})).to_pylist()],
         "strips": _strips(study, rows, kept) if kept else [], "pairs": pairs,
         "masked": any(pair.minimal is not None for pair in pairs),
@@ -84,8 +89,13 @@ def _counts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     return [(name, sum(row["status"] == name for row in rows)) for name in names]
 
 
-def _matrix(rows: Sequence[dict[str, Any]]) -> HeatTable:
-    """Return for every two classes the share of images for which a valid change was found."""
+def _not_measured(study: Study) -> str | None:
+    """Return why the phenotypes of changed images were not measured; None where they were, or none was to be."""
+    return next((row["statement"] for row in study.findings if row["id"] == NOT_MEASURED), None)
+
+
+def _matrix(rows: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]]) -> HeatTable:
+    """Return for every two classes the share of images for which a valid change was found, and the phenotypes that change."""
     classes = list(dict.fromkeys(name for row in rows for name in (row["source"], row["target"])))
 
     def cell(source: str, target: str) -> Cell:
@@ -93,7 +103,7 @@ def _matrix(rows: Sequence[dict[str, Any]]) -> HeatTable:
         if not own:
             return Cell("–")
         good = own.count("reached")
-        return Cell(f"{good}/{len(own)}", shade(good / len(own)))
+        return Cell(f"{good}/{len(own)}", shade(good / len(own)), arrows(changes, source, target))
 
     return HeatTable(
         tuple(classes), tuple((source, tuple(cell(source, target) for target in classes)) for source in classes)
@@ -107,8 +117,11 @@ def _strips(study: Study, rows: Sequence[dict[str, Any]], kept: dict[str, Tensor
     doses: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in study.tables["counterfactual_doses"].to_pylist():
         doses.setdefault((row["image"], row["target"]), []).append(row)
+    measures: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in study.tables.get("counterfactual_measures", pa.table({})).to_pylist():
+        measures.setdefault((row["image"], row["target"]), []).append(row)
     places = [place for place, row in enumerate(rows) if row["strip"] is not None and row["status"] == "reached"]
-    return [_strip(study, rows[place], place, kept, doses) for place in in_turn(rows, places, _STRIPS)]
+    return [_strip(study, rows[place], place, kept, doses, measures) for place in in_turn(rows, places, _STRIPS)]
 
 
 def _strip(
@@ -117,12 +130,15 @@ def _strip(
     place: int,
     kept: dict[str, Tensor],
     doses: dict[tuple[str, str], list[dict[str, Any]]],
+    measures: dict[tuple[str, str], list[dict[str, Any]]],
 ) -> Strip:
+    key = row["image"], row["target"]
     view = view_of(kept["changed"][place] - kept["images"][place], study.images.record)
     steps = tuple(
         Step(picture(study, image, view), one["dose"], one["score"], one["score"] >= row["goal"], one["strain"] > 1)
-        for image, one in zip(kept["strips"][row["strip"]], doses[row["image"], row["target"]], strict=True)
+        for image, one in zip(kept["strips"][row["strip"]], doses[key], strict=True)
     )
-    rank = doses[row["image"], row["target"]][0]["spearman"]
+    rank = doses[key][0]["spearman"]
     told = "the score does not move" if rank is None else f"rank correlation of dose and score {rank:.2f}"
-    return Strip(row["image"], f"{row['source']} → {row['target']}", steps, told)
+    measured = dial(measures.get(key, []), [step.dose for step in steps], study.images.record)
+    return Strip(row["image"], f"{row['source']} → {row['target']}", steps, told, measured)

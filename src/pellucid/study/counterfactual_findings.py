@@ -9,7 +9,10 @@ from pellucid.interpretation import Finding
 from pellucid.intervals import share_interval
 from pellucid.study.counterfactual_search import Sought
 
-__all__ = ["counterfactual_findings"]
+__all__ = ["NOT_MEASURED", "counterfactual_findings", "not_measured"]
+
+NOT_MEASURED = "counterfactual-phenotypes"
+"""Id of the finding that says why changed images were not measured."""
 
 
 def counterfactual_findings(verdict: GateVerdict, found: Sequence[Sought], scores: pa.Table) -> list[Finding]:
@@ -56,4 +59,13 @@ def _gate_finding(verdict: GateVerdict) -> Finding:
     return Finding(
         id="counterfactual-gate", kind="gate", subject=verdict.generator, statement=statement, evidence=told,
         value=agreement.value, low=agreement.low, high=agreement.high, verdict="supported" if verdict.passed else "refuted",
+    )  # fmt: skip
+
+
+def not_measured(reason: str) -> Finding:
+    """Say why the phenotypes of changed images were not measured."""
+    return Finding(
+        id=NOT_MEASURED, kind="refused", subject="counterfactuals", verdict="undecided",
+        statement=f"What changes in measured terms is not told: {reason}.",
+        evidence="Counterfactuals are shown without the phenotypes that change.",
     )  # fmt: skip

@@ -33,10 +33,8 @@ def shown_pairs(rows: Sequence[Mapping[str, Any]]) -> list[int]:
     return in_turn(rows, [place for place, row in enumerate(rows) if row["status"] == "reached"], _SHOWN)
 
 
-def masks_of(
-    setup: Setup, evidence: Evidence, found: Sequence[Sought], rows: Sequence[Mapping[str, Any]]
-) -> pa.Table | None:
-    """Find the minimal mask of each pair that is shown, or read those that are kept.
+def masks_of(setup: Setup, evidence: Evidence, found: Sequence[Sought], rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Find the minimal mask of each pair that is shown, at least one, or read those that are kept.
 
     Parameters
     ----------
@@ -49,9 +47,8 @@ def masks_of(
 
     Returns
     -------
-    pyarrow.Table or None
-        The table of `MinimalMask` with ``source``, ``target`` and the number ``mask`` of the chosen rows in `MASKS`; None
-        where no pair is shown.
+    pyarrow.Table
+        The table of `MinimalMask` with ``source``, ``target`` and the number ``mask`` of the chosen rows in `MASKS`.
     """
     kept = setup.store.read_table(_TABLE)
     if kept is not None:
@@ -62,8 +59,6 @@ def masks_of(
         start += len(one.found.ids)
         if chosen:
             made.append((one, _minimal(evidence, one, chosen)))
-    if not made:
-        return None
     masks, hybrids = (torch.cat([getattr(found, name) for _, found in made]) for name in ("masks", "hybrids"))
     setup.store.write_tensors(MASKS, {"masks": masks.cpu(), "hybrids": hybrids.cpu()})
     number = iter(range(len(masks)))
@@ -85,7 +80,7 @@ def _minimal(evidence: Evidence, one: Sought, rows: list[int]) -> MinimalMask:
 
 def _maps(model: Model) -> dict[str, Any]:
     """Return the candidate maps: those of `minimal_mask`, or for a model without derivatives the change alone."""
-    return {"maps": ("difference",)} if model.capabilities.gradients is False else {}
+    return {} if model.capabilities.gradients else {"maps": ("difference",)}
 
 
 def mask_intervals(table: pa.Table, evidence: Evidence) -> dict[str, Interval]:

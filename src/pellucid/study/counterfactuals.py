@@ -4,12 +4,13 @@ import pyarrow as pa
 from torch import Tensor
 
 from pellucid.counterfactual import GENERATORS, FittedGenerator, gate
-from pellucid.errors import BadStudy
+from pellucid.errors import BadStudy, PellucidError
 from pellucid.interpretation import Evidence, Interpretations
 from pellucid.study.choose import training
-from pellucid.study.counterfactual_findings import counterfactual_findings
+from pellucid.study.counterfactual_findings import counterfactual_findings, not_measured
 from pellucid.study.counterfactual_natural import natural_cases
 from pellucid.study.counterfactual_pairs import mask_intervals, masks_of
+from pellucid.study.counterfactual_phenotypes import phenotypes_of
 from pellucid.study.counterfactual_search import class_pairs, in_order, readable, sought
 from pellucid.study.counterfactual_tables import score_row, score_rows, strips_of, tables_of
 from pellucid.study.questions import CounterfactualConfig
@@ -46,21 +47,21 @@ def answer_counterfactuals(setup: Setup, evidence: Evidence) -> Interpretations:
     )  # fmt: skip
     found = [one for pair in pairs if (one := sought(evidence, config, fitted, verdict, pair)) is not None]
     tables = {"counterfactual_gate": pa.Table.from_pylist(verdict.to_rows())}
-    scores = pa.table({})
-    if found:
-        strips = strips_of(found, config.doses)
-        tables |= tables_of(setup, found, strips)
-        rows = score_rows(setup, evidence, found)
-        if verdict.passed:
-            masks = masks_of(setup, evidence, found, tables["counterfactuals"].to_pylist())
-            rows += (
-                []
-                if masks is None
-                else [score_row(name, "", one) for name, one in mask_intervals(masks, evidence).items()]
-            )
-        scores = pa.Table.from_pylist(rows)
-        tables["counterfactual_scores"] = scores
-    return Interpretations(tuple(counterfactual_findings(verdict, found, scores)), tables)
+    if not found:
+        return Interpretations(tuple(counterfactual_findings(verdict, found, pa.table({}))), tables)
+    strips, scores, refused = strips_of(found, config.doses), score_rows(setup, evidence, found), []
+    tables |= tables_of(setup, found, strips)
+    if verdict.passed and any(one.valid for one in found):
+        masks = masks_of(setup, evidence, found, tables["counterfactuals"].to_pylist())
+        scores += [score_row(name, "", one) for name, one in mask_intervals(masks, evidence).items()]
+        tables["counterfactual_masks"] = masks
+        try:
+            tables |= phenotypes_of(setup, evidence, held_out, found, strips)
+        except PellucidError as error:  # pairs and strips are worth showing without numbers
+            refused.append(not_measured(str(error)))
+    tables["counterfactual_scores"] = pa.Table.from_pylist(scores)
+    told = counterfactual_findings(verdict, found, tables["counterfactual_scores"])
+    return Interpretations((*told, *refused), tables)
 
 
 def _training(setup: Setup, evidence: Evidence, most: int) -> Tensor:
