@@ -18,8 +18,8 @@ __all__ = ["NATURAL", "natural_cases"]
 _MOST = 300
 """Images of a class among which a case is looked for, at most."""
 
-_VALUES = 2**26
-"""Numbers of all these images together, at most: a quarter of a GiB."""
+_VALUES = 2**25
+"""Numbers of all these images together, at most: an eighth of a GiB."""
 
 NATURAL = pa.schema([
     ("source", pa.string()), ("target", pa.string()), *SCHEMA, ("confidence", pa.float64()),
@@ -67,8 +67,9 @@ def natural_cases(evidence: Evidence, pairs: Sequence[tuple[str, str]]) -> pa.Ta
         told = {"source": source, "target": target, "among": among}
         if among:
             table = natural_counterfactuals(
-                space, [answers[name] for name in names], names, groups=evidence.groups(names), of=asked, target=other
-            )
+                space, [answers[name] for name in names], names, groups=evidence.groups(names), of=asked, target=other,
+                progress=evidence.progress,
+            )  # fmt: skip
             rows += [told | row | _sure(row, sure) for row in table.to_pylist()]
         else:
             why = f"the model calls none of the {len(names)} images {target}"

@@ -87,12 +87,9 @@ def mask_intervals(table: pa.Table, evidence: Evidence) -> dict[str, Interval]:
     """Return the mean of each of `MASK_SCORES` over the shown pairs, with its interval over groups."""
     rows = [row for row in table.to_pylist() if row["chosen"]]
     groups = evidence.groups([row["image"] for row in rows])
-    numbers = {
-        "mask_size": [1.0 if row["size"] is None else row["size"] for row in rows],
-        "mask_area": [row["area"] for row in rows],
-    }
-    bounds = {"mask_size": (0.0, 1.0)}
+    sizes = [1.0 if row["size"] is None else row["size"] for row in rows]
+    areas = [row["area"] for row in rows]
     return {
-        name: mean_interval(values, groups=groups, seed=evidence.seed, **({"bounds": bounds[name]} if name in bounds else {}))
-        for name, values in numbers.items()
-    }  # fmt: skip
+        "mask_size": mean_interval(sizes, groups=groups, bounds=(0.0, 1.0), seed=evidence.seed),
+        "mask_area": mean_interval(areas, groups=groups, seed=evidence.seed),
+    }

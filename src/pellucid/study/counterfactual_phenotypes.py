@@ -97,7 +97,7 @@ def _measured(
         )
         parts = {"real": real, "before": before, "after": after, "strips": strips.images.flatten(0, 1)}
         kept = {name: torch.from_numpy(_whole(profiler, images, evidence)) for name, images in parts.items()}
-        kept["strips"] = kept["strips"].unflatten(0, strips.images.shape[:2])
+        kept["strips"] = kept["strips"].reshape(*strips.images.shape[:2], -1)
         setup.store.write_tensors(_KEPT, kept)
     return {name: tensor.numpy() for name, tensor in kept.items()}
 
@@ -205,7 +205,9 @@ def _median(changes: Array, groups: Sequence[str], seed: int) -> dict[str, Any]:
     known = np.flatnonzero(np.isfinite(changes))
     kept = changes[known]
     found = resampled_interval(
-        lambda rows: float(np.median(kept[rows])) if len(rows) else np.nan, [groups[row] for row in known], seed=seed
+        lambda rows: float(np.median(kept[rows])) if len(rows) else np.nan,
+        [groups[row] for row in known.tolist()],
+        seed=seed,
     )
     return {"median": or_null(found.value), "low": or_null(found.low), "high": or_null(found.high), "n": found.n,
             "groups": found.groups, "unmeasured": len(changes) - len(known)}  # fmt: skip

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.progress import track
 from torch import Tensor
 
 from pellucid.counterfactual import Counterfactuals, FittedGenerator, GateVerdict, counterfactual
@@ -78,7 +79,7 @@ def called(evidence: Evidence) -> dict[str, int]:
 def readable(evidence: Evidence, ids: Sequence[str]) -> tuple[Tensor, list[str]]:
     """Return the images that can be read; those that cannot are told where they were first met."""
     tensors, names = [], []
-    for name in ids:
+    for name in track(ids, "reading images", transient=True, disable=not evidence.progress):
         try:
             tensors.append(evidence.images.load(name))
         except BadImage:
