@@ -47,7 +47,7 @@ def asked(reads: str, seed: int, images: ImageSet, factors: dict[str, np.ndarray
     if not kept.is_file():
         save_model(fit(replace(images, labels=labels_of(factors, reads)), epochs=scale.epochs, seed=seed).model, kept)
     model, train, test = load_model(kept), split(images, "train"), split(images, "test")[:40]
-    generator = GENERATORS.parse(f"faithful_autoencoder(steps={scale.steps}, batch_size={scale.batch})")
+    generator = GENERATORS.parse(f"faithful_autoencoder(steps={scale.steps})")
     fitted = generator.fit(images.tensor(train), model, seed=seed, checkpoint=out / f"{name}.generator")
     profiler = Profiler(record=images.record, names=MEASURED)
     atlas = Atlas.of(fitted, images.tensor(train), profiler, groups=images.column("group", train), seed=seed)

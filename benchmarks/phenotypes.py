@@ -62,10 +62,9 @@ class Scale:
     """How much is spent."""
 
     size: int = 32
-    images: int = 900
+    images: int = 2400
     epochs: int = 8
-    steps: int = 400
-    batch: int = 32
+    steps: int = 3000
     moved: int = 25
     permutations: int = 160
 
@@ -123,7 +122,7 @@ def study(net: Net, scale: Scale, out: Path) -> dict[str, Any]:
     own, owner = taught(images, net), replace(net, shuffle=None)
     model = trained(own, net, scale, out)
     train, test = split(images, "train"), split(images, "test")[: scale.moved]
-    fitted = GENERATORS.parse(f"faithful_autoencoder(steps={scale.steps}, batch_size={scale.batch})").fit(
+    fitted = GENERATORS.parse(f"faithful_autoencoder(steps={scale.steps})").fit(
         images.tensor(train),
         trained(images, owner, scale, out),
         seed=net.seed,

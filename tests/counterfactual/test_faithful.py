@@ -1,5 +1,7 @@
 """The default generator: any number of axes, the model's answers kept, killed and resumed bitwise."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -125,6 +127,54 @@ def test_it_learns_the_world_and_keeps_the_models_answers(world, learnt):
     assert got.valid.float().mean() > 0.8
     step = (world.fitted.encode(got.changed) - world.fitted.encode(got.images)).abs()
     assert float((step[:, 0] / step[:, 1:].mean(1)).median()) > 3
+
+
+def ellipses(area, angle, centre, side=16, ratio=0.5):
+    """Return ellipses ``(N, 1, side, side)`` with soft edges, twice as long as wide."""
+    place = torch.arange(side) - (side - 1) / 2
+    y, x = (
+        axis - at[:, None, None] for axis, at in zip(torch.meshgrid(place, place, indexing="ij"), centre.T, strict=True)
+    )
+    length, turn = (area / math.pi / ratio).sqrt()[:, None, None], angle[:, None, None]
+    along, across = turn.cos() * x + turn.sin() * y, turn.cos() * y - turn.sin() * x
+    depth = 1 - ((along / length).square() + (across / (ratio * length)).square()).sqrt()
+    return (depth * length * ratio + 0.5).clamp(0, 1)[:, None]
+
+
+def some_ellipses(count, seed):
+    random = torch.Generator().manual_seed(seed)
+    draw = [torch.rand(count, *rest, generator=random) for rest in ((), (), (2,))]
+    return 20 + 50 * draw[0], math.pi * draw[1], 2 * draw[2] - 1
+
+
+def filled(x):
+    """Return how many pixels of images are filled."""
+    return (8 * (x - 0.5)).sigmoid().flatten(1).sum(1)
+
+
+class _Large(nn.Module):
+    def forward(self, x):
+        more = (filled(x) - 45) / 4
+        return torch.stack([-more, more], 1)
+
+
+def test_an_object_grows_and_shrinks_in_its_own_outline():
+    """The change is that to the rendered object of another size, not a ring that suits objects in general."""
+    model, train, test = Model(_Large(), task="classification"), some_ellipses(600, 1), some_ellipses(40, 2)
+    x, held_out = ellipses(*train), ellipses(*test)
+    fitted = faithful_autoencoder(steps=800, latents=8, width=8).fit(x, model)
+    verdict = gate(fitted, model, ellipses(*some_ellipses(80, 3)), training=x)
+    found = counterfactual(model, held_out, generator=fitted, gate=verdict)
+    low, high = torch.full((40,), 5.0), torch.full((40,), 130.0)
+    for _ in range(20):
+        middle = (low + high) / 2
+        small = filled(ellipses(middle, *test[1:])) < filled(found.changed)
+        low, high = torch.where(small, middle, low), torch.where(small, high, middle)
+    true = ellipses(middle, *test[1:])
+    apart, way = ((true - other).abs().flatten(1).mean(1) for other in (found.changed, held_out))
+    assert verdict.passed, verdict
+    assert found.valid.float().mean() > 0.9
+    assert float((apart / way).median()) < 0.3
 
 
 def test_what_the_model_does_not_read_may_blur_but_what_it_reads_may_not(world):

@@ -18,7 +18,7 @@ from pellucid.measure.object_edits import (
     stretch_object,
     swap_background,
 )
-from pellucid.measure.outlining import SEGMENTATIONS, Segmentation, otsu
+from pellucid.measure.outlining import SEGMENTATIONS, Segmentation, central, otsu
 from pellucid.measure.patch_edits import paste_patch, remove_patch
 from pellucid.measure.phenotype import PHENOTYPES, Phenotype, columns
 from pellucid.measure.profile import OBJECTS, Profiler
@@ -44,6 +44,7 @@ __all__ = [
     "brighten",
     "brighten_rim",
     "cellprofiler_measures",
+    "central",
     "columns",
     "edit_in_words",
     "flatten_background",

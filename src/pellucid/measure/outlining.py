@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from pellucid.measure.segmentation import segment
 from pellucid.recipes import Recipe, Registry
 
-__all__ = ["SEGMENTATIONS", "Segmentation", "otsu"]
+__all__ = ["SEGMENTATIONS", "Segmentation", "central", "otsu"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,3 +62,27 @@ class otsu(Segmentation):
         rim[tuple(slice(1, -1) for _ in bright.shape)] = False
         outside = (bright[rim] > 0).float().mean() > 0.5
         return segment(image, dark_objects=True, **settings) if outside else bright  # type: ignore[arg-type]
+
+
+@SEGMENTATIONS.register
+@dataclass(frozen=True, kw_only=True, repr=False)
+class central(Segmentation):
+    """The one object nearest the middle of the image: the cell that a crop was made for, and none of its neighbours.
+
+    Attributes
+    ----------
+    among
+        The segmentation that outlines all objects, such as ``"otsu(split_distance=8)"``.
+    """
+
+    among: Annotated[str, AfterValidator(lambda text: str(SEGMENTATIONS.parse(text)))] = "otsu"
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Return labels: 1 is the object, 0 all else."""
+        labels = SEGMENTATIONS.parse(self.among)(image)
+        places = (labels > 0).nonzero()
+        if not len(places):
+            return labels
+        middle = (torch.tensor(labels.shape) - 1) / 2
+        nearest = places[(places - middle).square().sum(1).argmin()]
+        return (labels == labels[tuple(nearest)]).long()

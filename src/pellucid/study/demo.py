@@ -38,8 +38,8 @@ class _Size:
         }  # fmt: skip
 
 
-_FULL = _Size(images=800, epochs=25, explained=40, edited=20, samples=256, steps=32, repeats=4, stages=3, learning=1200)
-_QUICK = _Size(images=400, epochs=15, explained=24, edited=22, samples=128, steps=16, repeats=2, stages=1, learning=300)
+_FULL = _Size(images=800, epochs=25, explained=40, edited=20, samples=256, steps=32, repeats=4, stages=3, learning=2400)
+_QUICK = _Size(images=400, epochs=15, explained=24, edited=22, samples=128, steps=16, repeats=2, stages=1, learning=600)
 
 
 def write_demo(
@@ -111,6 +111,6 @@ def _study_file(phantom: str, made: Phantom, *, shortcut: bool, quick: bool, see
             "explain": {"methods": methods, "images": size.explained, "require_mask": phantom == "grain"},
             "evaluate": {"metrics": metrics, "mask": "truth"},
             "calibrate": {"images": size.edited},
-            "counterfactual": {"generator": f"faithful_autoencoder(steps={size.learning}, batch_size=32)", "images": 4},
+            "counterfactual": {"generator": f"faithful_autoencoder(steps={size.learning})", "images": 4},
         }
     )  # fmt: skip
