@@ -13,7 +13,7 @@ from pellucid.images import ImageRecord
 from pellucid.models import Model
 from pellucid.show.counterfactual import difference_colours, plot_counterfactuals, plot_strip, view_of
 from pellucid.show.counterfactuals import counterfactual_content
-from pellucid.show.picture import outline_path
+from pellucid.show.picture import address, outline_path, rgb
 from pellucid.show.report import _environment
 from pellucid.show.view import View
 from pellucid.study.counterfactual_pairs import MASKS
@@ -195,6 +195,26 @@ def test_a_pair_shows_the_part_that_is_enough_with_its_rim_and_its_share():
     assert "only all of it is enough" in drawn(masked(answered(passed=True), size=None))
     assert page.count('class="enough"') == 1
     assert "<img" not in drawn(masked(answered(passed=False)))
+
+
+def test_volumes_are_seen_in_the_plane_that_holds_most_of_the_change():
+    study = masked(beside(answered(passed=True)))
+    study.images.record = ImageRecord("CZYX", ("g",))
+    before, after = torch.zeros(1, 5, 8, 8), torch.zeros(1, 5, 8, 8)
+    after[:, 3] = 1
+    study.images.load = {"im1": before, "im7": after}.__getitem__
+    masks = torch.zeros(1, 5, 8, 8)
+    masks[0, 2, 1:3, 1:3] = 1
+    kept = {
+        IMAGES: {"images": torch.stack([before] * 2), "changed": torch.stack([after] * 2), "strips": torch.rand(1, 3, 1, 5, 8, 8)},
+        MASKS: {"masks": masks, "hybrids": after[None]},
+    }  # fmt: skip
+    study.tensors = kept.__getitem__
+    page = drawn(study)
+    assert page.count("<img") == 2 + 3 + 4
+    white = address(rgb(torch.ones(1, 8, 8), (0.0, 1.0)))
+    assert page.count(white) == 2  # the real case and the changed image, in slice 4
+    assert f'd="{outline_path(masks[0, 2])}"' in page
 
 
 def test_the_matrix_has_an_arrow_for_what_surely_changes_and_none_for_the_rest():

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -14,7 +15,7 @@ from pellucid.interpretation import Evidence
 from pellucid.measure import Profiler
 from pellucid.models import Model
 from pellucid.show.counterfactual_phenotypes import arrows, dial
-from pellucid.study.counterfactual_phenotypes import MEASURES, PHENOTYPES, phenotypes_of
+from pellucid.study.counterfactual_phenotypes import MEASURES, PHENOTYPES, _median, phenotypes_of
 from pellucid.study.counterfactual_search import Sought
 from pellucid.study.counterfactual_tables import Strips
 from pellucid.study.questions import PhenotypesConfig
@@ -66,6 +67,14 @@ def test_arrows_point_the_way_that_was_planted_and_nowhere_where_nothing_changed
     assert any(line.startswith("↑ area ") and line.endswith("(n = 7)") for line in arrows(rows, "a", "b"))
     assert {row["median"] for row in rows if row["source"] == "b"} == {0.0}
     assert arrows(rows, "b", "a") == ()
+
+
+def test_noise_gets_an_arrow_about_once_in_twenty():
+    random, groups = np.random.default_rng(0), [f"p{row}" for row in range(8)]
+    medians = [_median(random.normal(size=8), groups, seed) for seed in range(120)]
+    assert (
+        0 < sum(one["low"] > 0 or one["high"] < 0 for one in medians) <= 13
+    )  # 6 expected; 14 or more in 0.3 % of such tests
 
 
 def test_the_spread_is_that_of_the_real_images(planted, tables):

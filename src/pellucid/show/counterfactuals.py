@@ -76,6 +76,7 @@ def counterfactual_content(study: Study) -> dict[str, Any] | None:
         "natural": natural, "passed": passed, "checks": [(_CHECKS.get(check["name"], check["name"]), check) for check in checks],
         "generator": study.config.counterfactual.generator, "matrix": _matrix(rows, changes) if rows else None,
         "phenotypes": medians(changes, study.images.record), "not_measured": _not_measured(study),
+        "known": len({row["phenotype"] for row in changes}),
         "scores": [(_SCORES[row["score"]], row) for row in tables.get("counterfactual_scores", pa.table({})).to_pylist()],
         "strips": _strips(study, rows, kept) if kept else [], "pairs": pairs,
         "masked": any(pair.minimal is not None for pair in pairs),
