@@ -10,7 +10,7 @@ from torch import nn
 
 from pellucid.errors import CannotExplain
 from pellucid.images.imageset import ImageRecord
-from pellucid.images.phantoms import cells
+from pellucid.images.phantoms import cells, volumes
 from pellucid.interpretation import Evidence
 from pellucid.measure import Profiler
 from pellucid.models import Model
@@ -121,6 +121,24 @@ def test_what_is_measured_is_kept_and_follows_the_studys_own_table(planted, tmp_
     }
     monkeypatch.setattr(Profiler, "__call__", None)  # measuring again would fail
     assert phenotypes_of(setup, *planted) == first
+
+
+def test_volumes_are_measured_too(tmp_path):
+    made = volumes(30, (12, 20, 20), 0)
+    ids = made.images.ids[:6]
+    start, end = (torch.stack([made.render(name, organ_size=size) for name in ids]) for size in (46.0, 58.0))
+    evidence = Evidence(
+        model=Model(nn.Sequential(nn.Flatten(), nn.Linear(4800, 2)), classes=("a", "b")), images=made.images, ids=ids,
+        predictions=pa.table({"image": ids}), methods=(), maps=lambda *_: None, scores=pa.table({}), ranking=pa.table({}),
+    )  # fmt: skip
+    strips = Strips((0.0, 1.0), (), ((0, 0),), torch.stack([start[0], end[0]])[None])
+    sought = [Sought("a", "b", found(ids, start, end))]
+    rows = phenotypes_of(study_in(tmp_path), evidence, made.images.tensor(), sought, strips)[
+        "counterfactual_phenotypes"
+    ]
+    arrow = next(row for row in rows.to_pylist() if row["phenotype"] == "AreaShape_Area")
+    assert 0 < arrow["low"] < arrow["high"]
+    assert (arrow["n"], arrow["unit"]) == (6, "µm³")
 
 
 def test_what_has_no_outlines_is_refused_in_one_sentence(planted, tmp_path):
