@@ -137,6 +137,19 @@ def test_valid_changes_get_masks_and_phenotypes_and_a_resumed_study_says_the_sam
     assert first.count('class="enough"') == len(valid)
 
 
+def test_real_cases_are_told_where_no_image_is_left_to_fit_a_generator_to(bench):
+    with (bench / "study.toml").open("a") as file:
+        file.write(ASKED)
+    made = Study.create(bench / "study.toml", bench / "out")
+    failed = made.run().to_pylist()
+    assert [row["stage"] for row in failed] == ["counterfactual"]
+    assert "not explained" in failed[0]["sentence"]
+    assert set(made.tables["counterfactual_natural"]["image"].to_pylist()) == set(made.images.ids)
+    page = made.report().read_text()
+    assert "The nearest real case" in page
+    assert "Nothing was changed" in page
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
