@@ -92,7 +92,8 @@ def beside(study, **changes):
         "counterfactual": None,
         "reason": "every image that is called otherwise is of the same group",
     }
-    study.tables["counterfactual_natural"] = pa.Table.from_pylist([row, lost])
+    farther = row | {"target": "c", "counterfactual": "im9", "distance": row["distance"] + 1}
+    study.tables["counterfactual_natural"] = pa.Table.from_pylist([farther, row, lost])
     pixels = {"im1": torch.zeros(3, 8, 8), "im7": torch.ones(3, 8, 8)}
     study.images.load = pixels.__getitem__
     return study
@@ -161,9 +162,13 @@ def test_real_cases_are_shown_before_the_gate_also_when_it_is_closed():
     assert "97 % sure" in real
     assert "61 % sure" in real
     assert "im7" in real
+    assert "im9" not in real  # farther away: only the nearest over all other answers is shown
     assert "0.9 away, 3 times as far as the nearest of its own answer (0.3)" in real
     assert "n = 1 of 1" in real
-    assert "For 1 there is none: every image that is called otherwise is of the same group." in real
+    assert (
+        "For 1 of the images and other answers there is none: every image that is called otherwise is of the same group."
+        in real
+    )
     assert "only one of them may matter" in real
 
 

@@ -42,7 +42,9 @@ def test_a_generator_that_learnt_nothing_is_told_and_refused(study):
     section = section[: section.index("</section>")]
     real, made = section.split("Gate closed")
     assert "The nearest real case" in real
-    assert real.count("<img") == 2 * min(12, study.tables["counterfactual_natural"].num_rows)
+    assert real.count("<img") == 2 * sum(
+        row["counterfactual"] is not None for row in study.tables["counterfactual_natural"].to_pylist()
+    )
     assert "<img" not in made
 
 

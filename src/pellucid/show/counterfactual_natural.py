@@ -1,5 +1,6 @@
 """The first view of what would have to change: each image beside the most similar real image of another answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,16 +41,25 @@ class NaturalPair:
 def natural_content(study: Study) -> dict[str, Any] | None:
     """Return what the template prints; None where no real case was looked for."""
     rows = study.tables.get("counterfactual_natural", pa.table({})).to_pylist()
-    told = [place for place, row in enumerate(rows) if row["counterfactual"] is not None]
     if not rows:
         return None
-    lost = [row for row in rows if row["counterfactual"] is None]
+    told, lost = _nearest(rows), [row for row in rows if row["counterfactual"] is None]
     return {
         "pairs": [_pair(study, rows[place]) for place in in_turn(rows, told, _PAIRS)], "found": len(told),
         "lost": [(reason, sum(row["reason"] == reason for row in lost)) for reason in dict.fromkeys(row["reason"] for row in lost)],
         "alike": _SPACES[rows[0]["space"]], "among": sorted({(row["target"], row["among"]) for row in rows}),
         "drawable": len(study.images.record.spatial) > 1,
     }  # fmt: skip
+
+
+def _nearest(rows: Sequence[dict[str, Any]]) -> list[int]:
+    """Return, for each image that has a case, the row of the nearest over all other answers."""
+    best: dict[str, int] = {}
+    for place, row in enumerate(rows):
+        other = best.get(row["image"])
+        if row["counterfactual"] is not None and (other is None or row["distance"] < rows[other]["distance"]):
+            best[row["image"]] = place
+    return sorted(best.values())
 
 
 def _pair(study: Study, row: dict[str, Any]) -> NaturalPair:
