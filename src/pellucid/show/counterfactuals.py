@@ -5,22 +5,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import torch
 from torch import Tensor
 
 from pellucid.counterfactual import SCORES
 from pellucid.show.colour import shade
-from pellucid.show.counterfactual import difference_colours, view_of
-from pellucid.show.picture import address, rgb
+from pellucid.show.counterfactual import view_of
+from pellucid.show.counterfactual_natural import natural_content
+from pellucid.show.counterfactual_pairs import drawable, pairs_content, picture
+from pellucid.show.counterfactual_phenotypes import Dial, arrows, dial, medians
 from pellucid.show.standing import Cell, HeatTable
-from pellucid.show.view import View
 from pellucid.study import Study
-from pellucid.study.counterfactuals import IMAGES
+from pellucid.study.counterfactual_findings import NOT_MEASURED
+from pellucid.study.counterfactual_pairs import MASK_SCORES
+from pellucid.study.counterfactual_search import in_turn
+from pellucid.study.counterfactual_tables import IMAGES
 
 __all__ = ["counterfactual_content"]
 
-_EDGE = 96
-_STRIPS, _PAIRS = 12, 16
+_STRIPS, _REFUSALS = 12, 16
+
+_SCORES = {**SCORES, **MASK_SCORES}
 
 _CHECKS = {
     "class_agreement": "Copies keep the class",
@@ -53,35 +57,30 @@ class Strip:
     told: str
     steps: tuple[Step, ...]
     monotone: str
-
-
-@dataclass(frozen=True)
-class Pair:
-    """An image, its counterfactual and the difference."""
-
-    image: str
-    told: str
-    before: str
-    after: str
-    difference: str
-    scale: float
+    dial: Dial | None
 
 
 def counterfactual_content(study: Study) -> dict[str, Any] | None:
-    """Return what the template prints; None where the study asked for no counterfactuals or could not answer."""
+    """Return what the template prints; None where the study asked for no counterfactuals or nothing could be answered."""
     tables = study.tables
-    if study.config.counterfactual is None or "counterfactual_gate" not in tables:
+    natural = natural_content(study)
+    if study.config.counterfactual is None or (natural is None and "counterfactual_gate" not in tables):
         return None
-    checks = tables["counterfactual_gate"].to_pylist()
-    passed = all(check["passed"] for check in checks)
+    checks = tables.get("counterfactual_gate", pa.table({})).to_pylist()
+    passed = bool(checks) and all(check["passed"] for check in checks)
     rows = tables.get("counterfactuals", pa.table({})).to_pylist()
     kept = study.tensors(IMAGES) if passed and rows else None
+    pairs = pairs_content(study, rows, kept) if kept else []
+    changes = tables.get("counterfactual_phenotypes", pa.table({})).to_pylist()
     return {
-        "passed": passed, "checks": [(_CHECKS.get(check["name"], check["name"]), check) for check in checks],
-        "generator": study.config.counterfactual.generator, "matrix": _matrix(rows) if rows else None,
-        "scores": [(SCORES[row["score"]], row) for row in tables.get("counterfactual_scores", pa.table({})).to_pylist()],
-        "strips": _strips(study, rows, kept) if kept else [], "pairs": _pairs(study, rows, kept) if kept else [],
-        "refusals": [row for row in rows if row["status"] in {"not reached", "outside the support"}][:_PAIRS],
+        "natural": natural, "passed": passed, "checks": [(_CHECKS.get(check["name"], check["name"]), check) for check in checks],
+        "generator": study.config.counterfactual.generator, "matrix": _matrix(rows, changes) if rows else None,
+        "phenotypes": medians(changes, study.images.record), "not_measured": _not_measured(study),
+        "known": len({row["phenotype"] for row in changes}),
+        "scores": [(_SCORES[row["score"]], row) for row in tables.get("counterfactual_scores", pa.table({})).to_pylist()],
+        "strips": _strips(study, rows, kept) if kept else [], "pairs": pairs,
+        "masked": any(pair.minimal is not None for pair in pairs),
+        "refusals": [row for row in rows if row["status"] in {"not reached", "outside the support"}][:_REFUSALS],
         "counts": _counts(rows), "valid": sum(row["status"] == "reached" for row in rows), "tried": len(rows),
     }  # fmt: skip
 
@@ -91,8 +90,13 @@ def _counts(rows: Sequence[dict[str, Any]]) -> list[tuple[str, int]]:
     return [(name, sum(row["status"] == name for row in rows)) for name in names]
 
 
-def _matrix(rows: Sequence[dict[str, Any]]) -> HeatTable:
-    """Return for every two classes the share of images for which a valid change was found."""
+def _not_measured(study: Study) -> str | None:
+    """Return why the phenotypes of changed images were not measured; None where they were, or none was to be."""
+    return next((row["statement"] for row in study.findings if row["id"] == NOT_MEASURED), None)
+
+
+def _matrix(rows: Sequence[dict[str, Any]], changes: Sequence[dict[str, Any]]) -> HeatTable:
+    """Return for every two classes the share of images for which a valid change was found, and the phenotypes that change."""
     classes = list(dict.fromkeys(name for row in rows for name in (row["source"], row["target"])))
 
     def cell(source: str, target: str) -> Cell:
@@ -100,30 +104,25 @@ def _matrix(rows: Sequence[dict[str, Any]]) -> HeatTable:
         if not own:
             return Cell("–")
         good = own.count("reached")
-        return Cell(f"{good}/{len(own)}", shade(good / len(own)))
+        return Cell(f"{good}/{len(own)}", shade(good / len(own)), arrows(changes, source, target))
 
     return HeatTable(
         tuple(classes), tuple((source, tuple(cell(source, target) for target in classes)) for source in classes)
     )
 
 
-def _picture(study: Study, image: Tensor, view: View) -> str:
-    return address(rgb(view.plane(image.float()), study.images.record.display_range), edge=_EDGE)
-
-
-def _drawable(study: Study) -> bool:
-    return len(study.images.record.spatial) > 1
-
-
 def _strips(study: Study, rows: Sequence[dict[str, Any]], kept: dict[str, Tensor]) -> list[Strip]:
     """Return strips of valid counterfactuals, each pair of classes in turn; a fixed order of the ids chooses."""
-    if not _drawable(study):
+    if not drawable(study):
         return []
     doses: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in study.tables["counterfactual_doses"].to_pylist():
         doses.setdefault((row["image"], row["target"]), []).append(row)
+    measures: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in study.tables.get("counterfactual_measures", pa.table({})).to_pylist():
+        measures.setdefault((row["image"], row["target"]), []).append(row)
     places = [place for place, row in enumerate(rows) if row["strip"] is not None and row["status"] == "reached"]
-    return [_strip(study, rows[place], place, kept, doses) for place in places[:_STRIPS]]
+    return [_strip(study, rows[place], place, kept, doses, measures) for place in in_turn(rows, places, _STRIPS)]
 
 
 def _strip(
@@ -132,29 +131,15 @@ def _strip(
     place: int,
     kept: dict[str, Tensor],
     doses: dict[tuple[str, str], list[dict[str, Any]]],
+    measures: dict[tuple[str, str], list[dict[str, Any]]],
 ) -> Strip:
+    key = row["image"], row["target"]
     view = view_of(kept["changed"][place] - kept["images"][place], study.images.record)
     steps = tuple(
-        Step(_picture(study, image, view), one["dose"], one["score"], one["score"] >= row["goal"], one["strain"] > 1)
-        for image, one in zip(kept["strips"][row["strip"]], doses[row["image"], row["target"]], strict=True)
+        Step(picture(study, image, view), one["dose"], one["score"], one["score"] >= row["goal"], one["strain"] > 1)
+        for image, one in zip(kept["strips"][row["strip"]], doses[key], strict=True)
     )
-    rank = doses[row["image"], row["target"]][0]["spearman"]
+    rank = doses[key][0]["spearman"]
     told = "the score does not move" if rank is None else f"rank correlation of dose and score {rank:.2f}"
-    return Strip(row["image"], f"{row['source']} → {row['target']}", steps, told)
-
-
-def _pairs(study: Study, rows: Sequence[dict[str, Any]], kept: dict[str, Tensor]) -> list[Pair]:
-    if not _drawable(study):
-        return []
-    places = [place for place, row in enumerate(rows) if row["status"] == "reached"][:_PAIRS]
-    return [_pair(study, rows[place], kept["images"][place], kept["changed"][place]) for place in places]
-
-
-def _pair(study: Study, row: dict[str, Any], before: Tensor, after: Tensor) -> Pair:
-    change = after - before
-    view = view_of(change, study.images.record)
-    return Pair(
-        row["image"], f"{row['source']} → {row['target']}: score {row['start']:.2f} → {row['score']:.2f}",
-        _picture(study, before, view), _picture(study, after, view), address(difference_colours(change, view), edge=_EDGE),
-        float(torch.as_tensor(change.mean(0).abs().max())),
-    )  # fmt: skip
+    measured = dial(measures.get(key, []), [step.dose for step in steps], study.images.record)
+    return Strip(row["image"], f"{row['source']} → {row['target']}", steps, told, measured)

@@ -16,10 +16,11 @@ __all__ = ["Cell", "HeatTable", "Verdict", "left_out", "means", "order_in_words"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a table of colours: the number's text and its shade."""
+    """One cell of a table of colours: the number's text and its shade, and what is to be said under it."""
 
     text: str
     colour: str = ""
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 from pellucid.counterfactual import GENERATORS, FittedGenerator, gate
 from pellucid.errors import BadStudy, CannotExplain, PellucidError
 from pellucid.hashing import hash_key
+from pellucid.images import ImageRecord
 from pellucid.interpretation import Evidence, Finding, find_batch_colour
 from pellucid.interpretation.batch_colour import untested_batch
 from pellucid.interpretation.phenotypes import (
@@ -29,7 +30,7 @@ from pellucid.study.latent_names import read_names
 from pellucid.study.questions import PhenotypesConfig
 from pellucid.study.setup import Setup
 
-__all__ = ["Inquest", "in_order"]
+__all__ = ["Inquest", "in_order", "profiler_of"]
 
 _GATED = 32
 
@@ -78,12 +79,8 @@ class Inquest:
             raise BadStudy(f"[phenotypes] learns from 40 images or more that are not explained, not from {len(known)}")
         learnt = images.tensor(known)
         fitted = _fitted(setup, config, learnt, evidence)
-        profiler = Profiler(
-            record=images.record, names=tuple(config.phenotypes or ()), outline=SEGMENTATIONS.parse(config.segmentation),
-            spot_diameter=config.spot_diameter,
-        )  # fmt: skip
         atlas = Atlas.of(
-            fitted, learnt, profiler, groups=evidence.groups(known), others=config.others, seed=evidence.seed,
+            fitted, learnt, profiler_of(config, images.record), groups=evidence.groups(known), others=config.others, seed=evidence.seed,
             progress=evidence.progress,
         )  # fmt: skip
         ids = in_order(evidence, evidence.ids)[: config.images]
@@ -184,6 +181,14 @@ class Inquest:
         ]
         shares = [float((one & other).sum() / (one | other).sum().clamp(min=1)) for one, other in pairs]
         return mean_interval(shares, bounds=(0.0, 1.0), seed=self.evidence.seed)
+
+
+def profiler_of(config: PhenotypesConfig, record: ImageRecord) -> Profiler:
+    """Return what measures the images of a study: its outlines, its phenotypes, its spots."""
+    return Profiler(
+        record=record, names=tuple(config.phenotypes or ()), outline=SEGMENTATIONS.parse(config.segmentation),
+        spot_diameter=config.spot_diameter,
+    )  # fmt: skip
 
 
 def in_order(evidence: Evidence, ids: Sequence[str]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import ArrayLike
 from rich.progress import track
 from torch import Tensor
 
@@ -19,7 +20,7 @@ from pellucid.models import Model, Passes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["DOSES", "DoseResponse", "dose_response"]
+__all__ = ["DOSES", "DoseResponse", "dose_response", "participation"]
 
 DOSES = (-2.0, -1.0, 1.0, 2.0)
 """Standard deviations by which phenotypes are changed."""
@@ -74,8 +75,7 @@ class DoseResponse:
             sizes = np.array(
                 [row["value"] for row in self.responses.to_pylist() if row["phenotype"] == name], dtype=float
             )
-            squares = sizes[np.isfinite(sizes)] ** 2
-            found[name] = float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else np.nan
+            found[name] = participation(sizes)
         return found
 
     def plot(self, *, target: str | None = None, most: int = 9) -> "Figure":
@@ -83,6 +83,13 @@ class DoseResponse:
         from pellucid.show import plot_dose_response  # noqa: PLC0415  # pictures know results, not the reverse
 
         return plot_dose_response(self, target=target, most=most)
+
+
+def participation(sizes: ArrayLike) -> float:
+    """Return how many of some measures change, by the sizes of their changes: 1 is one alone; NaN where none does."""
+    known = np.asarray(sizes, dtype=float)
+    squares = known[np.isfinite(known)] ** 2
+    return float(squares.sum() ** 2 / (squares**2).sum()) if squares.any() else np.nan
 
 
 def dose_response(
