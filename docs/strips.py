@@ -19,7 +19,7 @@ from torch import Tensor
 from pellucid.show.picture import rgb
 from pellucid.show.svg import STYLE
 from pellucid.study import Study
-from pellucid.study.counterfactuals import IMAGES
+from pellucid.study.counterfactual_tables import IMAGES
 
 CLOSED, REACHED, INK = "#a63200", "#1b7f4d", "#24292f"
 
