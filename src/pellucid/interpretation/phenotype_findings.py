@@ -39,7 +39,9 @@ def phenotype_findings(
     learnt
         By how much the model beats chance, see `skill`; of a model that does not, nothing follows but what it does itself.
     """
-    found = [_moves(doses, row) for row in doses.moving()[:_MOST]] or [_nothing(doses)]
+    called, shared = doses.moving()[:_MOST], doses.unspecific()
+    found = [_moves(doses, row) for row in called] or [_nothing(doses)]
+    found += [_shared(doses, row) for row in shared[: _MOST - len(called)]]
     if learnt is not None and not learnt.low > LEAST_SKILL:
         found = [
             _unlearnt(learnt),
@@ -81,8 +83,15 @@ def _moves(doses: DoseResponse, row: dict[str, Any]) -> Finding:
         evidence=f"It was changed in {row['images']} real images of {row['groups']} groups by a generator, measured again, and the model was read: "
         f"slope {row['slope']:+.3g} a measured standard deviation ({_bounds(row['low'], row['high'], row['groups'])}), the same sign in "
         f"{row['agreeing']}/{row['groups']} groups; with the others left free {row['alone']:+.2g}. 95 % of phenotypes dealt out to other images stay "
-        f"under {row['null']:.2g}; more than arbitrary ways of the same length with q = {row['q']:.2g} (step-down over all phenotypes).",
+        f"under {row['null']:.2g}; arbitrary ways of the same length move the score as much with q = {row['q']:.2g} (step-down over all phenotypes).",
         value=row["slope"], low=row["low"], high=row["high"],
+    )  # fmt: skip
+
+
+def _shared(doses: DoseResponse, row: dict[str, Any]) -> Finding:
+    told = _moves(doses, row)
+    return replace(
+        told, verdict="undecided", statement=f"{told.statement} So do ways of the same length that mean nothing: it is one of many, and not called a cause."
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pellucid.interpretation import phenotype_findings
 from pellucid.interpretation.phenotypes import Atlas, dose_response
 from pellucid.interpretation.phenotypes.directions import Directions
 from pellucid.interpretation.phenotypes.nulls import pull
@@ -66,6 +67,27 @@ def test_what_moves_the_score_only_with_others_held_is_not_called_by_its_name(fo
     assert abs(size["alone"]) < size["null"]
     assert size["verdict"] == "with others held"
     assert rows["haze"]["verdict"] == "no effect seen"
+
+
+def everything(x):
+    """Log-odds of all latents alike, by one unit of length in all."""
+    score = SLOPE * x.flatten(1).mean(1) * x[0].numel() ** 0.5
+    return torch.stack([-score, score], 1) / 2
+
+
+def test_one_of_many_is_told_with_its_slope_and_not_called_a_cause(found, images):
+    atlas, _ = found
+    doses = dose_response(everything, atlas, images[COUNT:], permutations=300, doses=(-1.0, 1.0))
+    rows = {row["phenotype"]: row for row in doses.table.to_pylist()}
+    haze = rows["haze"]
+    assert haze["low"] > 0
+    assert haze["slope"] > haze["null"]
+    assert haze["q"] > 0.05
+    assert haze["verdict"] == "no more than any way"
+    assert "haze" in [row["phenotype"] for row in doses.unspecific()]
+    told = next(one for one in phenotype_findings(doses) if one.id.startswith("phenotype-haze"))
+    assert told.verdict == "undecided"
+    assert told.statement.endswith("it is one of many, and not called a cause.")
 
 
 def test_ways_of_equal_length_cannot_be_passed_by_more_than_their_number_allows(pixels, found, images):

@@ -13,12 +13,15 @@ from pellucid.interpretation.phenotypes.moving import Move, Mover
 from pellucid.interpretation.phenotypes.nulls import RATE, Pulls, null_pulls, pull, step_down
 from pellucid.intervals import or_null
 
-__all__ = ["CALLED", "Caller"]
+__all__ = ["CALLED", "UNSPECIFIC", "Caller"]
 
 Array = NDArray[np.float64]
 
 CALLED = frozenset({"moves", "not separable", "with others held"})
 """Verdicts on phenotypes that the score follows; the last only while the other phenotypes are held fixed."""
+
+UNSPECIFIC = "no more than any way"
+"""Verdict on a phenotype that the score follows for certain, yet no more than it follows arbitrary ways of the same length."""
 
 _MOVED = 0.2
 """Measured standard deviations a nominal one below which a phenotype counts as not moved."""
@@ -123,7 +126,9 @@ def _verdict(row: Mapping[str, Any]) -> str:
     if row["slope"] is None or least is None or least < _MOVED:
         return "not moved"
     across = row["low"] is not None and row["low"] <= 0 <= row["high"]
-    if row["q"] is None or row["q"] > RATE or across or abs(row["slope"]) <= row["null"]:
+    if across or abs(row["slope"]) <= row["null"]:
         return "no effect seen"
+    if row["q"] is None or row["q"] > RATE:
+        return UNSPECIFIC
     alone = abs(row["alone"]) > row["null"] and row["alone"] * row["slope"] > 0
     return "moves" if alone else "with others held"

@@ -11,7 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from pellucid.interpretation.phenotypes.atlas import Atlas
-from pellucid.interpretation.phenotypes.calls import CALLED, Caller
+from pellucid.interpretation.phenotypes.calls import CALLED, UNSPECIFIC, Caller
 from pellucid.interpretation.phenotypes.moving import Mover, unmeasured
 from pellucid.interpretation.phenotypes.scoring import Scorer
 from pellucid.intervals import Interval
@@ -38,7 +38,7 @@ class DoseResponse:
         standard deviation), ``null`` (size of slope that 95 % of permuted phenotypes stay under), ``alone`` (slope along the
         phenotype's own pattern, others left free), ``moved`` (measured standard deviations a nominal one), ``held`` (R² in the latents, groups left out), ``p``, ``q``, ``agreeing`` (groups whose
         slope has the same sign), ``groups``, ``images``, ``verdict`` (``moves``, ``not separable``, ``with others held``,
-        ``no effect seen``, ``not moved``, ``not held``).
+        ``no more than any way``, ``no effect seen``, ``not moved``, ``not held``).
     curves
         One row an image, phenotype, target and dose: ``image``, ``group``, ``phenotype``, ``target``, ``dose``, ``value`` (the
         phenotype measured on the generated image, in its unit), ``change`` (in standard deviations) and ``score``.
@@ -65,7 +65,14 @@ class DoseResponse:
 
         Slopes alone are no order: that of a phenotype which the generator moves but little is large by that.
         """
-        rows = [row for row in self.table.to_pylist() if row["verdict"] in CALLED]
+        return self._steepest([row for row in self.table.to_pylist() if row["verdict"] in CALLED])
+
+    def unspecific(self) -> list[dict[str, Any]]:
+        """Return the rows of phenotypes that the score follows, yet no more than arbitrary ways; in the order of `moving`."""
+        return self._steepest([row for row in self.table.to_pylist() if row["verdict"] == UNSPECIFIC])
+
+    @staticmethod
+    def _steepest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return sorted(rows, key=lambda row: -abs(row["slope"]) / max(row["null"], 1e-12))
 
     def changed_measures(self) -> dict[str, float]:
