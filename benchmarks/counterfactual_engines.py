@@ -9,7 +9,7 @@ searched for flips the model (validity) and a second network of other width and 
 the difference between two real images), and by how much the measured area moves for each spread that the other phenotypes
 move (specificity; area and others are measured on the shown image, segmented anew). The first row generates nothing: it is the
 nearest real image of the other class. One JSON a generator is kept in OUT, so that a run that was stopped goes on; --quick
-trains each on 24,000 images (1,500 steps of 16) and draws fewer samples. --write puts the table into docs/generators.md.
+trains each on 12,800 images (800 steps of 16) and draws fewer samples. --write puts the table into docs/generators.md.
 """
 
 import argparse
@@ -79,7 +79,7 @@ def sized(text: str, *, quick: bool) -> str:
     if not quick:
         return str(generator)
     draws = {"draws": 8} if "draws" in generator.settings else {}
-    return str(generator.replace(steps=1500, batch_size=16, latents=32, rate=2e-3, **draws))
+    return str(generator.replace(steps=800, batch_size=16, latents=32, rate=2e-3, **draws))
 
 
 def prepared(folder: Path, seed: int) -> dict[str, Any]:
