@@ -171,6 +171,9 @@ def test_a_ratio_of_sums_has_an_interval_over_groups_from_three_on():
     assert (whole.value, whole.n, whole.groups) == (1.5, 5, 3)
     assert whole.low < 1.5 < whole.high
     assert np.isnan(ratio_interval(above, below, ["a"] * 3 + ["b"] * 3).low)
+    unmoved = ratio_interval([1.0, 2.0, 3.0], [0.0, 0.0, 1.0], ["a", "b", "c"])  # in 8 of 27 draws nothing moved
+    assert unmoved.value == 6
+    assert np.isnan([unmoved.low, unmoved.high]).all()
 
 
 def test_what_does_not_fit_is_refused(blobs):

@@ -19,7 +19,9 @@ _TAIL = 0.025
 def ratio_interval(
     above: ArrayLike, below: ArrayLike, groups: Sequence[Hashable], *, seed: int = 0, draws: int = _DRAWS
 ) -> Interval:
-    """Return Σ above / Σ below with a bootstrap interval over groups; no bounds from fewer than three groups.
+    """Return Σ above / Σ below with a bootstrap interval over groups.
+
+    No bounds are given from fewer than three groups, or where Σ below is 0 in more than 2.5 % of the draws.
 
     Parameters
     ----------
@@ -49,6 +51,9 @@ def _bounds(sums: NDArray[np.float64], value: float, random: np.random.Generator
     drawn = random.multinomial(count, np.full(count, 1 / count), size=draws)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = (drawn @ sums[0]) / (drawn @ sums[1])
-    low, high = np.nanquantile(ratios, [_TAIL, 1 - _TAIL])
+    told = ratios[np.isfinite(ratios)]
+    if len(told) < (1 - _TAIL) * draws:
+        return np.nan, np.nan
+    low, high = np.quantile(told, [_TAIL, 1 - _TAIL])
     wider = widening(count)
     return float(value + wider * (low - value)), float(value + wider * (high - value))
