@@ -66,8 +66,9 @@ def main() -> None:
     given = parser.parse_args()
     study = Study(given.study)
     rows, strips = first_strips(study), study.tensors(IMAGES)["strips"]
+    height = 1.2 * strips.shape[-2] / strips.shape[-1] + 0.35
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.2 * strips.shape[1], 1.5 * len(rows) + 0.7), layout="constrained")
+        figure = Figure(figsize=(1.2 * strips.shape[1], height * len(rows) + 0.6), layout="constrained")
         grid = figure.subplots(len(rows), strips.shape[1], squeeze=False)
         for axes, row in zip(grid, rows, strict=True):
             draw_strip(list(axes), study, row, strips[row["strip"]])
