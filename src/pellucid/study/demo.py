@@ -111,6 +111,6 @@ def _study_file(phantom: str, made: Phantom, *, shortcut: bool, quick: bool, see
             "explain": {"methods": methods, "images": size.explained, "require_mask": phantom == "grain"},
             "evaluate": {"metrics": metrics, "mask": "truth"},
             "calibrate": {"images": size.edited},
-            "counterfactual": {"generator": f"faithful_autoencoder(steps={size.learning})", "images": 4},
+            "counterfactual": {"generator": f"faithful_autoencoder(steps={size.learning}, flips=False)", "images": 4},
         }
     )  # fmt: skip
