@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from pellucid.show.counterfactual import view_of
-from pellucid.show.picture import address, rgb
+from pellucid.show.counterfactual_pairs import drawable, picture
 from pellucid.study import Study
 from pellucid.study.counterfactual_search import in_turn
 
@@ -48,7 +48,7 @@ def natural_content(study: Study) -> dict[str, Any] | None:
         "pairs": [_pair(study, rows[place]) for place in in_turn(rows, told, _PAIRS)], "found": len(told),
         "lost": [(reason, sum(row["reason"] == reason for row in lost)) for reason in dict.fromkeys(row["reason"] for row in lost)],
         "alike": _SPACES[rows[0]["space"]], "among": sorted({(row["target"], row["among"]) for row in rows}),
-        "drawable": len(study.images.record.spatial) > 1,
+        "drawable": drawable(study),
     }  # fmt: skip
 
 
@@ -63,10 +63,8 @@ def _nearest(rows: Sequence[dict[str, Any]]) -> list[int]:
 
 
 def _pair(study: Study, row: dict[str, Any]) -> NaturalPair:
-    record = study.images.record
-    if len(record.spatial) < 2:
+    if not drawable(study):
         return NaturalPair(row, "", "")
     before, after = (study.images.load(row[name]) for name in ("image", "counterfactual"))
-    view = view_of(after - before, record)
-    pictures = [address(rgb(view.plane(image.float()), record.display_range), edge=_EDGE) for image in (before, after)]
-    return NaturalPair(row, *pictures)
+    view = view_of(after - before, study.images.record)
+    return NaturalPair(row, *(picture(study, image, view, _EDGE) for image in (before, after)))

@@ -61,9 +61,9 @@ def drawable(study: Study) -> bool:
     return len(study.images.record.spatial) > 1
 
 
-def picture(study: Study, image: Tensor, view: View) -> str:
-    """Return the address of an image ``(C, *S)``, seen in one plane."""
-    return address(rgb(view.plane(image.float()), study.images.record.display_range), edge=_EDGE)
+def picture(study: Study, image: Tensor, view: View, edge: int = _EDGE) -> str:
+    """Return the address of an image ``(C, *S)``, seen in one plane, `edge` pixels wide or high."""
+    return address(rgb(view.plane(image.float()), study.images.record.display_range), edge=edge)
 
 
 def pairs_content(study: Study, rows: Sequence[dict[str, Any]], kept: Mapping[str, Tensor]) -> list[Pair]:

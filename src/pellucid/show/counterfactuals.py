@@ -26,6 +26,8 @@ _STRIPS, _REFUSALS = 12, 16
 
 _SCORES = {**SCORES, **MASK_SCORES}
 
+_Rows = dict[tuple[str, str], list[dict[str, Any]]]
+
 _CHECKS = {
     "class_agreement": "Copies keep the class",
     "score_correlation": "Copies keep the score",
@@ -115,23 +117,22 @@ def _strips(study: Study, rows: Sequence[dict[str, Any]], kept: dict[str, Tensor
     """Return strips of valid counterfactuals, each pair of classes in turn; a fixed order of the ids chooses."""
     if not drawable(study):
         return []
-    doses: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in study.tables["counterfactual_doses"].to_pylist():
-        doses.setdefault((row["image"], row["target"]), []).append(row)
-    measures: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in study.tables.get("counterfactual_measures", pa.table({})).to_pylist():
-        measures.setdefault((row["image"], row["target"]), []).append(row)
+    doses = _by_image(study.tables["counterfactual_doses"])
+    measures = _by_image(study.tables.get("counterfactual_measures", pa.table({})))
     places = [place for place, row in enumerate(rows) if row["strip"] is not None and row["status"] == "reached"]
     return [_strip(study, rows[place], place, kept, doses, measures) for place in in_turn(rows, places, _STRIPS)]
 
 
+def _by_image(table: pa.Table) -> _Rows:
+    """Return the rows of each image and target."""
+    found: _Rows = {}
+    for row in table.to_pylist():
+        found.setdefault((row["image"], row["target"]), []).append(row)
+    return found
+
+
 def _strip(
-    study: Study,
-    row: dict[str, Any],
-    place: int,
-    kept: dict[str, Tensor],
-    doses: dict[tuple[str, str], list[dict[str, Any]]],
-    measures: dict[tuple[str, str], list[dict[str, Any]]],
+    study: Study, row: dict[str, Any], place: int, kept: dict[str, Tensor], doses: _Rows, measures: _Rows
 ) -> Strip:
     key = row["image"], row["target"]
     view = view_of(kept["changed"][place] - kept["images"][place], study.images.record)

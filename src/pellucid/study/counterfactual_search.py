@@ -95,11 +95,12 @@ def sought(
     config: CounterfactualConfig,
     fitted: FittedGenerator,
     verdict: GateVerdict,
+    answers: Mapping[str, int],
     pair: tuple[str, str],
 ) -> Sought | None:
-    """Search for the counterfactuals of one pair, in the explained images that the model puts in its first class."""
+    """Search for the counterfactuals of one pair, in the explained images that the model's `answers` put in its first class."""
     source, target = pair
-    answers, number = called(evidence), evidence.images.classes.index(source)
+    number = evidence.images.classes.index(source)
     ids = [name for name in in_order(evidence, evidence.ids) if answers.get(name) == number][: config.images]
     if not ids:
         return None

@@ -11,7 +11,7 @@ from pellucid.study.counterfactual_findings import counterfactual_findings, not_
 from pellucid.study.counterfactual_natural import natural_cases
 from pellucid.study.counterfactual_pairs import mask_intervals, masks_of
 from pellucid.study.counterfactual_phenotypes import phenotypes_of
-from pellucid.study.counterfactual_search import class_pairs, in_order, readable, sought
+from pellucid.study.counterfactual_search import called, class_pairs, in_order, readable, sought
 from pellucid.study.counterfactual_tables import score_row, score_rows, strips_of, tables_of
 from pellucid.study.questions import CounterfactualConfig
 from pellucid.study.setup import Setup
@@ -45,7 +45,8 @@ def answer_counterfactuals(setup: Setup, evidence: Evidence) -> Interpretations:
         fitted, evidence.model, held_out, training=known, search=config.search, ids=names, seed=evidence.seed,
         batch_size=evidence.batch_size,
     )  # fmt: skip
-    found = [one for pair in pairs if (one := sought(evidence, config, fitted, verdict, pair)) is not None]
+    answers = called(evidence)
+    found = [one for pair in pairs if (one := sought(evidence, config, fitted, verdict, answers, pair)) is not None]
     tables = {"counterfactual_gate": pa.Table.from_pylist(verdict.to_rows())}
     if not found:
         return Interpretations(tuple(counterfactual_findings(verdict, found, pa.table({}))), tables)

@@ -151,9 +151,12 @@ class Engine(Generator):
     rate: Annotated[float, Field(gt=0)] = 1e-3
     flips: bool = True
 
-    @abstractmethod
     def codec(self, shape: tuple[int, ...], outputs: int) -> Codec:
-        """Return the networks before training, for images of `shape` and a model of so many outputs."""
+        """Return the networks before training, for images of `shape` and a model of so many outputs.
+
+        An autoencoder all of whose latents may be moved, where an engine has no other.
+        """
+        return PlainCodec(Coder(shape, latents=self.numbers(shape), width=self.width), outputs)
 
     @abstractmethod
     def objective(self, codec: Codec, passes: Passes, images: Tensor) -> Objective:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from pellucid.counterfactual.coder import Coder
 from pellucid.counterfactual.engines.elbo import draw, kl_divergence
-from pellucid.counterfactual.engines.engine import Codec, Engine, PlainCodec, adam, plain
+from pellucid.counterfactual.engines.engine import Codec, Engine, adam, plain
 from pellucid.counterfactual.engines.loop import descend
 from pellucid.counterfactual.engines.networks import Weight
 from pellucid.counterfactual.generator import GENERATORS
@@ -44,10 +44,6 @@ class faithful_autoencoder(Engine):
     pixels: Weight = 4.0
     agreement: Weight = 0.05
     spread: Weight = 1e-3
-
-    def codec(self, shape: tuple[int, ...], outputs: int) -> Codec:
-        """Return an autoencoder all of whose latents may be moved."""
-        return PlainCodec(Coder(shape, latents=self.numbers(shape), width=self.width), outputs)
 
     def numbers(self, shape: tuple[int, ...]) -> int:
         """Return how many numbers a latent has for images of `shape`: at most an eighth of the numbers of an image."""

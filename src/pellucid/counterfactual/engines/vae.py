@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pellucid.counterfactual.coder import Coder
 from pellucid.counterfactual.engines.elbo import draw, gaussian_misfit, kl_divergence, total_correlation
-from pellucid.counterfactual.engines.engine import Codec, Engine, PlainCodec, adam, guide_of, plain
+from pellucid.counterfactual.engines.engine import Codec, Engine, adam, guide_of, plain
 from pellucid.counterfactual.engines.loop import descend
 from pellucid.counterfactual.engines.networks import Onlooker, Weight
 from pellucid.counterfactual.engines.similarity import critic_loss, unlikeness
@@ -57,10 +57,6 @@ class variational_autoencoder(Engine):
     similarity: Weight = 0.0
     agreement: Weight = 0.0
     noise: Annotated[float, Field(gt=0)] = 0.1
-
-    def codec(self, shape: tuple[int, ...], outputs: int) -> Codec:
-        """Return an autoencoder all of whose latents may be moved."""
-        return PlainCodec(Coder(shape, latents=self.numbers(shape), width=self.width), outputs)
 
     def objective(self, codec: Codec, passes: Passes, images: Tensor) -> "_Bound":
         """Return the evidence lower bound with what is added to it."""
